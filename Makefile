@@ -1,0 +1,73 @@
+# `make help` lists the targets. Nothing here needs root; everything that is downloaded or built goes to
+# .venv or to the cache outside the repository.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
+# uv installs into the Python at hand; it never fetches one.
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+UV := $(FALCO_STREAMER_CACHE)/uv-$(shell cksum < requirements/uv.txt | cut -d' ' -f1)/bin/uv
+
+.PHONY: help
+help:  ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | column -t -s'|'
+
+.PHONY: setup
+setup: .venv/.ready  ## Make .venv with everything that runs (.venv/bin/falco-streamer).
+
+$(UV): requirements/uv.txt
+	@echo "setup: installing uv (once)" >&2
+	@rm -rf $(dir $(@D)) && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: Python 3.11 or newer is needed; name one with PYTHON=python3.x")'
+	@$(PYTHON) -m venv $(dir $(@D)) && $(dir $(@D))bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+
+.venv/.ready: requirements/dev.txt pyproject.toml streamer/__init__.py | $(UV)
+	@echo "setup: filling .venv from requirements/dev.txt" >&2
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: lock
+lock: | $(UV)  ## Renew the hashed requirement files from pyproject.toml (uv itself: edit requirements/uv.txt).
+	@for set in "run.txt" "dev.txt --extra demo --group dev"; do \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements/$$set; done
+
+.PHONY: demo
+demo: setup  ## The main job in one command: simulated cluster, worker and broker (ARGS='--seconds 15 --ledger FILE').
+	@$(BIN)/falco-streamer demo $(ARGS)
+
+.PHONY: format
+format: setup  ## Format and sort imports.
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+.PHONY: lint
+lint: setup  ## Style, types and the direction of imports.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: test-quick
+test-quick: lint  ## What needs Python only, under two minutes: lint, types, unit, flow and contract tests.
+	@$(BIN)/python -m pytest -q -m 'not real' $(ARGS)
+
+.PHONY: test
+test: test-quick  ## Everything: the quick tests, then those on real Kafka and a real API server (built once, cached).
+	@$(BIN)/python -m pytest -q -m real $(ARGS)
+
+.PHONY: testbed
+testbed: setup  ## Start real Kafka, API server and log endpoint, print their addresses, stop at Ctrl-C.
+	@$(BIN)/python -m tests.testbed up
+
+.PHONY: bench
+bench: setup  ## The benchmarks; results as tables on stdout (docs/benchmarks.md says how to read them).
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: clean
+clean:  ## Remove .venv and caches inside the repository (the cache outside stays).
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
