@@ -1,0 +1,38 @@
+"""The nouns that flow: plain, immutable data, from a container's log line to a Kafka record.
+
+Nothing here does I/O, reads a clock, logs, or knows a client library. Times are integers of nanoseconds
+since the Unix epoch (`_ns`), sizes are bytes.
+"""
+
+from streamer.model.alert import Alert, Malformed, Reason, TextClass, TextLine
+from streamer.model.batch import LogBatch, Oversize
+from streamer.model.gap import Gap, GapReason
+from streamer.model.ledger import Ledger
+from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
+from streamer.model.priority import Priority
+from streamer.model.record import Change, Publication, Record, RecordKind
+from streamer.model.target import Instance, Target
+
+__all__ = [
+    "RING_LINES",
+    "Alert",
+    "Change",
+    "DigestRing",
+    "Gap",
+    "GapReason",
+    "Instance",
+    "Ledger",
+    "LogBatch",
+    "Malformed",
+    "Oversize",
+    "Position",
+    "PositionStatus",
+    "Priority",
+    "Publication",
+    "Reason",
+    "Record",
+    "RecordKind",
+    "Target",
+    "TextClass",
+    "TextLine",
+]

@@ -1,0 +1,25 @@
+"""A hole in a target's log: lines that were, or may have been, written and cannot be read any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GapReason(StrEnum):
+    """Why lines may be missing."""
+
+    ROTATION_UNSEEN = "rotation_unseen"  # the last line taken is not in the log any more: rotated away
+    INSTANCES_SKIPPED = "instances_skipped"  # the container ran and ended while nobody followed it
+    POD_GONE = "pod_gone"  # the pod was removed before its log was read to the end
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A hole before the batch that carries it, from the last line taken to the first line read after it."""
+
+    reason: GapReason
+    certain: bool
+    from_ns: int | None
+    to_ns: int | None
+    detail: str = ""

@@ -1,0 +1,51 @@
+"""The account of every line: each ends in exactly one outcome, and the sums must agree."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Counters of outcomes since the shard's first line (for `replay` and `demo`: since the start).
+
+    `lines = alerts + log_lines + invalid`, `alerts = filtered + deduplicated + limited + published`,
+    `invalid = dead_lettered + dead_letter_limited`. The rest stands beside the account: records that are no
+    line's outcome (`gaps`, `notices`, `summaries`) and `fragments`, which are no lines.
+    """
+
+    lines: int = 0
+    alerts: int = 0
+    log_lines: int = 0
+    invalid: int = 0
+    filtered: int = 0
+    deduplicated: int = 0
+    limited: int = 0
+    published: int = 0
+    dead_lettered: int = 0
+    dead_letter_limited: int = 0
+    summaries: int = 0
+    gaps: int = 0
+    notices: int = 0
+    fragments: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every line has exactly one outcome."""
+        return (
+            self.lines == self.alerts + self.log_lines + self.invalid
+            and self.alerts == self.filtered + self.deduplicated + self.limited + self.published
+            and self.invalid == self.dead_lettered + self.dead_letter_limited
+        )
+
+    def copy(self) -> Ledger:
+        """A ledger that later lines do not change."""
+        return replace(self)
+
+    def __add__(self, other: Ledger) -> Ledger:
+        mine, theirs = asdict(self), asdict(other)
+        return Ledger(**{name: mine[name] + theirs[name] for name in mine})
+
+    def as_dict(self) -> dict[str, int | bool]:
+        """The counters by name, and whether they balance."""
+        return asdict(self) | {"balanced": self.balanced}

@@ -1,0 +1,51 @@
+"""What leaves: Kafka records, and the changes of state that are committed with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from streamer.model.ledger import Ledger
+
+
+class RecordKind(StrEnum):
+    """What a record is; consumers find it in the header `kind`."""
+
+    ALERT = "alert"
+    DEAD_LETTER = "dead-letter"
+    GAP = "gap"
+    NOTICE = "notice"
+    SUMMARY = "summary"
+
+
+Headers = list[tuple[str, bytes]]
+
+
+class Record(NamedTuple):
+    """One Kafka record. `id` is its `ce_id`; `timestamp_ms` is its CreateTime in milliseconds."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+    timestamp_ms: int
+    id: str
+
+
+class Change(NamedTuple):
+    """One changed key of a shard's state; no value is a tombstone."""
+
+    key: str
+    value: bytes | None
+
+
+@dataclass(slots=True)
+class Publication:
+    """What one transaction writes: records for the topics, changes of the shard's state, the ledger after it."""
+
+    records: list[Record] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    lines: int = 0
+    """Lines whose outcome this publication settles."""
