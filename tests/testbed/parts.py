@@ -1,0 +1,205 @@
+"""What the test bed is made of: each part built once, from pinned inputs, into a cache of its own.
+
+The cache is outside the repository: FALCO_STREAMER_CACHE, else the user's cache folder.
+A part's folder in the cache is named after its version and the hash of everything it is built from, so a
+changed pin is a new folder and an old checkout finds its own again. A folder with that name is always whole:
+it is built beside and renamed.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class PartMissing(Exception):  # noqa: N818 - it is no fault, a fixture makes it a skip
+    """A part cannot be had on this machine; the message is one line that says what to install."""
+
+
+class BuildError(Exception):
+    """The toolchain is there but refused; the message ends with the last lines it said."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to build: `build` fills an empty folder, which then is the part."""
+
+    name: str
+    version: str
+    inputs: Sequence[Path]
+    flags: Sequence[str]
+    takes: str
+    """How long the first time takes, for the line of progress."""
+    build: Callable[["Part", Path], None]
+
+    def folder(self) -> Path:
+        """Return the part's folder, building it first if this machine has never had it.
+
+        Raises PartMissing without the toolchain, BuildError when it fails.
+        """
+        digest = hashlib.sha256("\0".join([platform.machine(), *self.flags]).encode())
+        for path in sorted(self.inputs):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        folder = cache() / f"{self.name}-{self.version}-{digest.hexdigest()[:12]}"
+        if not folder.is_dir():
+            with _locked(self.name):
+                if not folder.is_dir():  # another run may have built it while this one waited
+                    self._build(folder)
+        return folder
+
+    def _build(self, folder: Path) -> None:
+        for left_behind in folder.parent.glob(f"{self.name}-*.building-*"):
+            shutil.rmtree(left_behind)  # of a run that was killed: we hold the lock, so nobody is at it
+        building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.building-", dir=folder.parent))
+        began = time.monotonic()
+        _say(f"building {self.name} {self.version} ({self.takes}, once) ...")
+        try:
+            self.build(self, building)
+            building.rename(folder)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+        _say(f"{self.name} {self.version} is built ({time.monotonic() - began:.0f} s)")
+
+
+def _say(progress: str) -> None:
+    sys.stderr.write(f"testbed: {progress}\n")
+    sys.stderr.flush()
+
+
+def cache() -> Path:
+    """Return the folder that everything is built into."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "falco-streamer"
+    folder = Path(os.environ.get("FALCO_STREAMER_CACHE") or user) / "testbed"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    # The kernel drops the lock with its holder, however that ends; the empty file may stay.
+    with (cache() / f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another run is building {name}, waiting for it ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        command,
+        cwd=where,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        last = "\n".join(done.stdout.splitlines()[-15:])
+        raise BuildError(f"{' '.join(command[:3])} ... ended with {done.returncode}:\n{last}")
+
+
+# ---- Go: each program is a module of its own below go/, with its go.sum
+
+# Local: a Go that is too old is to be named, not replaced by a download. Readonly: go.mod and go.sum are the
+# pins, a build that would change them is refused. Without cgo the programs need no C compiler.
+_GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
+
+
+def _go_build(part: Part, into: Path) -> None:
+    where = HERE / "go" / part.name
+    wanted = re.search(r"^go (\d+)\.(\d+)", (where / "go.mod").read_text(), re.MULTILINE)
+    assert wanted, f"{where}/go.mod has no go directive"
+    need = f"the test bed's {part.name} is built with Go {wanted[1]}.{wanted[2]} or newer"
+    if not shutil.which("go"):
+        raise PartMissing(f"{need}: install it and have `go` on PATH")
+    said = subprocess.run(
+        ["go", "env", "GOVERSION"], env={**os.environ, **_GO}, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    found = re.match(r"go(\d+)\.(\d+)", said)
+    if found and (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
+        raise PartMissing(f"{need}, found {said}: install a newer one")
+    _run(["go", "build", *part.flags, "-o", str(into / part.name), "."], where=where, environment=_GO)
+
+
+def _go_part(name: str, version: str, takes: str, symbols: str = "") -> Part:
+    where = HERE / "go" / name
+    sources = [*where.glob("*.go"), where / "go.mod", where / "go.sum"]
+    flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w{symbols}"]
+    return Part(name=name, version=version, inputs=sources, flags=flags, takes=takes, build=_go_build)
+
+
+def _go_version(name: str, module: str) -> str:
+    pins = (HERE / "go" / name / "go.mod").read_text()
+    pin = re.search(rf"^(?:require )?\s*{re.escape(module)} (v\S+)", pins, re.MULTILINE)
+    assert pin, f"{name}/go.mod does not pin {module}"
+    return pin[1]
+
+
+def apiserver() -> Path:
+    """Return the kube-apiserver program."""
+    version = _go_version("apiserver", "k8s.io/kubernetes")
+    # A release is stamped with its version by its build script; unstamped it calls itself v0.0.0-master.
+    stamp = "k8s.io/component-base/version"
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    symbols = f" -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
+    return _go_part("apiserver", version, "about 4 min", symbols).folder() / "apiserver"
+
+
+def etcd() -> Path:
+    """Return the etcd program."""
+    version = _go_version("etcd", "go.etcd.io/etcd/server/v3")
+    return _go_part("etcd", version, "about 30 s").folder() / "etcd"
+
+
+def kubelet() -> Path:
+    """Return our log endpoint with the kubelet's reader."""
+    version = _go_version("kubelet", "k8s.io/cri-client")
+    return _go_part("kubelet", version, "about 20 s").folder() / "kubelet"
+
+
+# ---- Kafka: jars by Maven coordinates
+
+_POM = HERE / "pom.xml"
+
+
+def java() -> str:
+    """Return the Java to run Kafka with; PartMissing without one."""
+    home = os.environ.get("JAVA_HOME")
+    found = shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
+    if not found:
+        raise PartMissing("the test bed's Kafka runs on Java 17 or newer: install it and have `java` on PATH")
+    return found
+
+
+def _copy_jars(_part: Part, into: Path) -> None:
+    java()
+    if not shutil.which("mvn"):
+        raise PartMissing("the test bed's Kafka is fetched by Maven: install it and have `mvn` on PATH")
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={into}"]
+    _run(["mvn", "--batch-mode", "--quiet", "--file", str(_POM), *goal], where=into, environment={})
+
+
+def kafka() -> str:
+    """Return the class path of the broker."""
+    pin = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)", _POM.read_text())
+    assert pin, "pom.xml does not pin Kafka"
+    part = Part(name="kafka", version=pin[1], inputs=[_POM], flags=[], takes="about 10 s", build=_copy_jars)
+    return f"{part.folder()}/*"
