@@ -41,7 +41,7 @@ class PositionStatus(StrEnum):
 class Position:
     """How far one target is read, as its shard commits it.
 
-    `last_ns` and `elapsed_ns` are the target's own clock: it advances with the timestamps of its lines, so that
+    `last_ns` and `elapsed_ns` are the target's own clock: it advances with its lines' timestamps, so that
     every decision of time is a function of the target's input and a replay decides as the live run did.
     `newest_ns` is the highest line timestamp ever seen: an equal line before a newer one is impossible.
     """

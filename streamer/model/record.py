@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from streamer.model.alert import Reason
 from streamer.model.ledger import Ledger
+from streamer.model.target import Target
 
 
 class RecordKind(StrEnum):
@@ -42,10 +45,12 @@ class Change(NamedTuple):
 
 @dataclass(slots=True)
 class Publication:
-    """What one transaction writes: records for the topics, changes of the shard's state, the ledger after it."""
+    """What one transaction writes: records, changes of the shard's state, and the ledger after it."""
 
     records: list[Record] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     lines: int = 0
     """Lines whose outcome this publication settles."""
+    malformed: Counter[tuple[Target, Reason]] = field(default_factory=Counter)
+    """What was wrong with lines, for the log and the metrics."""

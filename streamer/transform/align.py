@@ -1,0 +1,64 @@
+"""Find the place in a log up to which it was read, by the content of the last lines.
+
+A ring holds the digests of the last lines that were taken. Found again in what the API serves after a break, it
+says exactly which lines are new, whatever the clocks did meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from streamer.model import RING_LINES, DigestRing, Oversize
+
+_WIDTH = DigestRing.WIDTH
+
+
+def digest(line: bytes) -> bytes:
+    """The digest of a raw line, timestamp included. SHA-256: the text is chosen by attackers."""
+    return hashlib.sha256(line).digest()
+
+
+def digests(lines: Sequence[bytes], oversize: Mapping[int, Oversize] = {}) -> bytes:
+    """The short digests of lines, one after the other, as a ring holds them."""
+    if oversize:
+        return b"".join(
+            (oversize[i].digest if i in oversize else digest(line))[:_WIDTH] for i, line in enumerate(lines)
+        )
+    sha256 = hashlib.sha256
+    return b"".join([sha256(line).digest()[:_WIDTH] for line in lines])
+
+
+def advance(ring: DigestRing, lines: Sequence[bytes], oversize: Mapping[int, Oversize] = {}) -> DigestRing:
+    """The ring after these lines; only the last `RING_LINES` of them are hashed."""
+    skipped = max(0, len(lines) - RING_LINES)
+    tail = {i - skipped: known for i, known in oversize.items() if i >= skipped}
+    added = digests(lines[skipped:], tail)
+    return DigestRing((ring + added)[-RING_LINES * _WIDTH :])
+
+
+def find_ring(ring: DigestRing, served: bytes) -> int | None:
+    """How many of the served lines were taken before, where the whole ring stands among them; else None.
+
+    `served` are the short digests of the served lines. Where the ring stands twice (lines that repeat to the
+    nanosecond) the first place counts: a young ring holds the log's very first lines, and no line may be lost.
+    """
+    at = served.find(ring)
+    while at >= 0:
+        if at % _WIDTH == 0:
+            return (at + len(ring)) // _WIDTH
+        at = served.find(ring, at + 1)
+    return None
+
+
+def find_in_whole_file(ring: DigestRing, served: bytes) -> int | None:
+    """The same for a file served from its first line: the ring's beginning may have been rotated away.
+
+    Then the longest end of the ring that opens the file counts.
+    """
+    if (found := find_ring(ring, served)) is not None:
+        return found
+    for start in range(_WIDTH, len(ring), _WIDTH):
+        if served.startswith(ring[start:]):
+            return (len(ring) - start) // _WIDTH
+    return None

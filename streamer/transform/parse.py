@@ -1,0 +1,92 @@
+"""Tell what a line is: one of Falco's alerts, Falco's own text, or something malformed.
+
+Falco prints alerts (JSON, one object a line) to stdout, and its operational log to stderr as text, whatever
+`json_output` says; the log API merges the two. Alerts themselves are text where JSON output is off, which is
+the default of Falco and of every chart.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import orjson
+
+from streamer.model import Alert, Malformed, Priority, Reason, TextClass, TextLine
+from streamer.transform.stamp import StampReader
+
+_PRIORITY_WORDS: Final = "|".join(p.name.capitalize() for p in Priority).encode()
+# Falco's `output` begins with the local time, or with an ISO 8601 one (time_format_iso_8601), then the priority.
+_TEXT_ALERT: Final = re.compile(
+    rb"(?:\d\d:\d\d:\d\d\.\d{9}|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:?\d\d)): (?:"
+    + _PRIORITY_WORDS
+    + rb") "
+)
+# `Fri Nov 20 10:00:00 2026: text`, or `2026-11-20T10:00:00+0000: text`.
+_LOG: Final = re.compile(
+    rb"(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}"
+    rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+-]\d\d:?\d\d)): "
+)
+_STATISTICS: Final = re.compile(
+    rb"Events detected: |Rule counts by severity:|Triggered rules by rule name:|Syscall event drop monitoring:"
+    rb"|   ?[^:]+: \d+$"
+)
+# Keys that only an alert has: a line that holds one is a part of an alert, not text of Falco's.
+_ALERT_KEYS: Final = (b'"priority":', b'"output_fields":', b'"rule":')
+
+
+def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | Malformed:
+    """Classify a line's text (without its timestamp). `line_ns` stands in where an alert has no time."""
+    if body[-1:] == b"\r":  # a container with a TTY ends its lines so
+        body = body[:-1]
+    if body[:1] != b"{":
+        return _parse_text(body)
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return Malformed(Reason.INVALID_JSON, str(error))
+    rule = found.get("rule")
+    priority_name = found.get("priority")
+    if not isinstance(rule, str) or not isinstance(priority_name, str):
+        missing = "rule" if not isinstance(rule, str) else "priority"
+        return Malformed(Reason.NOT_AN_ALERT, f'no "{missing}" of type string')
+    priority = Priority.parse(priority_name)
+    if priority is None:
+        return Malformed(Reason.UNKNOWN_PRIORITY, f"priority {priority_name[:40]!r}")
+    time, time_ns = found.get("time"), None
+    if isinstance(time, str):
+        time_ns = stamps.time(time)
+    source, hostname = found.get("source"), found.get("hostname")
+    tags, fields = found.get("tags"), found.get("output_fields")
+    return Alert(
+        body,
+        rule,
+        priority,
+        source if isinstance(source, str) else "syscall",  # the only source there was before Falco named it
+        "" if time_ns is None else time,
+        line_ns if time_ns is None else time_ns,
+        hostname if isinstance(hostname, str) else "",
+        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        fields if isinstance(fields, dict) else {},
+    )
+
+
+def _parse_text(body: bytes) -> Alert | TextLine | Malformed:
+    if _TEXT_ALERT.match(body):
+        return Malformed(Reason.TEXT_ALERT, "an alert printed as text")
+    if _LOG.match(body):
+        return TextLine(TextClass.LOG)
+    if not body.strip():
+        return TextLine(TextClass.EMPTY)
+    if body.lstrip()[:1] in (b"{", b"[") or any(key in body for key in _ALERT_KEYS):
+        try:
+            orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            # Text in brackets, such as a library's log prefix, is text; a piece of an alert is not.
+            if body.lstrip()[:1] == b"[" and not any(key in body for key in _ALERT_KEYS):
+                return TextLine(TextClass.OTHER)
+            return Malformed(Reason.INVALID_JSON, str(error))
+        return Malformed(Reason.NOT_AN_ALERT, "JSON, but not an alert on a line of its own")
+    if _STATISTICS.match(body):
+        return TextLine(TextClass.STATISTICS)
+    return TextLine(TextClass.OTHER)

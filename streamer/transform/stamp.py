@@ -1,0 +1,79 @@
+"""Read the timestamps that the Kubernetes log API writes before each line, and RFC 3339 times in general.
+
+Current kubelets write nine digits and the node's zone, older ones trim zeros; all of RFC 3339 is read, and the
+common form is read fast.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+_RFC3339: Final = re.compile(
+    rb"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\d*(?:([Zz])|([+-])(\d\d):?(\d\d))"
+)
+_SECOND_NS: Final = 1_000_000_000
+
+
+class StampReader:
+    """Reads times to nanoseconds since the epoch; remembers the last second, since lines come in order."""
+
+    __slots__ = ("_second", "_second_ns")
+
+    def __init__(self) -> None:
+        self._second = b""
+        self._second_ns = 0
+
+    def line_time(self, line: bytes) -> int | None:
+        """The time before a log line, in ns; None if the line does not start with a timestamp and a space."""
+        if line[29:31] == b"Z " and line[19:20] == b"." and (digits := line[20:29]).isdigit():
+            second_ns = self._second_ns if line[:19] == self._second else self._whole_second(line[:19])
+            return None if second_ns is None else second_ns + int(digits)
+        match = _RFC3339.match(line)
+        if match is None or line[match.end() : match.end() + 1] != b" ":
+            return None
+        return _from_match(match)
+
+    def time(self, text: str) -> int | None:
+        """An RFC 3339 time as Falco writes it in `time`, in ns; None if the text is none."""
+        if not text.isascii():
+            return None
+        raw = text.encode()
+        if len(raw) == 30 and raw[29:] == b"Z" and raw[19:20] == b"." and (digits := raw[20:29]).isdigit():
+            second_ns = self._second_ns if raw[:19] == self._second else self._whole_second(raw[:19])
+            return None if second_ns is None else second_ns + int(digits)
+        match = _RFC3339.fullmatch(raw)
+        return None if match is None else _from_match(match)
+
+    def _whole_second(self, second: bytes) -> int | None:
+        match = _RFC3339.fullmatch(second + b"Z")
+        nanoseconds = None if match is None else _from_match(match)
+        if nanoseconds is not None:
+            self._second, self._second_ns = second, nanoseconds
+        return nanoseconds
+
+
+def body_start(line: bytes) -> int:
+    """Where the text begins behind a line's timestamp."""
+    return 31 if line[29:31] == b"Z " else line.index(b" ") + 1
+
+
+def to_rfc3339(time_ns: int) -> str:
+    """Nanoseconds since the epoch as RFC 3339 in UTC with nine digits."""
+    second, rest = divmod(time_ns, _SECOND_NS)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def _from_match(match: re.Match[bytes]) -> int | None:
+    text, fraction, utc, sign, hours, minutes = match.groups()
+    try:
+        moment = datetime.fromisoformat(text.decode())
+        zone = UTC
+        if not utc:
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            zone = timezone(-offset if sign == b"-" else offset)
+        second = int(moment.replace(tzinfo=zone).timestamp())
+    except (ValueError, OverflowError):  # a 13th month, a zone of 99 hours
+        return None
+    return second * _SECOND_NS + int((fraction or b"").ljust(9, b"0"))
