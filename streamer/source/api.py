@@ -1,0 +1,212 @@
+"""The Kubernetes API as far as we need it: pods and their logs, over one aiohttp session.
+
+Configuration, TLS and authentication are `kubernetes.aio`'s. The requests are our own: the generated client has
+no `sinceTime`, parses log lines as JSON when told to watch them, and spends most of a millisecond on a pod that
+orjson reads in a fraction (docs/decisions/0003-own-api-adapter.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import orjson
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
+
+_HEADERS_SECONDS: Final = 30.0
+_TOKEN_SECONDS: Final = 60.0
+"""How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
+_READ_BYTES: Final = 256 * 1024
+"""aiohttp pauses a connection above twice this: what one stream may hold in memory."""
+
+
+class ApiError(Exception):
+    """The API server answered with an error, or not at all (`status` 0)."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str = "", retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        """The kind of what is missing: `pods`, or `pods/log` where only the kubelet does not know it yet."""
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ApiConfigError(Exception):
+    """There is no usable way to the API server in the configuration; the text names the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What to ask of a container's log; timestamps are always asked for."""
+
+    follow: bool = False
+    tail_lines: int | None = None
+    previous: bool = False
+
+    def params(self, container: str) -> dict[str, str]:
+        """As the query of the request."""
+        params = {"container": container, "timestamps": "true"}
+        if self.follow:
+            params["follow"] = "true"
+        if self.previous:
+            params["previous"] = "true"
+        if self.tail_lines is not None:
+            params["tailLines"] = str(self.tail_lines)
+        return params
+
+
+class KubernetesApi:
+    """Lists, watches and reads logs. Made by `connect`; every method raises `ApiError`."""
+
+    def __init__(self, configuration: Any, session: aiohttp.ClientSession) -> None:
+        self._configuration = configuration
+        self._session = session
+        self._host = configuration.host.rstrip("/")
+
+    @property
+    def host(self) -> str:
+        """The API server's address."""
+        return str(self._host)
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """One JSON object."""
+        async with self._request(path, params or {}) as response:
+            try:
+                return dict(orjson.loads(await asyncio.wait_for(response.read(), _HEADERS_SECONDS)))
+            except (
+                orjson.JSONDecodeError,
+                TypeError,
+                ValueError,
+                TimeoutError,
+                aiohttp.ClientError,
+            ) as error:
+                raise ApiError(0, f"{path}: the answer is no JSON object: {error!r}") from error
+
+    @asynccontextmanager
+    async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
+        """The body of a watch."""
+        async with self._request(path, params) as response:
+            yield response.content
+
+    @asynccontextmanager
+    async def log(
+        self, namespace: str, pod: str, container: str, query: LogQuery
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """The body of a log request. A clean end of it means nothing; its text may be an error (source.follower)."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        async with self._request(path, query.params(container)) as response:
+            yield response.content
+
+    async def pod(self, namespace: str, name: str) -> dict[str, Any]:
+        """One pod."""
+        return await self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+
+    @asynccontextmanager
+    async def _request(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"accept": "application/json, */*"}
+        try:
+            authorization = (await self._configuration.auth_settings()).get("BearerToken")
+        except Exception as error:  # a token file that is being replaced; exec plug-ins raise what they like
+            raise ApiError(401, f"cannot read the API token: {error}") from error
+        if authorization and authorization["value"]:
+            headers["authorization"] = authorization["value"]
+        request = self._session.get(
+            self._host + path, params=params, headers=headers, proxy=self._configuration.proxy
+        )
+        try:
+            response = await asyncio.wait_for(request, _HEADERS_SECONDS)
+        except TimeoutError as error:
+            raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, f"cannot reach the API server: {error}") from error
+        async with response:
+            if response.status != 200:
+                raise await _error(response)
+            yield response
+
+
+async def _error(response: aiohttp.ClientResponse) -> ApiError:
+    """What an answer other than 200 says; a proxy's error page is no Status object."""
+    try:
+        text = await asyncio.wait_for(response.content.read(4096), _HEADERS_SECONDS)
+    except (aiohttp.ClientError, TimeoutError):
+        text = b""
+    message, kind = text.decode(errors="replace").strip(), ""
+    try:
+        status = orjson.loads(text)
+        message, kind = str(status["message"]), str((status.get("details") or {}).get("kind", ""))
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        pass
+    retry_after = response.headers.get("retry-after", "")
+    seconds = float(retry_after) if retry_after.isdecimal() else None
+    return ApiError(response.status, message[:500], kind=kind, retry_after_seconds=seconds)
+
+
+@asynccontextmanager
+async def connect(kubeconfig: Path | None, context: str | None) -> AsyncIterator[KubernetesApi]:
+    """Reach the API server: by the kubeconfig given, else in-cluster, else by the user's kubeconfig."""
+    configuration = kubernetes_client.Configuration()
+    try:
+        await _load(configuration, kubeconfig, context)
+        tls = kubernetes_client.ApiClient(configuration).rest_client.ssl_context
+    except (kubernetes_config.ConfigException, OSError, ValueError) as error:
+        raise ApiConfigError(
+            f"no way to the Kubernetes API: {error}. Give `kubernetes.kubeconfig`, or run in a pod with a "
+            "service account (automountServiceAccountToken)"
+        ) from error
+    connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=_keepalive_socket)
+    # No limit on the whole: a log stream lives for hours. The wait for headers is bounded in `_request`.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, read_bufsize=_READ_BYTES
+    ) as session:
+        yield KubernetesApi(configuration, session)
+
+
+async def _load(configuration: Any, kubeconfig: Path | None, context: str | None) -> None:
+    if kubeconfig is None and context is None:
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        except kubernetes_config.ConfigException:
+            pass
+        else:
+            return
+    loader = await kubernetes_config.load_kube_config(
+        config_file=None if kubeconfig is None else str(kubeconfig),
+        context=context,
+        client_configuration=configuration,
+        persist_config=False,
+    )
+    loaded_at = time.monotonic()
+
+    async def renew_token(_: Any) -> None:
+        """Run by `kubernetes.aio` before a token is used; plug-ins say themselves when theirs expires."""
+        nonlocal loaded_at
+        if time.monotonic() - loaded_at > _TOKEN_SECONDS:
+            loaded_at = time.monotonic()
+            await loader.load_and_set(configuration)
+
+    configuration.refresh_api_key_hook = renew_token
+
+
+def _keepalive_socket(address: Any) -> socket.socket:
+    """A socket that notices a dead peer: a silent stream behind a load balancer otherwise waits for ever."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    return made

@@ -1,0 +1,134 @@
+"""One follower a target: the whole wanted set is stated, and the fleet makes it so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from streamer.model import LogBatch, Position, Target
+from streamer.source.api import ApiError, KubernetesApi
+from streamer.source.follower import Follower
+from streamer.source.pods import PodView
+
+_DRAIN_SECONDS: Final = 60.0
+"""How long a deleted pod's open stream may stay silent before it is closed."""
+
+log = structlog.get_logger()
+
+
+class Owner(Protocol):
+    """Who keeps a target's position and takes its batches: a shard."""
+
+    async def attach(self, target: Target) -> Position | None:
+        """The target's position, as soon as the state is loaded; None if it was never followed."""
+        ...
+
+    async def put(self, batch: LogBatch) -> None:
+        """Take a batch; waits while there is no room."""
+        ...
+
+
+class Fleet:
+    """Starts and stops followers. Leaving its context cancels them all; nothing that they read is lost by that."""
+
+    def __init__(
+        self, api: KubernetesApi, owner_of: Callable[[Target], Owner], *, max_line_bytes: int, from_now: bool
+    ) -> None:
+        self._api = api
+        self._owner_of = owner_of
+        self._max_line_bytes = max_line_bytes
+        self._from_now = from_now
+        self._tasks = asyncio.TaskGroup()
+        self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
+        self._followers: dict[str, Follower] = {}
+        self._draining: set[str] = set()
+
+    async def __aenter__(self) -> Fleet:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        for _, task in self._running.values():
+            task.cancel()
+        await self._tasks.__aexit__(None, None, None)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def apply(self, wanted: Mapping[str, PodView]) -> None:
+        """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
+        for identity, found in wanted.items():
+            self._draining.discard(identity)
+            if identity not in self._running:
+                self._start(found)
+            elif (follower := self._followers.get(identity)) is not None:
+                follower.update(found)
+        for identity in self._running.keys() - wanted.keys() - self._draining:
+            self._draining.add(identity)
+            self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
+
+    def restart(self, owner: Owner) -> None:
+        """Begin again at the committed positions with all targets of an owner whose state turned out to differ."""
+        for identity, (found, task) in list(self._running.items()):
+            if self._owner_of(found.target) is owner:
+                task.cancel()
+                self._forget(identity)
+                self._start(found)
+
+    def _start(self, found: PodView) -> None:
+        identity = found.target.id
+        task = self._tasks.create_task(self._follow(found), name=f"follow {identity}")
+        self._running[identity] = (found, task)
+        task.add_done_callback(lambda done: self._forget(identity, done))
+
+    def _forget(self, identity: str, task: asyncio.Task[None] | None = None) -> None:
+        if task is None or self._running.get(identity, (None, None))[1] is task:
+            self._running.pop(identity, None)
+            self._followers.pop(identity, None)
+
+    async def _follow(self, found: PodView) -> None:
+        owner = self._owner_of(found.target)
+        position = await owner.attach(found.target)
+        follower = Follower(
+            self._api,
+            found,
+            position,
+            owner.put,
+            max_line_bytes=self._max_line_bytes,
+            from_now=self._from_now,
+        )
+        self._followers[found.target.id] = follower
+        log.info(
+            "target_followed", target=found.target.id, node=found.target.node, resumed=position is not None
+        )
+        await follower.run()
+
+    async def _drain(self, identity: str) -> None:
+        """See a target out that is not wanted any more."""
+        found, task = self._running[identity]
+        target = found.target
+        try:
+            pod = await self._api.pod(target.namespace, target.pod)
+            labels_changed = pod["metadata"]["uid"] == target.uid and not pod["metadata"].get(
+                "deletionTimestamp"
+            )
+        except ApiError:
+            labels_changed = False
+        if identity not in self._draining:
+            return
+        if labels_changed:  # the pod lives on, but is not ours to follow; its position stays
+            log.info("target_released", target=identity)
+            task.cancel()
+        while not task.done() and identity in self._draining:
+            follower = self._followers.get(identity)
+            now = asyncio.get_running_loop().time()
+            left = _DRAIN_SECONDS if follower is None else follower.last_read_at + _DRAIN_SECONDS - now
+            if left <= 0:
+                log.warning("target_drain_timed_out", target=identity)
+                task.cancel()
+                break
+            await asyncio.wait([task], timeout=left)
+        self._draining.discard(identity)

@@ -1,0 +1,72 @@
+"""From a log stream's bytes to lines with their times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from streamer.model import Oversize
+from streamer.transform.split import Splitter
+from streamer.transform.stamp import StampReader
+
+
+@dataclass(slots=True)
+class StampedLines:
+    """Lines that begin with a valid timestamp, and these timestamps.
+
+    `fragments` counts pieces without one: the headless end of a long line at the start of a tail, or error text
+    that the kubelet wrote into the body. They are no lines.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    times_ns: list[int] = field(default_factory=list)
+    oversize: dict[int, Oversize] = field(default_factory=dict)
+    fragments: int = 0
+
+    def extend(self, more: StampedLines) -> None:
+        """Append what came later."""
+        at = len(self.lines)
+        self.lines += more.lines
+        self.times_ns += more.times_ns
+        self.oversize |= {at + index: known for index, known in more.oversize.items()}
+        self.fragments += more.fragments
+
+    def after(self, count: int) -> StampedLines:
+        """What follows the first `count` lines."""
+        return StampedLines(
+            self.lines[count:],
+            self.times_ns[count:],
+            {index - count: known for index, known in self.oversize.items() if index >= count},
+            self.fragments,
+        )
+
+
+class LineReader:
+    """Reads one response body: chunks in, stamped lines out, in bounded memory."""
+
+    __slots__ = ("_splitter", "_stamps")
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._splitter = Splitter(max_line_bytes)
+        self._stamps = StampReader()
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes received after the last newline: never a line while the container may still write it."""
+        return self._splitter.unfinished_bytes
+
+    def feed(self, chunk: bytes) -> StampedLines:
+        """The lines that this chunk completes."""
+        found = self._splitter.feed(chunk)
+        times = [self._stamps.line_time(line) for line in found.lines]
+        if None not in times:
+            return StampedLines(found.lines, times, found.oversize)  # type: ignore[arg-type]
+        kept = StampedLines()
+        for index, (line, time_ns) in enumerate(zip(found.lines, times, strict=True)):
+            if time_ns is None:
+                kept.fragments += 1
+                continue
+            if index in found.oversize:
+                kept.oversize[len(kept.lines)] = found.oversize[index]
+            kept.lines.append(line)
+            kept.times_ns.append(time_ns)
+        return kept
