@@ -2,12 +2,17 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.testbed import PartMissing
+from tests.testbed.apiserver import ExternalApiServer, KubeApiServer
+from tests.testbed.client import KubeApi
+from tests.testbed.cluster import FalcoCluster
 from tests.testbed.kafka import ExternalKafka, Kafka
+from tests.testbed.kubelet import Kubelet
 
 
 @contextlib.contextmanager
@@ -34,3 +39,57 @@ def private_kafka() -> Iterator[Kafka]:
     """A broker for one test, which may stop, kill and freeze it (about 4 s)."""
     with parts_or_skip(), Kafka() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[KubeApiServer | ExternalApiServer]:
+    """One API server for all tests: each works in a namespace of its own (cluster), nobody stops it."""
+    given = os.environ.get("TESTBED_KUBECONFIG")
+    if given:
+        yield ExternalApiServer(Path(given))
+        return
+    with parts_or_skip(), KubeApiServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kubelet(api_server: KubeApiServer | ExternalApiServer) -> Iterator[Kubelet]:
+    """The log endpoint of all nodes of that API server."""
+    if isinstance(api_server, ExternalApiServer):
+        pytest.skip(
+            "this test writes pod logs, which it cannot in another's cluster: unset TESTBED_KUBECONFIG"
+        )
+    with parts_or_skip(), Kubelet(api_server.authority) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+async def api(api_server: KubeApiServer | ExternalApiServer) -> AsyncIterator[KubeApi]:
+    """The API as its administrator."""
+    async with KubeApi(api_server.kubeconfig) as admin:
+        yield admin
+
+
+@pytest.fixture
+async def cluster(api: KubeApi, kubelet: Kubelet) -> AsyncIterator[FalcoCluster]:
+    """An empty Falco installation for one test: a namespace and a node."""
+    async with FalcoCluster(api, kubelet) as installation:
+        yield installation
+
+
+@pytest.fixture
+def private_api_server() -> Iterator[KubeApiServer]:
+    """An API server for one test, which may stop, kill and freeze it (about 4 s)."""
+    with parts_or_skip(), KubeApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def private_cluster(private_api_server: KubeApiServer) -> AsyncIterator[FalcoCluster]:
+    """A Falco installation on that API server, with a kubelet that the test may kill, too."""
+    with parts_or_skip(), Kubelet(private_api_server.authority) as kubelet:
+        async with (
+            KubeApi(private_api_server.kubeconfig) as admin,
+            FalcoCluster(admin, kubelet) as installation,
+        ):
+            yield installation

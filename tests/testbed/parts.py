@@ -116,63 +116,89 @@ def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str])
         raise BuildError(f"{' '.join(command[:3])} ... ended with {done.returncode}:\n{last}")
 
 
-# ---- Go: each program is a module of its own below go/, with its go.sum
+# ---- Go: two modules below go/, each with a go.sum that names everything
 
 # Local: a Go that is too old is to be named, not replaced by a download. Readonly: go.mod and go.sum are the
 # pins, a build that would change them is refused. Without cgo the programs need no C compiler.
 _GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
 
 
-def _go_build(part: Part, into: Path) -> None:
-    where = HERE / "go" / part.name
-    wanted = re.search(r"^go (\d+)\.(\d+)", (where / "go.mod").read_text(), re.MULTILINE)
-    assert wanted, f"{where}/go.mod has no go directive"
-    need = f"the test bed's {part.name} is built with Go {wanted[1]}.{wanted[2]} or newer"
-    if not shutil.which("go"):
-        raise PartMissing(f"{need}: install it and have `go` on PATH")
-    said = subprocess.run(
-        ["go", "env", "GOVERSION"], env={**os.environ, **_GO}, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    found = re.match(r"go(\d+)\.(\d+)", said)
-    if found and (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
-        raise PartMissing(f"{need}, found {said}: install a newer one")
-    _run(["go", "build", *part.flags, "-o", str(into / part.name), "."], where=where, environment=_GO)
+@dataclass(frozen=True)
+class _Program:
+    """A main package of one of the modules."""
+
+    module: str
+    package: str
+    pinned_by: str
+    """The requirement in go.mod whose version is the program's."""
+    takes: str
+
+    @property
+    def where(self) -> Path:
+        return HERE / "go" / self.module
+
+    @property
+    def pins(self) -> str:
+        return (self.where / "go.mod").read_text()
+
+    def path(self, symbols: str = "") -> Path:
+        """Return the program, built."""
+        part = Part(
+            name=self.package,
+            version=self.version,
+            inputs=[self.where / "go.mod", self.where / "go.sum", *(self.where / self.package).glob("*.go")],
+            flags=["-trimpath", "-buildvcs=false", f"-ldflags=-s -w{symbols}"],
+            takes=self.takes,
+            build=self._build,
+        )
+        return part.folder() / self.package
+
+    @property
+    def version(self) -> str:
+        pin = re.search(rf"^(?:require )?\s*{re.escape(self.pinned_by)} (v\S+)", self.pins, re.MULTILINE)
+        assert pin, f"{self.where}/go.mod does not pin {self.pinned_by}"
+        return pin[1]
+
+    def _build(self, part: Part, into: Path) -> None:
+        self._check_toolchain()
+        command = ["go", "build", *part.flags, "-o", str(into / self.package), f"./{self.package}"]
+        _run(command, where=self.where, environment=_GO)
+
+    def _check_toolchain(self) -> None:
+        wanted = re.search(r"^go (\d+)\.(\d+)", self.pins, re.MULTILINE)
+        assert wanted, f"{self.where}/go.mod has no go directive"
+        need = f"the test bed's {self.package} is built with Go {wanted[1]}.{wanted[2]} or newer"
+        if not shutil.which("go"):
+            raise PartMissing(f"{need}: install it and have `go` on PATH")
+        asked = ["go", "env", "GOVERSION"]
+        said = subprocess.run(asked, env={**os.environ, **_GO}, capture_output=True, text=True, check=False)
+        found = re.match(r"go(\d+)\.(\d+)", said.stdout)
+        if found and (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
+            raise PartMissing(f"{need}, found {said.stdout.strip()}: install a newer one")
 
 
-def _go_part(name: str, version: str, takes: str, symbols: str = "") -> Part:
-    where = HERE / "go" / name
-    sources = [*where.glob("*.go"), where / "go.mod", where / "go.sum"]
-    flags = ["-trimpath", "-buildvcs=false", f"-ldflags=-s -w{symbols}"]
-    return Part(name=name, version=version, inputs=sources, flags=flags, takes=takes, build=_go_build)
-
-
-def _go_version(name: str, module: str) -> str:
-    pins = (HERE / "go" / name / "go.mod").read_text()
-    pin = re.search(rf"^(?:require )?\s*{re.escape(module)} (v\S+)", pins, re.MULTILINE)
-    assert pin, f"{name}/go.mod does not pin {module}"
-    return pin[1]
-
-
-def apiserver() -> Path:
-    """Return the kube-apiserver program."""
-    version = _go_version("apiserver", "k8s.io/kubernetes")
-    # A release is stamped with its version by its build script; unstamped it calls itself v0.0.0-master.
-    stamp = "k8s.io/component-base/version"
-    major, minor, _ = version.removeprefix("v").split(".", 2)
-    symbols = f" -X {stamp}.gitVersion={version} -X {stamp}.gitMajor={major} -X {stamp}.gitMinor={minor}"
-    return _go_part("apiserver", version, "about 4 min", symbols).folder() / "apiserver"
+_ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
+_APISERVER = _Program("kubernetes", "apiserver", "k8s.io/kubernetes", "about 4 min")
+_KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
 
 
 def etcd() -> Path:
     """Return the etcd program."""
-    version = _go_version("etcd", "go.etcd.io/etcd/server/v3")
-    return _go_part("etcd", version, "about 30 s").folder() / "etcd"
+    return _ETCD.path()
+
+
+def apiserver() -> Path:
+    """Return the kube-apiserver program."""
+    # A release is stamped with its version by its build script; unstamped it calls itself v0.0.0-master.
+    stamp = "k8s.io/component-base/version"
+    major, minor, _ = _APISERVER.version.removeprefix("v").split(".", 2)
+    values = {"gitVersion": _APISERVER.version, "gitMajor": major, "gitMinor": minor}
+    return _APISERVER.path("".join(f" -X {stamp}.{name}={value}" for name, value in values.items()))
 
 
 def kubelet() -> Path:
     """Return our log endpoint with the kubelet's reader."""
-    version = _go_version("kubelet", "k8s.io/cri-client")
-    return _go_part("kubelet", version, "about 20 s").folder() / "kubelet"
+    return _KUBELET.path()
 
 
 # ---- Kafka: jars by Maven coordinates
