@@ -7,7 +7,8 @@ import itertools
 import random
 from typing import TYPE_CHECKING
 
-from streamer.simulator.rules import AUDIT_RULES, SYSCALL_RULES
+from streamer.simulator.other_rules import AUDIT_RULES
+from streamer.simulator.syscall_rules import SYSCALL_RULES
 from streamer.simulator.templates import alert_template, drop_template
 from streamer.simulator.workloads import WORKLOADS
 

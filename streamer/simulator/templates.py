@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamer.simulator.rules import DROP_COUNTERS, DROP_RULE
+from streamer.simulator.other_rules import DROP_COUNTERS, DROP_RULE
 from streamer.simulator.workloads import AUDIT_USERS
 
 if TYPE_CHECKING:
