@@ -19,33 +19,41 @@ class Inbox:
         self._capacity_bytes = capacity_bytes
         self._batches: deque[LogBatch] = deque()
         self._pending_bytes = 0
+        self._closed = False
         self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        self._full = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
 
     def __len__(self) -> int:
         return len(self._batches)
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
+
     async def put(self, batch: LogBatch) -> None:
         """Hand a batch over; waits while the inbox is full. A batch larger than the inbox goes in alone."""
-        while self._pending_bytes >= self._capacity_bytes:
-            self._emptied.clear()
-            await self._emptied.wait()
+        while not self._room.is_set():
+            await self._room.wait()
         self._batches.append(batch)
         self._pending_bytes += batch.size_bytes
         self._filled.set()
+        if self._pending_bytes >= self._capacity_bytes:
+            self._full.set()
+            self._room.clear()
 
     async def wait(self) -> None:
-        """Return once a batch is there."""
+        """Return once a batch is there, or the inbox is closed."""
         await self._filled.wait()
 
-    @property
-    def full(self) -> bool:
-        """Whether those who want to put have to wait."""
-        return self._pending_bytes >= self._capacity_bytes
+    async def wait_full(self) -> None:
+        """Return once those who want to put have to wait, or the inbox is closed."""
+        await self._full.wait()
 
     def take(self, most_lines: int, most_bytes: int) -> list[LogBatch]:
-        """Take batches in their order, whole, until the next one would pass a bound; at least one if any is there."""
+        """Take whole batches in order until the next one would pass a bound; at least one if any is there."""
         taken: list[LogBatch] = []
         lines = size_bytes = 0
         while self._batches:
@@ -56,14 +64,25 @@ class Inbox:
                 break
             taken.append(self._batches.popleft())
             self._pending_bytes -= batch.size_bytes
-        if not self._batches:
-            self._filled.clear()
-        self._emptied.set()
+        self._settle()
         return taken
 
     def clear(self) -> None:
         """Drop what is pending: its lines will be read again from the committed positions."""
         self._batches.clear()
         self._pending_bytes = 0
-        self._filled.clear()
-        self._emptied.set()
+        self._settle()
+
+    def close(self) -> None:
+        """Say that nothing more will be put; what is there can still be taken."""
+        self._closed = True
+        self._filled.set()
+        self._full.set()
+
+    def _settle(self) -> None:
+        if self._pending_bytes < self._capacity_bytes:
+            self._room.set()
+            if not self._closed:
+                self._full.clear()
+        if not self._batches and not self._closed:
+            self._filled.clear()

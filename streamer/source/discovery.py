@@ -112,7 +112,7 @@ class Discovery:
 
     async def _watch(self, path: str, namespace: str, selector: str, version: str) -> str:
         """Follow changes until the server ends the watch; returns the version to go on from."""
-        seconds = random.randint(240, 480)  # noqa: S311  # spread, so that not all watches end together
+        seconds = random.randint(240, 480)  # spread, so that not all watches end together
         params = {
             "labelSelector": selector,
             "watch": "true",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import structlog
 
@@ -46,7 +46,7 @@ class Fleet:
         self._followers: dict[str, Follower] = {}
         self._draining: set[str] = set()
 
-    async def __aenter__(self) -> Fleet:
+    async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         return self
 

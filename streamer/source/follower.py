@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 
 from streamer.flow.backoff import Backoff
-from streamer.model import DigestRing, Gap, GapReason, LogBatch, Position, PositionStatus
+from streamer.model import Gap, GapReason, LogBatch, Position, PositionStatus
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.place import Place, find_place, last_lines
 from streamer.source.pods import PodView, view

@@ -1,0 +1,61 @@
+"""The contract between a shard and whatever its publications go to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from streamer.model import Publication, Reason
+
+
+class PublishError(Exception):
+    """A publication did not come through as asked. The publisher must be opened again before the next one."""
+
+
+class PublishFailed(PublishError):  # noqa: N818  # what happened, not a mistake of anybody's
+    """It did not, or may not have, come through; the state as loaded by `open` tells which."""
+
+
+class Fenced(PublishError):  # noqa: N818
+    """Another owner has taken the shard over, or the broker ended our transaction for its age.
+
+    The answer is the same for both. Taking the shard back at once would fence the other in turn.
+    """
+
+
+class BatchRefused(PublishError):  # noqa: N818
+    """A batch of several records was refused for one of them: publish again with these topics isolated."""
+
+    def __init__(self, topics: frozenset[str], reason: Reason) -> None:
+        super().__init__(f"a batch was refused ({reason}) by {', '.join(sorted(topics))}")
+        self.topics = topics
+        self.reason = reason
+
+
+class RecordsRefused(PublishError):  # noqa: N818
+    """Exactly these records are refused for themselves, each time; ids by topic."""
+
+    def __init__(self, records: Mapping[str, frozenset[str]], reason: Reason) -> None:
+        count = sum(map(len, records.values()))
+        super().__init__(f"{count} record(s) were refused ({reason}) by {', '.join(sorted(records))}")
+        self.records = records
+        self.reason = reason
+
+
+class Publisher(Protocol):
+    """One shard's way out. Used by one task at a time."""
+
+    async def open(self) -> list[tuple[str, bytes]]:
+        """Take the shard over, then load its state: live keys and values. Raises `PublishError`."""
+        ...
+
+    async def publish(self, publication: Publication, *, isolate: frozenset[str] = frozenset()) -> None:
+        """Write all of it or nothing; records of topics in `isolate` are sent one by one.
+
+        Raises `PublishError`; then nothing is visible, unless it is `PublishFailed`, which leaves it open.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let the shard go. Never raises, never hangs."""
+        ...

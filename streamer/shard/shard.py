@@ -1,0 +1,177 @@
+"""One shard: collect lines, process them, commit; and after a failure find out where things stand."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from random import random
+from typing import Final
+
+import structlog
+
+from streamer.flow.backoff import Backoff
+from streamer.flow.inbox import Inbox
+from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused
+from streamer.model import Ledger, LogBatch, Position, Publication, Target
+from streamer.transform.process import Plan, Processor, Refusal
+from streamer.transform.state import ShardState, StateUnreadableError, load
+
+_HELD_SECONDS: Final = 60.0
+"""How often what a limit has kept back is told."""
+_FENCED_SECONDS: Final = 10.0
+"""The longest wait before a shard that was taken from us is taken back."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPolicy:
+    """When a transaction is made: `interval_seconds` after its first line; the bounds are for memory."""
+
+    interval_seconds: float = 0.05
+    max_lines: int = 10_000
+    max_bytes: int = 4 * 1024 * 1024
+
+
+class Shard:
+    """Owns the targets that are assigned to it.
+
+    The followers only ever see the inbox: a failed transaction keeps its input here until its outcome is known,
+    and never closes or re-opens a stream.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        plan: Plan,
+        publisher: Publisher,
+        commit: CommitPolicy,
+        *,
+        on_commit: Callable[[Publication], None] = lambda _: None,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.index = index
+        self._plan = plan
+        self._publisher = publisher
+        self._commit = commit
+        self._on_commit = on_commit
+        self._wall_ns = wall_ns
+        self._inbox = Inbox(commit.max_bytes)
+        self._owner = secrets.token_hex(8)
+        self._processor = Processor(plan, ShardState(plan.cluster))
+        self._ledger = Ledger()
+        self._loaded = asyncio.Event()
+        self.on_realign: Callable[[Shard], None] = lambda _: None
+        """Called when another owner has been at work: all targets must begin again at the positions as they are."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger as of the last commit."""
+        return self._ledger
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the state has been loaded, so that targets can be followed."""
+        return self._loaded.is_set()
+
+    async def attach(self, target: Target) -> Position | None:
+        """The target's committed position, as soon as it is known; None if it was never followed."""
+        await self._loaded.wait()
+        tracked = self._processor.state.tracked.get(target.id)
+        return None if tracked is None else tracked.position
+
+    async def put(self, batch: LogBatch) -> None:
+        """Take a batch; waits while the inbox is full."""
+        await self._inbox.put(batch)
+
+    def drain(self) -> None:
+        """Commit what is in the inbox, then end. Nothing may be put any more."""
+        self._inbox.close()
+
+    async def run(self) -> None:
+        """Work until drained. Kafka may be away as long as it likes; only unreadable state ends a shard early."""
+        try:
+            await self._open(Backoff(0.2, 5.0))
+            self._ledger = self._processor.state.ledger.copy()
+            self._loaded.set()
+            await self._work()
+        except StateUnreadableError as error:
+            log.error("state_unreadable", shard=self.index, cause=str(error))
+        finally:
+            await self._publisher.close()
+
+    async def _work(self) -> None:
+        clock = asyncio.get_running_loop().time
+        held_told_at = clock()
+        while self._inbox or not self._inbox.closed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(held_told_at + _HELD_SECONDS):
+                    await self._inbox.wait()
+            if self._inbox:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._commit.interval_seconds):
+                        await self._inbox.wait_full()
+                batches = self._inbox.take(self._commit.max_lines, self._commit.max_bytes)
+                await self._settle(partial(self._process, batches))
+            if clock() >= held_told_at + _HELD_SECONDS:
+                held_told_at = clock()
+                await self._settle(lambda _: self._processor.publish_held(self._wall_ns()))
+
+    def _process(self, batches: list[LogBatch], refused: dict[str, Refusal]) -> Publication:
+        return self._processor.process(batches, self._wall_ns(), refused)
+
+    async def _settle(self, make: Callable[[dict[str, Refusal]], Publication | None]) -> None:
+        """Publish what `make` makes, as often as it takes, until it is committed exactly once."""
+        refused: dict[str, Refusal] = {}
+        isolate: frozenset[str] = frozenset()
+        backoff = Backoff(0.2, 5.0)
+        before = self._processor.state.sequence
+        while (publication := make(refused)) is not None:
+            try:
+                await self._publisher.publish(publication, isolate=isolate)
+                break
+            except PublishError as error:
+                log.warning("publish_failed", shard=self.index, cause=str(error))
+                if isinstance(error, BatchRefused):
+                    isolate |= error.topics
+                elif isinstance(error, RecordsRefused):
+                    for identity in frozenset().union(*error.records.values()):
+                        times = refused[identity].times + 1 if identity in refused else 1
+                        refused[identity] = Refusal(error.reason, times)
+                else:
+                    await asyncio.sleep(
+                        _FENCED_SECONDS * random() if isinstance(error, Fenced) else backoff.next_seconds()
+                    )
+            last_owner = await self._open(backoff)
+            sequence = self._processor.state.sequence
+            if sequence == before + 1 and last_owner == self._owner:
+                break  # it had been committed; only the answer was lost
+            if sequence != before:
+                log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
+                self._inbox.clear()
+                self._ledger = self._processor.state.ledger.copy()
+                self.on_realign(self)
+                return
+        if publication is not None:
+            self._ledger = publication.ledger
+            self._on_commit(publication)
+
+    async def _open(self, backoff: Backoff) -> str:
+        """Take the shard over and load its state; returns who made the last commit."""
+        while True:
+            try:
+                items = await self._publisher.open()
+                break
+            except PublishError as error:
+                log.warning("shard_not_opened", shard=self.index, cause=str(error))
+                await asyncio.sleep(backoff.next_seconds())
+        state = load(self._plan.cluster, items)
+        last_owner, state.owner = state.owner, self._owner
+        self._processor = Processor(self._plan, state)
+        log.debug("shard_opened", shard=self.index, targets=len(state.tracked), sequence=state.sequence)
+        return last_owner
