@@ -45,6 +45,11 @@ class RecordsRefused(PublishError):  # noqa: N818
 class Publisher(Protocol):
     """One shard's way out. Used by one task at a time."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether `publish` may be called; if not, `open` comes first. A publication may leave it not ready."""
+        ...
+
     async def open(self) -> list[tuple[str, bytes]]:
         """Take the shard over, then load its state: live keys and values. Raises `PublishError`."""
         ...

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from random import random
 from typing import Final
@@ -36,6 +37,14 @@ class CommitPolicy:
     interval_seconds: float = 0.05
     max_lines: int = 10_000
     max_bytes: int = 4 * 1024 * 1024
+
+
+class _Standing(Enum):
+    """What the state says of a publication whose outcome was unknown."""
+
+    AS_BEFORE = auto()  # nothing of it is there
+    COMMITTED = auto()  # all of it is; only the answer was lost
+    FOREIGN = auto()  # another owner has committed meanwhile
 
 
 class Shard:
@@ -131,35 +140,53 @@ class Shard:
         isolate: frozenset[str] = frozenset()
         backoff = Backoff(0.2, 5.0)
         before = self._processor.state.sequence
-        while (publication := make(refused)) is not None:
+        publication: Publication | None = None
+        moved = False  # the state in memory is ahead of what is known to be committed
+        while True:
+            if moved or not self._publisher.ready:
+                match await self._reopen(before, backoff):
+                    case _Standing.COMMITTED if publication is not None:
+                        break
+                    case _Standing.FOREIGN:
+                        return
+            publication, moved = make(refused), True
+            if publication is None:
+                return
             try:
                 await self._publisher.publish(publication, isolate=isolate)
                 break
+            except BatchRefused as error:
+                log.info("batch_refused", shard=self.index, topics=sorted(error.topics), cause=error.reason)
+                isolate |= error.topics
+            except RecordsRefused as error:
+                log.warning(
+                    "records_refused", shard=self.index, topics=sorted(error.records), cause=error.reason
+                )
+                for identity in frozenset[str]().union(*error.records.values()):
+                    times = refused[identity].times + 1 if identity in refused else 1
+                    refused[identity] = Refusal(error.reason, times)
+            except Fenced as error:
+                log.warning("shard_fenced", shard=self.index, cause=str(error))
+                await asyncio.sleep(_FENCED_SECONDS * (0.1 + 0.9 * random()))
             except PublishError as error:
                 log.warning("publish_failed", shard=self.index, cause=str(error))
-                if isinstance(error, BatchRefused):
-                    isolate |= error.topics
-                elif isinstance(error, RecordsRefused):
-                    for identity in frozenset().union(*error.records.values()):
-                        times = refused[identity].times + 1 if identity in refused else 1
-                        refused[identity] = Refusal(error.reason, times)
-                else:
-                    await asyncio.sleep(
-                        _FENCED_SECONDS * random() if isinstance(error, Fenced) else backoff.next_seconds()
-                    )
-            last_owner = await self._open(backoff)
-            sequence = self._processor.state.sequence
-            if sequence == before + 1 and last_owner == self._owner:
-                break  # it had been committed; only the answer was lost
-            if sequence != before:
-                log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
-                self._inbox.clear()
-                self._ledger = self._processor.state.ledger.copy()
-                self.on_realign(self)
-                return
-        if publication is not None:
-            self._ledger = publication.ledger
-            self._on_commit(publication)
+                await asyncio.sleep(backoff.next_seconds())
+        self._ledger = publication.ledger
+        self._on_commit(publication)
+
+    async def _reopen(self, before: int, backoff: Backoff) -> _Standing:
+        """Take the shard over again and find out whether the publication after `before` had been committed."""
+        last_owner = await self._open(backoff)
+        sequence = self._processor.state.sequence
+        if sequence == before:
+            return _Standing.AS_BEFORE
+        if sequence == before + 1 and last_owner == self._owner:
+            return _Standing.COMMITTED
+        log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
+        self._inbox.clear()
+        self._ledger = self._processor.state.ledger.copy()
+        self.on_realign(self)
+        return _Standing.FOREIGN
 
     async def _open(self, backoff: Backoff) -> str:
         """Take the shard over and load its state; returns who made the last commit."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Final, Protocol, Self
 
 import structlog
 
+from streamer.flow.backoff import Backoff
 from streamer.model import LogBatch, Position, Target
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.follower import Follower
@@ -45,27 +47,35 @@ class Fleet:
         self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
         self._followers: dict[str, Follower] = {}
         self._draining: set[str] = set()
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         return self
 
-    async def __aexit__(self, *exception: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
         for _, task in self._running.values():
             task.cancel()
-        await self._tasks.__aexit__(None, None, None)
+        await self._tasks.__aexit__(kind, error, trace)
 
     def __len__(self) -> int:
         return len(self._running)
 
     def apply(self, wanted: Mapping[str, PodView]) -> None:
         """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
+        if self._closed:
+            return
         for identity, found in wanted.items():
             self._draining.discard(identity)
             if identity not in self._running:
                 self._start(found)
-            elif (follower := self._followers.get(identity)) is not None:
-                follower.update(found)
+            else:
+                self._running[identity] = (found, self._running[identity][1])
+                if (follower := self._followers.get(identity)) is not None:
+                    follower.update(found)
         for identity in self._running.keys() - wanted.keys() - self._draining:
             self._draining.add(identity)
             self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
@@ -90,6 +100,18 @@ class Fleet:
             self._followers.pop(identity, None)
 
     async def _follow(self, found: PodView) -> None:
+        """Follow one target; a fault of our own in it costs that target a pause, not the worker its life."""
+        backoff = Backoff(1.0, 60.0)
+        while True:
+            try:
+                await self._follow_from_position(found)
+                return
+            except Exception:
+                log.exception("follower_failed", target=found.target.id)
+            await asyncio.sleep(backoff.next_seconds())
+            found = self._running.get(found.target.id, (found, None))[0]
+
+    async def _follow_from_position(self, found: PodView) -> None:
         owner = self._owner_of(found.target)
         position = await owner.attach(found.target)
         follower = Follower(

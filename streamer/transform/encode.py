@@ -42,10 +42,11 @@ def create_time_ms(alert_ns: int, line_ns: int, now_ns: int) -> int:
 class TargetEncoder:
     """Encodes what one target's log gives; what is the same for all its records is made once."""
 
-    __slots__ = ("_alert_headers", "_cluster", "_common", "_target", "id_prefix", "key")
+    __slots__ = ("_alert_headers", "_annotate", "_cluster", "_common", "_target", "id_prefix", "key")
 
-    def __init__(self, cluster: str, target: Target) -> None:
+    def __init__(self, cluster: str, target: Target, *, annotate: bool = False) -> None:
         self._cluster = cluster
+        self._annotate = annotate
         self._target = target
         self.key = target.pod_name.encode()
         self.id_prefix = hashlib.sha256(f"{cluster}\0{target.uid}\0{target.container}".encode()).hexdigest()[
@@ -84,7 +85,7 @@ class TargetEncoder:
         return Record(
             topic,
             self.key,
-            alert.body,
+            self._annotated(alert.body, identity) if self._annotate else alert.body,
             [("ce_id", identity.encode()), ("ce_time", time.encode()), *fixed],
             create_time_ms(alert.time_ns, line_ns, now_ns),
             identity,
@@ -165,6 +166,11 @@ class TargetEncoder:
         ]
         time_ms = create_time_ms(time_ns, time_ns, now_ns)
         return Record(topic, self.key, orjson.dumps(value), every, time_ms, identity)
+
+    def _annotated(self, body: bytes, identity: str) -> bytes:
+        """The alert with what we know of it as its last key; up to there, its bytes are the original ones."""
+        ours = {"id": identity, "cluster": self._cluster, "node": self._target.node, "kind": RecordKind.ALERT}
+        return b'%b,"falco_streamer":%b}' % (body.rstrip()[:-1], orjson.dumps(ours))
 
     def _headers_of_rule(self, rule: str, priority: Priority) -> Headers:
         label = priority.label.encode()

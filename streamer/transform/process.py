@@ -50,6 +50,7 @@ class Plan:
     dead_letter_topic: str
     notices_topic: str
     dead_letters: Rate
+    annotate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,9 @@ class Processor:
     def encoder(self, target: Target) -> TargetEncoder:
         """The encoder of a target's records."""
         if (encoder := self._encoders.get(target.id)) is None:
-            encoder = self._encoders[target.id] = TargetEncoder(self.plan.cluster, target)
+            encoder = self._encoders[target.id] = TargetEncoder(
+                self.plan.cluster, target, annotate=self.plan.annotate
+            )
         return encoder
 
     def bucket(self, tracked: Tracked, reason: Reason) -> Bucket:

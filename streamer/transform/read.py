@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streamer.model import Oversize
-from streamer.transform.split import Splitter
+from streamer.transform.split import Lines, Splitter
 from streamer.transform.stamp import StampReader
 
 
@@ -56,7 +56,13 @@ class LineReader:
 
     def feed(self, chunk: bytes) -> StampedLines:
         """The lines that this chunk completes."""
-        found = self._splitter.feed(chunk)
+        return self._stamped(self._splitter.feed(chunk))
+
+    def finish(self) -> StampedLines:
+        """What is left after the last newline: a line only where the log is known to have ended."""
+        return self._stamped(self._splitter.finish())
+
+    def _stamped(self, found: Lines) -> StampedLines:
         times = [self._stamps.line_time(line) for line in found.lines]
         if None not in times:
             return StampedLines(found.lines, times, found.oversize)  # type: ignore[arg-type]

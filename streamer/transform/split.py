@@ -22,8 +22,8 @@ class Lines:
 class Splitter:
     """Cuts chunks of a stream at newlines and keeps the unfinished rest for the next chunk.
 
-    A line of more than `max_line_bytes` is not stored: its first `KEPT_BYTES` stand for it, its length and its
-    digest are known at its end. So memory stays below `max_line_bytes` plus one chunk.
+    A line of more than `max_line_bytes` is not stored: its first `KEPT_BYTES` (never more than `max_line_bytes`)
+    stand for it, its length and its digest are known at its end. So memory stays below `max_line_bytes` plus one chunk.
     """
 
     __slots__ = ("_hash", "_head", "_max_line_bytes", "_rest", "_rest_bytes")
@@ -79,7 +79,7 @@ class Splitter:
         if self._rest_bytes > self._max_line_bytes:
             start = b"".join(self._rest)
             self._hash = hashlib.sha256(start)
-            self._head = start[:KEPT_BYTES]
+            self._head = start[: min(KEPT_BYTES, self._max_line_bytes)]
             self._rest.clear()
 
     def _finish(self, result: Lines) -> None:

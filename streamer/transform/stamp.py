@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Final
 
 _RFC3339: Final = re.compile(
-    rb"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\d*(?:([Zz])|([+-])(\d\d):?(\d\d))"
+    rb"(\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:\.(\d{1,9})\d*)?"
+    rb"(?:([Zz])|([+-])(\d\d):?([0-5]\d))"
 )
 _SECOND_NS: Final = 1_000_000_000
+LAST_NS: Final = 2**63 - 1
+"""The last time that fits the state's and Kafka's 64 bits, in 2262; the first one is 0."""
 
 
 class StampReader:
@@ -26,37 +29,53 @@ class StampReader:
         self._second_ns = 0
 
     def line_time(self, line: bytes) -> int | None:
-        """The time before a log line, in ns; None if the line does not start with a timestamp and a space."""
-        if line[29:31] == b"Z " and line[19:20] == b"." and (digits := line[20:29]).isdigit():
-            second_ns = self._second_ns if line[:19] == self._second else self._whole_second(line[:19])
-            return None if second_ns is None else second_ns + int(digits)
+        """The time before a log line, in ns; None if the line does not start with a timestamp and a space.
+
+        A line written under a broken clock is a line all the same: a time that 64 bits cannot hold is moved to
+        the nearest one that they can.
+        """
+        if (
+            line[29:31] == b"Z "
+            and line[19:20] == b"."
+            and (digits := line[20:29]).isdigit()
+            and (line[:19] == self._second or self._remember(line[:19]))
+        ):
+            return self._second_ns + int(digits)
         match = _RFC3339.match(line)
         if match is None or line[match.end() : match.end() + 1] != b" ":
             return None
-        return _from_match(match)
+        time_ns = _from_match(match)
+        return None if time_ns is None else min(max(0, time_ns), LAST_NS)
 
     def time(self, text: str) -> int | None:
-        """An RFC 3339 time as Falco writes it in `time`, in ns; None if the text is none."""
+        """An RFC 3339 time as Falco writes it in `time`, in ns; None if the text is none that 64 bits hold."""
         if not text.isascii():
             return None
         raw = text.encode()
-        if len(raw) == 30 and raw[29:] == b"Z" and raw[19:20] == b"." and (digits := raw[20:29]).isdigit():
-            second_ns = self._second_ns if raw[:19] == self._second else self._whole_second(raw[:19])
-            return None if second_ns is None else second_ns + int(digits)
+        if (
+            len(raw) == 30
+            and raw[29:] == b"Z"
+            and raw[19:20] == b"."
+            and (digits := raw[20:29]).isdigit()
+            and (raw[:19] == self._second or self._remember(raw[:19]))
+        ):
+            return self._second_ns + int(digits)
         match = _RFC3339.fullmatch(raw)
-        return None if match is None else _from_match(match)
+        time_ns = None if match is None else _from_match(match)
+        return time_ns if time_ns is not None and 0 <= time_ns <= LAST_NS else None
 
-    def _whole_second(self, second: bytes) -> int | None:
+    def _remember(self, second: bytes) -> bool:
         match = _RFC3339.fullmatch(second + b"Z")
-        nanoseconds = None if match is None else _from_match(match)
-        if nanoseconds is not None:
-            self._second, self._second_ns = second, nanoseconds
-        return nanoseconds
+        second_ns = None if match is None else _from_match(match)
+        if second_ns is None or not 0 <= second_ns <= LAST_NS - _SECOND_NS:
+            return False
+        self._second, self._second_ns = second, second_ns
+        return True
 
 
 def body_start(line: bytes) -> int:
-    """Where the text begins behind a line's timestamp."""
-    return 31 if line[29:31] == b"Z " else line.index(b" ") + 1
+    """Where the text begins behind a line's timestamp (which may have a space after its date, at 10)."""
+    return line.index(b" ", 11) + 1
 
 
 def to_rfc3339(time_ns: int) -> str:
