@@ -1,0 +1,105 @@
+"""Reading a shard's state back: its partition of the state topic, from the first record to the last committed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.protocol.offset import OffsetRequest
+
+from streamer.sink.client import drop_consumer, learn_topics, space_metadata_refreshes
+from streamer.sink.connection import Connection
+from streamer.sink.errors import KafkaUnavailable, StateBlocked
+
+PATIENCE_SECONDS: Final = 30.0
+"""How long a load may stand still. Longer than any transaction of ours lives (15 s, and the broker looks for those
+that are over every 10 s), so that who waits longer waits for somebody else's."""
+
+_FETCH_WAIT_MS: Final = 50
+_FETCH_BYTES: Final = 4_194_304
+_LATEST: Final = -1
+_READ_UNCOMMITTED: Final = 0
+
+
+async def load_changelog(
+    connection: Connection, topic: str, partition: int, *, patience_seconds: float = PATIENCE_SECONDS
+) -> dict[str, bytes]:
+    """The live keys of a compacted partition: the last value of each, without those whose last was a tombstone.
+
+    To be called after the producer's start, which ends the predecessor's transaction: then everything committed
+    lies below the high watermark. Raises StateBlocked where it cannot be reached, KafkaError and TimeoutError.
+    """
+    consumer: Any = AIOKafkaConsumer(
+        **connection.arguments(f"load-{partition}"),
+        auto_offset_reset="earliest",
+        check_crcs=connection.check_crcs,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+    )
+    space_metadata_refreshes(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+    try:
+        async with asyncio.timeout(patience_seconds):
+            await consumer.start()
+            end = await _high_watermark(consumer._client, topic, partition)  # noqa: SLF001
+        return await _read(consumer, TopicPartition(topic, partition), end, patience_seconds)
+    finally:
+        await drop_consumer(consumer)
+
+
+async def _high_watermark(client: Any, topic: str, partition: int) -> int:
+    """The end of the partition, open transactions included.
+
+    A read_committed consumer's own idea of the end stops before the first open transaction.
+    """
+    if missing := await learn_topics(client, [topic]):
+        raise KafkaUnavailable(f"topic {missing[0]} does not exist", "create it, or set topics.create: true")
+    tp = TopicPartition(topic, partition)
+    if tp.partition not in client.cluster.partitions_for_topic(topic):
+        raise KafkaUnavailable(
+            f"topic {topic} has no partition {partition}", "its partitions must be kafka.shards"
+        )
+    while True:
+        leader = client.cluster.leader_for_partition(tp)
+        if leader not in {None, -1}:
+            request = OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, [(partition, _LATEST)])])
+            answer = await client.send(leader, request)
+            _, error, _, offset = answer.topics[0][1][0][:4]
+            if not error:
+                return int(offset)
+            kind = kafka_errors.for_code(error)
+            if not kind.retriable:
+                raise kind()
+        await client.force_metadata_update()
+
+
+async def _read(consumer: Any, tp: TopicPartition, end: int, patience_seconds: float) -> dict[str, bytes]:
+    live: dict[str, bytes] = {}
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    consumer.assign([tp])
+    reached = 0
+    while True:
+        async with asyncio.timeout_at(deadline):
+            # The position, not the last record's offset: commit markers have offsets too, and come last.
+            position = await consumer.position(tp)
+        if position >= end:
+            return live
+        if position > reached:
+            reached, deadline = position, loop.time() + patience_seconds
+        elif loop.time() >= deadline:
+            raise StateBlocked(
+                f"topic {tp.topic}, partition {tp.partition} cannot be read beyond offset {position} of {end}: another "
+                "producer's transaction is open in it; see `kafka-transactions.sh describe-producers --topic "
+                f"{tp.topic} --partition {tp.partition}`"
+            )
+        fetched = await consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)
+        for message in fetched.get(tp, ()):
+            key = (message.key or b"").decode(errors="surrogateescape")
+            if message.value is None:
+                live.pop(key, None)
+            else:
+                live[key] = message.value

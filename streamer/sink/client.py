@@ -1,0 +1,100 @@
+"""What is done to every aiokafka client: refreshes of metadata are spaced, and it can be dropped at once.
+
+This reaches into aiokafka's internals, on purpose in one place; pyproject.toml holds aiokafka to the release whose
+source was read for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+REFRESH_SECONDS: Final = 0.25
+"""The least time between two refreshes of one client's metadata. Without it a partition that has no leader makes
+aiokafka's sender ask in a busy loop: a whole core, and thousands of log lines a second."""
+
+_DROP_SECONDS: Final = 1.0
+
+
+def space_metadata_refreshes(client: Any, seconds: float = REFRESH_SECONDS) -> None:
+    """Let a client refresh its metadata at most once in `seconds`; who asks earlier waits for the next turn."""
+    refresh = client.force_metadata_update
+    loop = asyncio.get_running_loop()
+    next_at = 0.0
+    waiting: asyncio.Future[bool] | None = None
+
+    def turn() -> None:
+        nonlocal next_at, waiting
+        waiter, waiting = waiting, None
+        next_at = loop.time() + seconds
+        if waiter is not None:
+            refresh().add_done_callback(lambda done: _pass_on(done, waiter))
+
+    def spaced() -> asyncio.Future[bool]:
+        nonlocal next_at, waiting
+        if waiting is None:
+            if (wait := next_at - loop.time()) <= 0:
+                next_at = loop.time() + seconds
+                now: asyncio.Future[bool] = refresh()
+                return now
+            waiting = loop.create_future()
+            loop.call_later(wait, turn)
+        return asyncio.shield(waiting)
+
+    client.force_metadata_update = spaced
+
+
+def _pass_on(done: asyncio.Future[bool], waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(not done.cancelled() and done.exception() is None and done.result())
+
+
+async def learn_topics(client: Any, topics: Iterable[str]) -> list[str]:
+    """Have a client know these topics' partitions, in one request; returns those that it cannot find.
+
+    aiokafka's own way is a request a topic, one after the other.
+    """
+    unknown = [topic for topic in topics if client.cluster.partitions_for_topic(topic) is None]
+    if unknown:
+        await client.set_topics(client._topics | set(unknown))  # noqa: SLF001
+    return [topic for topic in unknown if client.cluster.partitions_for_topic(topic) is None]
+
+
+async def drop(client: Any, tasks: Iterable[asyncio.Task[Any]] = ()) -> None:
+    """End a client and the tasks that work for it, whatever they wait for; never waits long itself.
+
+    aiokafka's own `close()` and `stop()` wait for what is buffered to be sent, for ever if the broker is frozen.
+    """
+    working = {task for task in (*tasks, client._sync_task) if task is not None}  # noqa: SLF001
+    for _ in range(3):  # aiokafka's loops take a first cancellation as "finish what you do"
+        for task in working:
+            task.cancel()
+        if not working or not (await asyncio.wait(working, timeout=_DROP_SECONDS))[1]:
+            break
+    client._sync_task = None  # noqa: SLF001
+    closing = set()
+    for conn in list(client._conns.values()):  # noqa: SLF001
+        reader = conn._read_task  # noqa: SLF001
+        if (writer := conn._writer) is not None:  # noqa: SLF001
+            writer.transport.abort()
+        closing.add(conn.close())
+        if reader is not None:
+            closing.add(reader)
+    client._conns.clear()  # noqa: SLF001
+    if closing:
+        await asyncio.wait(closing, timeout=_DROP_SECONDS)
+    for task in working:
+        if task.done() and not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as lost
+
+
+async def drop_consumer(consumer: Any) -> None:
+    """End a consumer that is in no group."""
+    consumer._closed = True  # noqa: SLF001 - or it would complain of having been forgotten
+    tasks = set[asyncio.Task[Any]]()
+    if consumer._fetcher is not None:  # noqa: SLF001
+        tasks |= {consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks}  # noqa: SLF001
+    if consumer._coordinator is not None:  # noqa: SLF001
+        tasks.add(consumer._coordinator._reset_committed_task)  # noqa: SLF001
+    await drop(consumer._client, tasks)  # noqa: SLF001

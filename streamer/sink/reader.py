@@ -1,0 +1,138 @@
+"""Reading topics back: for the demo, for looking into them, and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal, NamedTuple, Self
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from streamer.model.record import Headers
+from streamer.sink.client import drop_consumer, learn_topics, space_metadata_refreshes
+from streamer.sink.connection import Connection, diagnose
+from streamer.sink.errors import KafkaUnavailable
+
+_START_SECONDS = 12.0
+_FETCH_WAIT_MS = 100
+
+
+class Message(NamedTuple):
+    """A record as a consumer sees it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+    def header(self, name: str) -> bytes | None:
+        """The value of a header, None where there is none."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class TopicReader:
+    """Reads all partitions of some topics, in no consumer group; an asynchronous context manager.
+
+    In order by partition. A record is seen once its transaction is committed (`isolation`).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Sequence[str],
+        *,
+        start: Literal["beginning", "end"] = "beginning",
+        isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+    ) -> None:
+        self._connection = connection
+        self._topics = list(topics)
+        self._start = start
+        self._isolation = isolation
+        self._consumer: Any = None
+        self._partitions: list[TopicPartition] = []
+
+    async def open(self) -> None:
+        """Connect. What is written from now on is seen, also with `start="end"`. Raises KafkaUnavailable."""
+        consumer: Any = AIOKafkaConsumer(
+            **self._connection.arguments("reader"),
+            auto_offset_reset="earliest",
+            check_crcs=self._connection.check_crcs,
+            enable_auto_commit=False,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            isolation_level=self._isolation,
+        )
+        self._consumer = consumer
+        space_metadata_refreshes(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await consumer.start()
+                if missing := await learn_topics(consumer._client, self._topics):  # noqa: SLF001
+                    raise KafkaUnavailable(
+                        f"there is no topic {', '.join(missing)}", "create it, or name another"
+                    )
+                self._partitions = [
+                    TopicPartition(topic, partition)
+                    for topic in self._topics
+                    for partition in sorted(consumer.partitions_for_topic(topic))
+                ]
+                consumer.assign(self._partitions)
+                if self._start == "end":
+                    await consumer.seek_to_end()
+                for partition in self._partitions:
+                    await consumer.position(partition)
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, kafka_errors.KafkaError | TimeoutError):
+                raise await diagnose(self._connection, error) from error
+            raise
+
+    async def close(self) -> None:
+        """Disconnect; may be called again."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await drop_consumer(consumer)
+
+    async def batches(self) -> AsyncIterator[list[Message]]:
+        """What comes, as it comes, for ever: one list a fetch."""
+        while True:
+            if messages := await self._fetch():
+                yield messages
+
+    async def until_end(self) -> AsyncIterator[Message]:
+        """What is there, up to the end as it is at the call.
+
+        With read_committed that is the last offset before an open transaction, if there is one.
+        """
+        ends = await self._consumer.end_offsets(self._partitions)
+        while True:
+            for message in await self._fetch():
+                if message.offset < ends[TopicPartition(message.topic, message.partition)]:
+                    yield message
+            positions = [await self._consumer.position(partition) >= end for partition, end in ends.items()]
+            if all(positions):
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """One record after the other, for ever."""
+        async for messages in self.batches():
+            for message in messages:
+                yield message
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _fetch(self) -> list[Message]:
+        fetched = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
+        return [
+            Message(m.topic, m.partition, m.offset, m.key, m.value, list(m.headers), m.timestamp)
+            for messages in fetched.values()
+            for m in messages
+        ]
