@@ -1,0 +1,63 @@
+"""Settings: which pods are followed, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from streamer.config.section import FilePath, Matching, Section, TakesCommas, TakesOne, Text, Whole
+
+_DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL_KEY = r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_LABEL_VALUE = r"([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?"
+_REQUIREMENT = (
+    rf"\s*(!?\s*{_LABEL_KEY}"
+    rf"|{_LABEL_KEY}\s*(=|==|!=)\s*{_LABEL_VALUE}"
+    rf"|{_LABEL_KEY}\s+(in|notin)\s*\(\s*{_LABEL_VALUE}(\s*,\s*{_LABEL_VALUE})*\s*\))\s*"
+)
+
+Namespace = Annotated[str, Matching(_DNS_LABEL, "a namespace's name: 1 to 63 of a-z, 0-9 and `-`")]
+ContainerName = Annotated[str, Matching(_DNS_LABEL, "a container's name: 1 to 63 of a-z, 0-9 and `-`")]
+Selector = Annotated[
+    str,
+    Matching(
+        rf"{_REQUIREMENT}(,{_REQUIREMENT})*", "a label selector such as `app=falco` or `app in (falco)`"
+    ),
+]
+
+
+class Kubernetes(Section):
+    """The API server, and which pods' logs are followed."""
+
+    kubeconfig: FilePath | None = Field(
+        default=None,
+        description="Path of a kubeconfig file. Null: the pod's service account inside a cluster, else what "
+        "kubectl would take ($KUBECONFIG, ~/.kube/config).",
+    )
+    context: Text | None = Field(
+        default=None, description="The kubeconfig's context to use. Null: its current context."
+    )
+    namespaces: Annotated[tuple[Namespace, ...], TakesCommas] = Field(
+        default=(), description="The namespaces in which Falco runs. Empty: all namespaces."
+    )
+    selectors: Annotated[tuple[Selector, ...], TakesOne] = Field(
+        default=("app.kubernetes.io/name=falco", "app=falco"),
+        min_length=1,
+        description="Label selectors of Falco's pods; a pod that matches any one of them is followed.",
+    )
+    container: ContainerName = Field(
+        default="falco", description="The container, in each of these pods, whose log is followed."
+    )
+    start: Literal["beginning", "now"] = Field(
+        default="beginning",
+        description="Where to begin in the log of a pod that was never followed before: at the first line that "
+        "the API still serves, or at the lines written from now on.",
+    )
+    max_line_bytes: Whole = Field(
+        default=786_432,
+        ge=4_096,
+        le=16_777_216,
+        description="The longest line, in bytes, that is read whole; a longer one becomes a dead letter. Must "
+        "stay below max.message.bytes of every topic.",
+    )

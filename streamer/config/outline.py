@@ -1,0 +1,78 @@
+"""What the models know of their keys, asked by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from streamer.config.secret import HiddenText
+from streamer.config.section import Section
+
+Path = tuple[str | int, ...]
+
+
+class Shape(Enum):
+    """How a key's value is written."""
+
+    SECTION = "section"
+    MAPPING = "mapping"
+    LIST = "list"
+    VALUE = "value"
+    SECRET = "secret"  # noqa: S105 (the name of a shape)
+    UNKNOWN = "unknown"
+
+
+def shape(annotation: Any) -> Shape:
+    """The shape of values of a type."""
+    bare = _bare(annotation)
+    origin = get_origin(bare)
+    if isinstance(bare, type) and origin is None and issubclass(bare, Section):
+        return Shape.SECTION
+    if origin is Mapping:
+        return Shape.MAPPING
+    if origin is tuple:
+        return Shape.LIST
+    return Shape.SECRET if HiddenText in (bare, *get_args(bare)) else Shape.VALUE
+
+
+def shape_at(model: type[Section], keys: Sequence[str]) -> tuple[Shape, int]:
+    """The shape of the key that a path names, and how many parts lead to it (fewer, if it goes on in a mapping)."""
+    for depth, key in enumerate(keys, start=1):
+        if key not in model.model_fields:
+            return Shape.UNKNOWN, depth
+        annotation = model.model_fields[key].annotation
+        kind = shape(annotation)
+        if kind is not Shape.SECTION:
+            return kind, depth
+        model = _bare(annotation)
+    return Shape.SECTION, len(keys)
+
+
+def known_keys(model: type[Section], path: Path) -> list[str]:
+    """The keys that are valid in the section at a path."""
+    here: Any = model
+    for key in path:
+        bare = _bare(here)
+        if isinstance(key, int):
+            here = next(iter(get_args(bare)), None)
+        elif shape(bare) is Shape.SECTION and key in bare.model_fields:
+            here = bare.model_fields[key].annotation
+        else:
+            return []
+    bare = _bare(here)
+    return list(bare.model_fields) if shape(bare) is Shape.SECTION else []
+
+
+def fields(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every field, those of sections after their section's own."""
+    for name, info in model.model_fields.items():
+        yield (*path, name), info
+        if shape(info.annotation) is Shape.SECTION:
+            yield from fields(_bare(info.annotation), (*path, name))
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

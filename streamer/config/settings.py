@@ -1,0 +1,171 @@
+"""The settings as a whole, and the smaller sections."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from streamer.config.faults import Fault, FaultsError
+from streamer.config.kafka import Kafka
+from streamer.config.kubernetes import Kubernetes
+from streamer.config.naming import TopicNames, TopicSpec
+from streamer.config.section import Flag, Matching, Number, Section, TakesOne, Text, Whole
+from streamer.config.topics import Topics, TopicTemplate
+
+ClusterName = Annotated[
+    str,
+    Matching(
+        r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?",
+        "1 to 63 of a-z, 0-9, `.` and `-`, a letter or digit at each end",
+    ),
+]
+Names = Annotated[tuple[Text, ...], TakesOne]
+
+
+class Records(Section):
+    """The shape of the Kafka records."""
+
+    annotate: Flag = Field(
+        default=False,
+        description="Whether an object `falco_streamer` (id, cluster, node, kind) is added as the last key of "
+        "each alert, for consumers that cannot read headers. The alert's own bytes stay as they are.",
+    )
+
+
+class Match(Section):
+    """The alerts that a route takes: all conditions given must hold, each by any one of its entries."""
+
+    rules: Names = Field(default=(), description="Globs over the rule's name, such as `Terminal shell*`.")
+    tags: Names = Field(default=(), description="Tags of the rule, such as `mitre_execution`.")
+    sources: Names = Field(default=(), description="Event sources, such as `syscall` or `k8s_audit`.")
+    namespaces: Names = Field(
+        default=(),
+        description="Namespaces of the workload that the alert is about (k8s.ns.name, ka.target.namespace).",
+    )
+
+    @model_validator(mode="after")
+    def _some_condition(self) -> Match:
+        if not (self.rules or self.tags or self.sources or self.namespaces):
+            raise FaultsError(
+                [Fault((), "expected at least one of `rules`, `tags`, `sources`, `namespaces`")]
+            )
+        return self
+
+
+class Route(Section):
+    """An exception to the topics by priority."""
+
+    match: Match = Field(description="Which alerts it takes.")
+    topic: TopicTemplate = Field(
+        description="The topic for these alerts; `<prefix>` and `<cluster>` stand for those settings."
+    )
+
+
+class DeadLetters(Section):
+    """How many dead letters are published, for each target and reason; the rest is counted into a notice."""
+
+    rate_per_minute: Number = Field(
+        default=60,
+        gt=0,
+        le=1_000_000,
+        description="How many are published per minute in the long run, for each target and reason: one a second "
+        "keeps all that a Falco in text mode says in calm times, and its storms off the topic.",
+    )
+    burst: Whole = Field(
+        default=20,
+        ge=1,
+        le=1_000_000,
+        description="How many are published at once before the rate takes hold.",
+    )
+
+
+class Http(Section):
+    """The server for health, metrics, the ledger and the status page."""
+
+    host: Text | None = Field(default=None, description="The address to listen at. Null: all interfaces.")
+    port: Whole = Field(default=8080, ge=0, le=65_535, description="The port to listen at. 0: any free one.")
+
+
+class Log(Section):
+    """What the worker says about itself, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe messages that are written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="One JSON object a line, or text for people. auto: by whether it is a terminal.",
+    )
+
+
+class Shutdown(Section):
+    """How the worker leaves after SIGTERM."""
+
+    grace_seconds: Number = Field(
+        default=25,
+        gt=0,
+        le=3_600,
+        description="How many seconds there are to drain and commit before the worker gives up; keep it below the "
+        "pod's terminationGracePeriodSeconds (30).",
+    )
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    cluster: ClusterName = Field(
+        default="local",
+        examples=["prod-eu-1"],
+        description="Required. The Kubernetes cluster's name: it stands in headers, in the state topic's name and "
+        "in the consumer group's, and tells clusters apart that share one Kafka.",
+    )
+    kubernetes: Kubernetes = Field(
+        default=Kubernetes(), description="The API server, and which pods' logs are followed."
+    )
+    kafka: Kafka = Field(default=Kafka(), description="The Kafka cluster that takes the alerts.")
+    topics: Topics = Field(
+        default=Topics(),
+        description="The topics that are written. In their names, `<prefix>` and `<cluster>` stand for those settings.",
+    )
+    records: Records = Field(default=Records(), description="The shape of the Kafka records.")
+    dead_letters: DeadLetters = Field(
+        default=DeadLetters(),
+        description="How many dead letters are published, for each target and reason; the rest is counted into a "
+        "notice.",
+    )
+    http: Http = Field(
+        default=Http(), description="The server for health, metrics, the ledger and the status page."
+    )
+    log: Log = Field(default=Log(), description="What the worker says about itself, on stderr.")
+    shutdown: Shutdown = Field(default=Shutdown(), description="How the worker leaves after SIGTERM.")
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        examples=[
+            [{"match": {"rules": ["Terminal shell*"], "tags": ["container"]}, "topic": "<prefix>.shells"}]
+        ],
+        description="Exceptions to the topics by priority; the first route that matches an alert has it. No alert "
+        "can name a topic by itself.",
+    )
+
+    @field_validator("routes")
+    @classmethod
+    def _legal_topics(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
+        # At the last field, so that clashes are told along with the other faults of this level.
+        topics, cluster = info.data.get("topics"), info.data.get("cluster")
+        if isinstance(topics, Topics) and isinstance(cluster, str):
+            faults = TopicNames(topics, cluster, [route.topic for route in routes]).faults(topics)
+            if faults:
+                raise FaultsError([fault._replace(at=("..", *fault.at)) for fault in faults])
+        return routes
+
+    @cached_property
+    def topic_names(self) -> TopicNames:
+        """Which topic is written for what, all places filled in."""
+        return TopicNames(self.topics, self.cluster, [route.topic for route in self.routes])
+
+    @cached_property
+    def topic_specs(self) -> tuple[TopicSpec, ...]:
+        """Every topic that can be written, as it is to be made where it is missing."""
+        return self.topic_names.specs(self.topics, self.kafka.shards)

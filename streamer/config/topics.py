@@ -1,0 +1,134 @@
+"""Settings: the topics, and how they are made where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, PlainSerializer, ValidationInfo, field_validator
+
+from streamer.config.faults import Fault, FaultsError
+from streamer.config.section import Flag, Matching, Section, Whole
+
+TopicClass = Literal["alerts", "overflow", "dead_letter", "notices", "state"]
+
+TopicTemplate = Annotated[
+    str,
+    Matching(
+        r"([A-Za-z0-9._-]|<prefix>|<cluster>)+",
+        "a topic's name: A-Z, a-z, 0-9, `.`, `_`, `-`, and the places `<prefix>` and `<cluster>`",
+    ),
+]
+Prefix = Annotated[str, Matching(r"[A-Za-z0-9._-]{1,200}", "1 to 200 of A-Z, a-z, 0-9, `.`, `_` and `-`")]
+TopicConfig = Annotated[
+    Mapping[Annotated[str, Matching(r"[a-z]+(\.[a-z]+)*", "the name of a topic's setting")], str | None],
+    PlainSerializer(dict),
+]
+
+_WEEK: Final = {"cleanup.policy": "delete", "retention.ms": "604800000"}
+_COMPACT: Final = {
+    "cleanup.policy": "compact",
+    "segment.bytes": "33554432",
+    "segment.ms": "3600000",
+    "min.cleanable.dirty.ratio": "0.1",
+    "delete.retention.ms": "86400000",
+}
+_DEFAULTS: Final[dict[str, dict[str, str]]] = {
+    "alerts": _WEEK,
+    "overflow": _WEEK,
+    "dead_letter": _WEEK,
+    "notices": _WEEK,
+    "state": _COMPACT,
+}
+
+
+class AlertTopics(Section):
+    """The topic of each priority; several may share one."""
+
+    emergency: TopicTemplate = Field(default="<prefix>.alerts.emergency", description="For Emergency.")
+    alert: TopicTemplate = Field(default="<prefix>.alerts.alert", description="For Alert.")
+    critical: TopicTemplate = Field(default="<prefix>.alerts.critical", description="For Critical.")
+    error: TopicTemplate = Field(default="<prefix>.alerts.error", description="For Error.")
+    warning: TopicTemplate = Field(default="<prefix>.alerts.warning", description="For Warning.")
+    notice: TopicTemplate = Field(default="<prefix>.alerts.notice", description="For Notice.")
+    informational: TopicTemplate = Field(
+        default="<prefix>.alerts.informational", description="For Informational."
+    )
+    debug: TopicTemplate = Field(default="<prefix>.alerts.debug", description="For Debug.")
+
+
+class TopicConfigs(Section):
+    """Kafka's own settings for topics that are made here, over the defaults shown; null takes one away."""
+
+    alerts: TopicConfig = Field(
+        default=_DEFAULTS["alerts"], description="For the topics of the priorities and of the routes."
+    )
+    overflow: TopicConfig = Field(default=_DEFAULTS["overflow"], description="For the overflow topic.")
+    dead_letter: TopicConfig = Field(
+        default=_DEFAULTS["dead_letter"], description="For the dead-letter topic."
+    )
+    notices: TopicConfig = Field(default=_DEFAULTS["notices"], description="For the notices topic.")
+    state: TopicConfig = Field(
+        default=_DEFAULTS["state"],
+        description="For the state topic: compacted, in small segments, so that it loads in moments.",
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _lay_over_defaults(cls, given: Mapping[str, str | None], info: ValidationInfo) -> Mapping[str, str]:
+        merged = {**_DEFAULTS[str(info.field_name)], **given}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    @field_validator("state")
+    @classmethod
+    def _stays_compacted(cls, config: Mapping[str, str]) -> Mapping[str, str]:
+        if config.get("cleanup.policy") != "compact":
+            reason = "the state topic must be compacted: with any other policy Kafka would delete positions"
+            raise FaultsError([Fault(("cleanup.policy",), reason)])
+        return config
+
+
+class Topics(Section):
+    """The topics that are written. In their names, `<prefix>` and `<cluster>` stand for those settings."""
+
+    prefix: Prefix = Field(default="falco", description="What `<prefix>` stands for in the names below.")
+    create: Flag = Field(
+        default=False, description="Whether missing topics are made at start; if not, they are an error."
+    )
+    partitions: Whole = Field(
+        default=-1,
+        ge=-1,
+        le=100_000,
+        description="Partitions of topics made here, but for the state topic, which has kafka.shards. -1: the "
+        "broker's default.",
+    )
+    replication_factor: Whole = Field(
+        default=-1, ge=-1, le=32_767, description="Replicas of topics made here. -1: the broker's default."
+    )
+    alerts: AlertTopics = Field(default=AlertTopics(), description="The topic of each priority.")
+    overflow: TopicTemplate = Field(
+        default="<prefix>.overflow", description="The topic for alerts that a limit diverted."
+    )
+    dead_letter: TopicTemplate = Field(
+        default="<prefix>.dead-letter", description="The topic for lines that are no valid alerts."
+    )
+    notices: TopicTemplate = Field(
+        default="<prefix>.notices",
+        description="The topic for what is to be known about the stream itself: gaps, limits, coverage.",
+    )
+    state: TopicTemplate = Field(
+        default="_falco-streamer.<cluster>.state",
+        description="The internal topic that holds the read positions; must be this cluster's alone.",
+    )
+    config: TopicConfigs = Field(
+        default=TopicConfigs(),
+        description="Kafka's own settings for topics made here, by the topic's class, laid over the defaults shown; "
+        "null takes a default away. They have no effect on topics that exist.",
+    )
+
+    @field_validator("partitions", "replication_factor")
+    @classmethod
+    def _no_zero(cls, count: int) -> int:
+        if count == 0:
+            raise FaultsError([Fault((), "expected at least 1, or -1 for the broker's default, got 0")])
+        return count
