@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -32,6 +32,12 @@ class StopLadder:
     async def wait(self) -> None:
         """Return once an orderly end has been asked for."""
         await self._requested.wait()
+
+    async def wait_for(self, seconds: float) -> None:
+        """Wait for so long, or until an orderly end is asked for."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._requested.wait()
 
     @contextmanager
     def signals(self) -> Iterator[None]:

@@ -1,0 +1,5 @@
+"""`python -m streamer` is `falco-streamer`."""
+
+from streamer.cli import main
+
+main()

@@ -1,0 +1,95 @@
+"""A place to follow a simulated cluster from: what was read, and the position to go on from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from streamer.model import Gap, LogBatch, Position, PositionStatus, Target
+from streamer.simulator import SimulatedApiServer
+from streamer.source.api import connect
+from streamer.source.discovery import Discovery
+from streamer.source.fleet import Fleet
+
+
+class Recorder:
+    """Owns targets as a shard does: knows their positions, and takes their batches."""
+
+    def __init__(self) -> None:
+        self.positions: dict[str, Position] = {}
+        self.lines: dict[str, list[bytes]] = {}
+        self.gaps: list[Gap] = []
+        self.fragments = 0
+        self._changed = asyncio.Event()
+
+    async def attach(self, target: Target) -> Position | None:
+        return self.positions.get(target.id)
+
+    async def put(self, batch: LogBatch) -> None:
+        before = self.positions.get(batch.target.id, Position())
+        self.positions[batch.target.id] = Position(
+            batch.ring,
+            before.lines + len(batch.lines),
+            batch.times_ns[-1] if batch.times_ns else before.last_ns,
+            status=batch.status,
+            instance=batch.instance or before.instance,
+        )
+        texts = [line.split(b" ", 1)[1] for line in batch.lines]
+        self.lines.setdefault(batch.target.pod, []).extend(texts)
+        self.fragments += batch.fragments
+        if batch.gap:
+            self.gaps.append(batch.gap)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until what was read meets a condition."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_read(self, pod: str, lines: list[bytes]) -> None:
+        """Wait until so many lines of a pod were read, then compare them."""
+        try:
+            await self.until(lambda: len(self.lines.get(pod, [])) >= len(lines))
+        except TimeoutError:
+            pass
+        assert self.lines.get(pod, []) == lines
+
+    async def until_done(self, pod: str) -> None:
+        """Wait until a pod's log was read to its end."""
+        await self.until(
+            lambda: any(
+                position.status is PositionStatus.DONE
+                for identity, position in self.positions.items()
+                if identity.split("/")[1] == pod
+            )
+        )
+
+
+@asynccontextmanager
+async def following(
+    server: SimulatedApiServer,
+    recorder: Recorder,
+    tmp_path: Path,
+    *,
+    namespaces: tuple[str, ...] = (),
+    from_now: bool = False,
+    max_line_bytes: int = 786_432,
+) -> AsyncIterator[Fleet]:
+    """Follow the default selectors' pods into the recorder, until the context ends."""
+    kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
+    async with connect(kubeconfig, None) as api, asyncio.TaskGroup() as tasks:
+        discovery = Discovery(api, ["app.kubernetes.io/name=falco", "app=falco"], namespaces, "falco")
+
+        async def steer() -> None:
+            async for wanted in discovery.changes():
+                fleet.apply(wanted)
+
+        async with Fleet(api, lambda _: recorder, max_line_bytes=max_line_bytes, from_now=from_now) as fleet:
+            running = [tasks.create_task(discovery.run()), tasks.create_task(steer())]
+            yield fleet
+            for task in running:
+                task.cancel()

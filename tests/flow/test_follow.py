@@ -1,0 +1,321 @@
+"""Followers against the simulated cluster: every line once, whatever happens to the connection in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from streamer.model import GapReason
+from streamer.simulator import Cluster, SimulatedApiServer
+from tests.flow.following import Recorder, following
+
+
+@pytest.fixture
+async def cluster() -> Cluster:
+    return Cluster(seed=1)
+
+
+@pytest.fixture
+async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
+    async with SimulatedApiServer(cluster) as running:
+        yield running
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    return [b'{"n":%d}' % n for n in range(first, last)]
+
+
+async def test_lines_written_before_and_after_the_start_are_read_once(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 100))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 100))
+        cluster.append(pod, *numbered(100, 200))
+        await recorder.until_read("falco-a", numbered(0, 200))
+    assert recorder.gaps == []
+
+
+async def test_both_label_conventions_in_any_namespace_are_followed(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    old = cluster.add_pod("security", "old", labels={"app": "falco", "role": "security"})
+    new = cluster.add_pod("falco", "new")
+    other = cluster.add_pod("falco", "sidekick", labels={"app.kubernetes.io/name": "falcosidekick"})
+    for pod in (old, new, other):
+        cluster.append(pod, b"one")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("old", [b"one"])
+        await recorder.until_read("new", [b"one"])
+    assert "sidekick" not in recorder.lines
+
+
+async def test_only_the_listed_namespaces_are_followed(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    for namespace in ("a", "b", "c"):
+        cluster.append(cluster.add_pod(namespace, f"falco-{namespace}"), b"one")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, namespaces=("a", "b")):
+        await recorder.until_read("falco-a", [b"one"])
+        await recorder.until_read("falco-b", [b"one"])
+    assert "falco-c" not in recorder.lines
+
+
+@pytest.mark.parametrize("abort", [False, True])
+async def test_a_stream_that_is_cut_goes_on_where_it_was(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, abort: bool
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        for start in range(0, 600, 100):
+            cluster.append(pod, *numbered(start, start + 100))
+            await recorder.until_read("falco-a", numbered(0, start + 100))
+            server.cut("/log", abort=abort)
+        cluster.append(pod, b"last")
+        await recorder.until_read("falco-a", [*numbered(0, 600), b"last"])
+    assert recorder.gaps == []
+
+
+async def test_a_new_start_goes_on_at_the_position(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    written = 0
+    # Fewer lines than a position remembers, then more than the short tail and the longer one hold.
+    for more in (1, 10, 300, 1_000, 20_000, 0, 5):
+        cluster.append(pod, *numbered(written, written + more))
+        written += more
+        async with following(server, recorder, tmp_path):
+            await recorder.until_read("falco-a", numbered(0, written))
+    assert recorder.gaps == []
+
+
+async def test_equal_lines_at_equal_times_are_all_kept(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    for count in (1, 3, 5):
+        for _ in range(count - len(recorder.lines.get("falco-a", []))):
+            cluster.append(pod, b"same", time_ns=1_700_000_000_000_000_000)
+        async with following(server, recorder, tmp_path):
+            await recorder.until_read("falco-a", [b"same"] * count)
+    assert recorder.gaps == []
+
+
+async def test_a_restarted_container_is_read_to_its_end_and_on(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 50))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 50))
+        cluster.append(pod, *numbered(50, 80))
+        cluster.restart_container(pod)
+        cluster.append(pod, *numbered(80, 120))
+        await recorder.until_read("falco-a", numbered(0, 120))
+    assert recorder.gaps == []
+
+
+async def test_a_restart_while_nobody_followed_loses_nothing(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 50))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 50))
+    cluster.append(pod, *numbered(50, 2000))
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(2000, 2010))
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 2010))
+    assert recorder.gaps == []
+
+
+async def test_the_instance_before_the_first_attach_is_read_as_well(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(5, 9))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 9))
+
+
+async def test_restarts_that_nobody_saw_are_a_certain_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 5))
+    for n in (5, 6, 7):
+        cluster.restart_container(pod)
+        cluster.append(pod, b'{"n":%d}' % n)
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", [*numbered(0, 5), *numbered(6, 8)])
+    (gap,) = recorder.gaps
+    assert (gap.reason, gap.certain) == (GapReason.INSTANCES_SKIPPED, True)
+
+
+async def test_a_rotation_that_nobody_saw_is_a_gap_that_may_hide_nothing(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 200))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 200))
+    cluster.rotate(pod)
+    cluster.append(pod, *numbered(200, 300))
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 300))
+    (gap,) = recorder.gaps
+    assert (gap.reason, gap.certain) == (GapReason.ROTATION_UNSEEN, False)
+    assert gap.from_ns is not None
+    assert gap.to_ns is not None
+    assert gap.from_ns < gap.to_ns
+
+
+async def test_a_rotation_within_the_ring_is_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 100))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 100))
+        cluster.rotate(pod)
+        cluster.append(pod, *numbered(100, 120))
+        await recorder.until_read("falco-a", numbered(0, 120))
+    cluster.append(pod, *numbered(120, 200))
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 200))
+    assert recorder.gaps == []
+
+
+async def test_a_deleted_pod_is_read_to_its_end(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 10))
+        cluster.begin_deletion(pod)
+        cluster.append(pod, *numbered(10, 20))
+        cluster.terminate(pod)
+        cluster.remove_pod(pod)
+        await recorder.until_read("falco-a", numbered(0, 20))
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_a_later_pod_of_the_same_name_is_another_target(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    first = cluster.add_pod("falco", "falco-0")
+    cluster.append(first, *numbered(0, 10))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-0", numbered(0, 10))
+        cluster.delete_pod(first)
+        second = cluster.add_pod("falco", "falco-0")
+        cluster.append(second, *numbered(10, 20))
+        await recorder.until_read("falco-0", numbered(0, 20))
+        await recorder.until_done("falco-0")
+    assert len(recorder.positions) == 2
+
+
+async def test_from_now_on_leaves_out_what_was_written_before(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 100))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await recorder.until(lambda: any(position.ring for position in recorder.positions.values()))
+        cluster.append(pod, *numbered(100, 110))
+        await recorder.until_read("falco-a", numbered(100, 110))
+    cluster.append(pod, *numbered(110, 120))
+    async with following(server, recorder, tmp_path, from_now=True):
+        await recorder.until_read("falco-a", numbered(100, 120))
+
+
+async def test_a_pod_that_is_not_running_yet_is_waited_for(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a", node=None)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path) as fleet:
+        first = cluster.add_pod("falco", "falco-b")
+        cluster.append(first, b"one")
+        await recorder.until_read("falco-b", [b"one"])
+        assert len(fleet) == 1
+        cluster.schedule(pod, "node-2")
+        cluster.start_container(pod)
+        cluster.append(pod, b"two")
+        await recorder.until_read("falco-a", [b"two"])
+
+
+async def test_a_pod_that_loses_its_label_is_released_and_taken_up_again(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    label, value = next(iter(pod.labels.items()))
+    cluster.append(pod, *numbered(0, 10))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path) as fleet:
+        await recorder.until_read("falco-a", numbered(0, 10))
+        for label in list(pod.labels):
+            cluster.set_label(pod, label, None)
+        cluster.append(cluster.add_pod("falco", "falco-b"), b"one")
+        await recorder.until_read("falco-b", [b"one"])
+        cluster.set_label(pod, "app", "falco")
+        cluster.append(pod, *numbered(10, 20))
+        await recorder.until_read("falco-a", numbered(0, 20))
+        assert len(fleet) == 2
+    assert recorder.gaps == []
+
+
+async def test_a_long_line_comes_as_its_beginning_with_its_length(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    cluster.append(pod, b"a", b"x" * 200_000, b"b")
+    async with following(server, recorder, tmp_path, max_line_bytes=100_000):
+        await recorder.until(lambda: len(recorder.lines.get("falco-a", [])) == 3)
+    assert [len(line) for line in recorder.lines["falco-a"]] == [1, 65_536 - 31, 1]
+    cluster.append(pod, b"c")
+    async with following(server, recorder, tmp_path, max_line_bytes=100_000):
+        await recorder.until(lambda: len(recorder.lines["falco-a"]) == 4)
+    assert recorder.gaps == []
+
+
+async def test_a_server_that_is_away_is_waited_for(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 10))
+        await server.stop()
+        cluster.append(pod, *numbered(10, 20))
+        await server.start()
+        await recorder.until_read("falco-a", numbered(0, 20))
+    assert recorder.gaps == []
