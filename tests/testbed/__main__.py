@@ -1,0 +1,55 @@
+"""`python -m tests.testbed build|up`: get the parts, or run all of them until Ctrl-C."""
+
+import argparse
+import signal
+import sys
+import threading
+
+from tests.testbed import BuildError, PartMissing, StartError, parts
+from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.kafka import Kafka
+from tests.testbed.kubelet import Kubelet
+
+
+def main() -> int:
+    """Return the exit code: 0, or 1 with one line on stderr when a part cannot be had."""
+    parser = argparse.ArgumentParser(prog="python -m tests.testbed", description=__doc__)
+    parser.add_argument("what", choices=["build", "up"], help="build: all parts, once; up: run them")
+    wanted = parser.parse_args().what
+    # A plain `kill` stops everything as Ctrl-C does, also where a shell without job control ignores SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        _build() if wanted == "build" else _up()
+    except (PartMissing, BuildError, StartError) as failure:
+        sys.stderr.write(f"testbed: {failure}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("testbed: stopped\n")
+    return 0
+
+
+def _build() -> None:
+    # Kafka first: it takes seconds, and who lacks Java need not wait four minutes to hear of it.
+    for path in (parts.kafka(), parts.etcd(), parts.apiserver(), parts.kubelet()):
+        sys.stdout.write(f"{path}\n")
+
+
+def _up() -> None:
+    with Kafka() as kafka, KubeApiServer() as server, Kubelet(server.authority) as kubelet:
+        for name, value in {
+            "Kafka": kafka.bootstrap,
+            "API server": server.url,
+            "kubeconfig": server.kubeconfig,
+            "pod logs": f"{kubelet.root}/<namespace>_<pod>_<uid>/<container>/<restartCount>.log",
+            "kubelet port": f"{kubelet.port} (for status.daemonEndpoints of your Node objects)",
+            "server logs": f"{kafka.folder}, {server.folder}, {kubelet.folder}",
+        }.items():
+            sys.stdout.write(f"{name + ':':14}{value}\n")
+        sys.stdout.write("Ctrl-C stops everything and removes its data.\n")
+        sys.stdout.flush()
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
