@@ -8,8 +8,8 @@ from typing import Final
 
 from aiokafka.partitioner import murmur2
 
+from streamer.flow.publishing import RecordsRefused
 from streamer.model import Change, Reason, Record
-from streamer.sink.errors import RecordsRefused
 from streamer.sink.wire import HEADER_BYTES, HeaderEncoder, RecordBatch, encode_record
 
 MAX_BATCH_BYTES: Final = 262_144
@@ -24,7 +24,7 @@ _INT64_MAX: Final = 2**63 - 1
 class TopicLimits:
     """What a topic takes, as its configuration says."""
 
-    max_message_bytes: int
+    max_message_bytes: int = 2**31 - 1
     """Of a batch as sent, compressed: `max.message.bytes`."""
     timestamp_after_max_ms: int = _INT64_MAX
     """How far ahead of the broker's clock a record may be: `message.timestamp.after.max.ms`."""

@@ -10,20 +10,14 @@ from typing import Final, NoReturn
 
 import aiokafka.errors as kafka_errors
 
+from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
 from streamer.model import Publication, Record
+from streamer.sink.admin import read_limits
 from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection, diagnose
 from streamer.sink.delivery import Delivery
-from streamer.sink.errors import (
-    BatchRefused,
-    Fenced,
-    KafkaUnavailable,
-    PublishFailed,
-    RecordsRefused,
-    SinkError,
-)
+from streamer.sink.errors import KafkaUnavailable, SinkError
 from streamer.sink.guarded import GuardedProducer
-from streamer.sink.limits import read_limits
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
 
 OPERATION_SECONDS: Final = 12.0

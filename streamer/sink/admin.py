@@ -1,0 +1,117 @@
+"""An administrative client for a few questions about topics.
+
+It makes topics and never alters one: aiokafka knows only the request that resets every setting it does not name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiokafka.errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.metadata import MetadataRequest
+
+from streamer.config import TopicSpec
+from streamer.sink.client import drop, space_metadata_refreshes
+from streamer.sink.connection import Connection, diagnose
+from streamer.sink.packing import TopicLimits
+
+_SECONDS: Final = 30.0
+_TOPIC_EXISTS: Final = 36
+_UNKNOWN_TOPIC: Final = 3
+_NOT_AUTHORIZED: Final = 29
+_KEYS: Final = (
+    "cleanup.policy",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+)
+
+TopicConfig = dict[str, str]
+
+
+class Admin:
+    """Questions about topics; get one with `admin()`."""
+
+    def __init__(self, client: Any) -> None:
+        self._admin = client
+
+    async def partitions(self, topics: Collection[str], *, create: bool = False) -> dict[str, int | None]:
+        """The partition counts of those topics that exist; None where we may not know.
+
+        With `create`, brokers that are set up for it make the missing ones.
+        """
+        answer = await self._admin._send_request(MetadataRequest(list(topics), create))  # noqa: SLF001
+        found: dict[str, int | None] = {}
+        for error, topic, _, partitions in answer.topics:
+            if error == _NOT_AUTHORIZED:
+                found[topic] = None
+            elif error != _UNKNOWN_TOPIC and partitions:
+                found[topic] = len(partitions)
+        return found
+
+    async def create(self, specs: Iterable[TopicSpec]) -> dict[str, str]:
+        """Make topics; returns what Kafka says against those that it did not make.
+
+        Raises KafkaError, `IncompatibleBrokerVersion` where the broker cannot do it at all.
+        """
+        answer = await self._admin.create_topics([_new_topic(spec) for spec in specs])
+        refused = [entry for entry in answer.topic_errors if entry[1] not in {0, _TOPIC_EXISTS}]
+        return {
+            topic: message[0] if message and message[0] else kafka_errors.for_code(error).__name__
+            for topic, error, *message in refused
+        }
+
+    async def configs(self, topics: Collection[str]) -> dict[str, TopicConfig]:
+        """Topics' settings, as far as we care for them; without those that we may not read."""
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(_KEYS)) for topic in topics]
+        found: dict[str, TopicConfig] = {}
+        for answer in await self._admin.describe_configs(wanted) if wanted else ():
+            for error, _, _, name, entries in answer.resources:
+                if not error:
+                    found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        return found
+
+
+@asynccontextmanager
+async def admin(connection: Connection) -> AsyncIterator[Admin]:
+    """An administrative client. Raises KafkaUnavailable for whatever Kafka has against being asked."""
+    client: Any = AIOKafkaAdminClient(**connection.arguments("admin"))
+    space_metadata_refreshes(client._client)  # noqa: SLF001 - its clients are all treated alike
+    try:
+        async with asyncio.timeout(_SECONDS):
+            await client.start()
+            yield Admin(client)
+    except (kafka_errors.KafkaError, TimeoutError) as error:
+        raise await diagnose(connection, error) from error
+    finally:
+        await drop(client._client)  # noqa: SLF001
+
+
+async def read_limits(connection: Connection, topics: Collection[str]) -> dict[str, TopicLimits]:
+    """The limits of those of the topics whose settings we may read. Raises KafkaUnavailable."""
+    async with admin(connection) as asked:
+        return {topic: limits_of(config) for topic, config in (await asked.configs(topics)).items()}
+
+
+def limits_of(config: TopicConfig) -> TopicLimits:
+    """A topic's limits by its settings; what is not known does not limit."""
+    if config.get("message.timestamp.type") == "LogAppendTime":  # then ours does not count
+        config = {key: value for key, value in config.items() if not key.startswith("message.timestamp.")}
+    unlimited = TopicLimits()
+    return TopicLimits(
+        int(config.get("max.message.bytes", unlimited.max_message_bytes)),
+        int(config.get("message.timestamp.after.max.ms", unlimited.timestamp_after_max_ms)),
+        int(config.get("message.timestamp.before.max.ms", unlimited.timestamp_before_max_ms)),
+    )
+
+
+def _new_topic(spec: TopicSpec) -> Any:
+    # aiokafka takes -1, the broker's default, only together with a list of replicas: an empty one will do.
+    by_hand: dict[int, list[int]] | None = {} if -1 in {spec.partitions, spec.replication_factor} else None
+    return NewTopic(spec.name, spec.partitions, spec.replication_factor, by_hand, dict(spec.config))

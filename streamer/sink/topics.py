@@ -1,0 +1,161 @@
+"""The topics at start: there, or made, and set up so that the promise can be kept."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import aiokafka.errors as kafka_errors
+import structlog
+
+from streamer.config import Settings, TopicSpec
+from streamer.sink.admin import Admin, TopicConfig, admin, limits_of
+from streamer.sink.connection import Connection
+from streamer.sink.errors import KafkaUnavailable, TopicsUnfit
+from streamer.sink.packing import TopicLimits
+
+RECORD_OVERHEAD_BYTES: Final = 2048
+"""What a record has beside the line: key, headers, the batch around it."""
+
+_APPEAR_SECONDS: Final = 10.0
+_LOOK_AGAIN_SECONDS: Final = 0.1
+
+log = structlog.get_logger()
+
+
+async def prepare_topics(
+    connection: Connection, settings: Settings, *, state: bool = True
+) -> dict[str, TopicLimits]:
+    """Have every topic there and fit, and return what each takes; `state` says whether the state topic counts.
+
+    Missing topics are made if `topics.create` says so. Raises KafkaUnavailable, and TopicsUnfit with all findings
+    that only a change of configuration can mend. A broker without administrative requests is asked for less.
+    """
+    specs = {spec.name: spec for spec in settings.topic_specs if state or spec.kind != "state"}
+    async with admin(connection) as asked:
+        partitions = await asked.partitions(specs)
+        missing = [spec for name, spec in specs.items() if name not in partitions]
+        if missing and settings.topics.create:
+            await _create(asked, missing)
+            partitions = await _wait_for(asked, specs)
+        elif missing:
+            raise TopicsUnfit([_missing(missing, settings)])
+        try:
+            configs = await asked.configs(specs)
+        except kafka_errors.IncompatibleBrokerVersion:
+            configs = None
+    problems = [*_partition_problems(partitions, specs, settings)]
+    if configs is not None:
+        problems += _policy_problems(configs, specs, settings)
+        _warn_of_limits(configs, specs, settings)
+    if problems:
+        raise TopicsUnfit(problems)
+    return {name: limits_of(config) for name, config in (configs or {}).items()}
+
+
+def create_command(spec: TopicSpec, settings: Settings) -> str:
+    """The command of Kafka's own that makes a topic as it should be."""
+    arguments = [
+        "kafka-topics.sh",
+        "--bootstrap-server",
+        ",".join(settings.kafka.bootstrap_servers),
+        "--create",
+    ]
+    arguments += ["--topic", spec.name]
+    if spec.partitions != -1:
+        arguments += ["--partitions", str(spec.partitions)]
+    if spec.replication_factor != -1:
+        arguments += ["--replication-factor", str(spec.replication_factor)]
+    for key, value in sorted(spec.config.items()):
+        arguments += ["--config", f"{key}={value}"]
+    return shlex.join(arguments)
+
+
+def alter_command(topic: str, key: str, value: str, settings: Settings) -> str:
+    """The command of Kafka's own that changes one setting of a topic."""
+    servers = ",".join(settings.kafka.bootstrap_servers)
+    where = f"--bootstrap-server {servers} --alter --entity-type topics --entity-name {topic}"
+    return f"kafka-configs.sh {where} --add-config {key}={value}"
+
+
+async def _create(asked: Admin, missing: list[TopicSpec]) -> None:
+    try:
+        refused = await asked.create(missing)
+    except kafka_errors.IncompatibleBrokerVersion:
+        await asked.partitions([spec.name for spec in missing], create=True)
+        return
+    if refused:
+        raise TopicsUnfit([f"topic {name} could not be made: {cause}" for name, cause in refused.items()])
+    log.info("topics_created", topics=[spec.name for spec in missing])
+
+
+async def _wait_for(asked: Admin, names: Iterable[str]) -> dict[str, int | None]:
+    """A topic that was just made is not known to every broker at once."""
+    wanted = list(names)
+    deadline = asyncio.get_running_loop().time() + _APPEAR_SECONDS
+    while True:
+        partitions = await asked.partitions(wanted)
+        absent = [name for name in wanted if name not in partitions]
+        if not absent:
+            return partitions
+        if asyncio.get_running_loop().time() > deadline:
+            raise KafkaUnavailable(
+                f"topics were made, but do not appear: {', '.join(absent)}", "see the brokers' logs"
+            )
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _missing(missing: list[TopicSpec], settings: Settings) -> str:
+    names = ", ".join(spec.name for spec in missing)
+    commands = "\n".join(f"  {create_command(spec, settings)}" for spec in missing)
+    return f"missing topics: {names}; set topics.create: true, or create them:\n{commands}"
+
+
+def _partition_problems(
+    partitions: Mapping[str, int | None], specs: Mapping[str, TopicSpec], settings: Settings
+) -> Iterable[str]:
+    for name, count in partitions.items():
+        if count is None:
+            yield f"topic {name}: we may not use it, or it is missing; grant WRITE and DESCRIBE on it (see its ACLs)"
+        elif specs[name].kind == "state" and count != settings.kafka.shards:
+            yield (
+                f"the state topic {name} has {count} partitions, but kafka.shards is {settings.kafka.shards}: set "
+                f"kafka.shards: {count}; the pods are divided by it, so it is fixed once the topic exists"
+            )
+
+
+def _policy_problems(
+    configs: Mapping[str, TopicConfig], specs: Mapping[str, TopicSpec], settings: Settings
+) -> Iterable[str]:
+    for name, config in configs.items():
+        policy = config.get("cleanup.policy", "")
+        if specs[name].kind == "state" and policy != "compact":
+            command = alter_command(name, "cleanup.policy", "compact", settings)
+            yield f"the state topic {name} has cleanup.policy={policy}, which would forget read positions: {command}"
+        elif specs[name].kind != "state" and "compact" in policy:
+            command = alter_command(name, "cleanup.policy", "delete", settings)
+            yield f"topic {name} has cleanup.policy={policy}, which keeps but one record of each pod: {command}"
+
+
+def _warn_of_limits(
+    configs: Mapping[str, TopicConfig], specs: Mapping[str, TopicSpec], settings: Settings
+) -> None:
+    """Not fatal: a record that a topic refuses becomes a dead letter."""
+    needed = settings.kubernetes.max_line_bytes + RECORD_OVERHEAD_BYTES
+    for name, spec in specs.items():
+        if name not in configs:
+            log.warning("topic_settings_unknown", topic=name, fix="grant DESCRIBE_CONFIGS on it")
+            continue
+        allowed = limits_of(configs[name]).max_message_bytes
+        if spec.kind not in {"state", "notices"} and allowed < needed:
+            log.warning(
+                "topic_limit_low",
+                topic=name,
+                max_message_bytes=allowed,
+                needed_bytes=needed,
+                consequence="longer alerts become dead letters",
+                fix=f"{alter_command(name, 'max.message.bytes', str(needed), settings)}, or set "
+                f"kubernetes.max_line_bytes: {max(allowed - RECORD_OVERHEAD_BYTES, 0)}",
+            )
