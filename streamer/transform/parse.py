@@ -8,12 +8,13 @@ the default of Falco and of every chart.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Final
 
 import orjson
 
 from streamer.model import Alert, Malformed, Priority, Reason, TextClass, TextLine
-from streamer.transform.stamp import StampReader
+from streamer.transform.stamp import StampReader, to_rfc3339
 
 _PRIORITY_WORDS: Final = "|".join(p.name.capitalize() for p in Priority).encode()
 # Falco's `output` begins with the local time, or with an ISO 8601 one (time_format_iso_8601), then the priority.
@@ -31,8 +32,11 @@ _STATISTICS: Final = re.compile(
     rb"Events detected: |Rule counts by severity:|Triggered rules by rule name:|Syscall event drop monitoring:"
     rb"|   ?[^:]+: \d+$"
 )
-# Keys that only an alert has: a line that holds one is a part of an alert, not text of Falco's.
+# Keys that only an alert has: a line that holds one is a part of an alert, or text with one glued to it.
 _ALERT_KEYS: Final = (b'"priority":', b'"output_fields":', b'"rule":')
+# What is left of an alert without its beginning: a member of an object, or the end of one.
+_MEMBER: Final = re.compile(rb'":["{\[\d-]')
+_OBJECT_END: Final = re.compile(rb'(?:["\]}]|:[\w.+-]*)\}$')
 
 
 def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | Malformed:
@@ -53,9 +57,12 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
     priority = Priority.parse(priority_name)
     if priority is None:
         return Malformed(Reason.UNKNOWN_PRIORITY, f"priority {priority_name[:40]!r}")
-    time, time_ns = found.get("time"), None
-    if isinstance(time, str):
-        time_ns = stamps.time(time)
+    time = found.get("time")
+    time_ns = stamps.time(time) if isinstance(time, str) else None
+    if time_ns is None:
+        time, time_ns = "", line_ns
+    elif len(time) != 30 or time[10] != "T" or time[29] != "Z":  # not as Falco writes it
+        time = to_rfc3339(time_ns)
     source, hostname = found.get("source"), found.get("hostname")
     tags, fields = found.get("tags"), found.get("output_fields")
     return Alert(
@@ -63,10 +70,10 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
         rule,
         priority,
         source if isinstance(source, str) else "syscall",  # the only source there was before Falco named it
-        "" if time_ns is None else time,
-        line_ns if time_ns is None else time_ns,
+        time,
+        time_ns,
         hostname if isinstance(hostname, str) else "",
-        tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        tuple([tag for tag in tags if isinstance(tag, str)]) if isinstance(tags, list) else (),
         fields if isinstance(fields, dict) else {},
     )
 
@@ -74,19 +81,18 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
 def _parse_text(body: bytes) -> Alert | TextLine | Malformed:
     if _TEXT_ALERT.match(body):
         return Malformed(Reason.TEXT_ALERT, "an alert printed as text")
-    if _LOG.match(body):
+    holds_alert_key = any(key in body for key in _ALERT_KEYS)
+    if _LOG.match(body) and not holds_alert_key:
         return TextLine(TextClass.LOG)
-    if not body.strip():
+    text = body.strip()
+    if not text:
         return TextLine(TextClass.EMPTY)
-    if body.lstrip()[:1] in (b"{", b"[") or any(key in body for key in _ALERT_KEYS):
-        try:
-            orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            # Text in brackets, such as a library's log prefix, is text; a piece of an alert is not.
-            if body.lstrip()[:1] == b"[" and not any(key in body for key in _ALERT_KEYS):
-                return TextLine(TextClass.OTHER)
-            return Malformed(Reason.INVALID_JSON, str(error))
-        return Malformed(Reason.NOT_AN_ALERT, "JSON, but not an alert on a line of its own")
+    if text[:1] in (b"{", b"["):
+        with suppress(orjson.JSONDecodeError):
+            orjson.loads(text)
+            return Malformed(Reason.NOT_AN_ALERT, "JSON, but not an alert on a line of its own")
+    if holds_alert_key or text[:1] == b"{" or _MEMBER.search(text) or _OBJECT_END.search(text[-64:]):
+        return Malformed(Reason.INVALID_JSON, "a piece of JSON, or JSON glued to other text")
     if _STATISTICS.match(body):
         return TextLine(TextClass.STATISTICS)
     return TextLine(TextClass.OTHER)
