@@ -1,0 +1,123 @@
+"""`falco-streamer replay`: alerts from files through the same core as the live ones."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+import click
+import orjson
+
+from streamer.cli import exits
+from streamer.cli.options import fail, load_settings, settings_options
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.model import Ledger
+
+_COMMIT_LINES: Final = 10_000
+_SAY_SECONDS: Final = 10.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  kubectl logs -n falco -l app.kubernetes.io/name=falco -c falco --timestamps | falco-streamer replay --to stdout -
+  falco-streamer replay --to null --ledger ledger.json alerts-2026-11-*.json.gz
+  falco-streamer replay --to kafka --set kafka.bootstrap_servers=localhost:9092 falco.log
+"""
+)
+@settings_options
+@click.option(
+    "--to",
+    type=click.Choice(["kafka", "stdout", "null"]),
+    default="stdout",
+    show_default=True,
+    help="Where the records go. stdout prints their values, one a line.",
+)
+@click.option(
+    "--ledger", type=click.Path(path_type=Path), help="Write the final ledger to this file, as JSON."
+)
+@click.argument("files", nargs=-1, required=True)
+def replay(
+    config: Path | None, overrides: tuple[str, ...], to: str, ledger: Path | None, files: tuple[str, ...]
+) -> None:
+    """Read alerts or saved pod logs (with or without timestamps, plain or gzip, - for standard input).
+
+    The ledger is the last line on stderr. Exit codes: 0, 1 if the ledger does not balance or a file cannot be read,
+    69 if Kafka cannot be reached, 78 configuration.
+    """
+    import uvloop
+
+    from streamer.sink import SinkError, TopicsUnfit
+    from streamer.source.files import FileError
+    from streamer.telemetry.log import configure
+
+    settings = load_settings(config, overrides, ("kafka.bootstrap_servers",) if to == "kafka" else ())
+    configure(settings.log.level, settings.log.format)
+    try:
+        found = uvloop.run(_replay(settings, to, files))
+    except TopicsUnfit as error:
+        fail(f"error: {error}", exits.CONFIG)
+    except SinkError as error:
+        fail(f"error: {error}", exits.UNAVAILABLE)
+    except FileError as error:
+        fail(f"error: {error}", exits.FAILED)
+    except BrokenPipeError:  # `| head`: whoever reads us has seen enough
+        sys.stderr.close()
+        sys.exit(exits.FAILED)
+    line = orjson.dumps(found.as_dict()).decode()
+    click.echo(line, err=True)
+    if ledger is not None:
+        ledger.write_text(line + "\n")
+    sys.exit(0 if found.balanced else exits.FAILED)
+
+
+async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger:
+    from streamer.plan import plan_of
+    from streamer.sink import replay_sink
+    from streamer.source.files import read_file
+    from streamer.transform.process import Processor
+    from streamer.transform.state import ShardState
+
+    processor = Processor(plan_of(settings), ShardState(settings.cluster))
+    progress = _Progress(sys.stderr)
+    async with replay_sink(to, settings) as sink:
+        for name in files:
+            pending: list = []  # type: ignore[type-arg]
+            for batch in read_file(name, settings.kubernetes.max_line_bytes):
+                pending.append(batch)
+                if sum(len(one.lines) for one in pending) >= _COMMIT_LINES:
+                    await sink.publish(processor.process(pending, time.time_ns()))
+                    progress.show(processor.state.ledger.lines)
+                    pending = []
+            if pending:
+                await sink.publish(processor.process(pending, time.time_ns()))
+        if (held := processor.publish_held(time.time_ns())) is not None:
+            await sink.publish(held)
+    progress.end()
+    return processor.state.ledger.copy()
+
+
+class _Progress:
+    """Lines and their rate: a line that is rewritten on a terminal, a plain one now and then elsewhere."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._terminal = out.isatty()
+        self._started_at = self._said_at = time.monotonic()
+
+    def show(self, lines: int) -> None:
+        now = time.monotonic()
+        if now - self._said_at < (0.2 if self._terminal else _SAY_SECONDS):
+            return
+        self._said_at = now
+        text = f"{lines:,} lines, {lines / (now - self._started_at):,.0f} a second"
+        self._out.write(f"\r\x1b[K{text}" if self._terminal else f"replay: {text}\n")
+        self._out.flush()
+
+    def end(self) -> None:
+        if self._terminal:
+            self._out.write("\r\x1b[K")

@@ -1,0 +1,58 @@
+"""The worker as a process, as it is run in a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+
+
+class WorkerProcess:
+    """`falco-streamer run` with a configuration file; its log is kept, and shown where a test fails."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "streamer.yaml"
+        self.config.write_text(yaml.safe_dump(dict(settings)))
+        self.log = folder / "worker.log"
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        command = [sys.executable, "-m", "streamer", "run", "--config", str(self.config)]
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+
+    async def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        if process.returncode is None:
+            process.send_signal(number)
+        async with asyncio.timeout(seconds):
+            return await process.wait()
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it logged."""
+        return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line[:1] == b"{"]
+
+    @contextmanager
+    def shown_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            print("\n".join(self.log.read_text().splitlines()[-60:]))  # noqa: T201  # pytest shows it
+            raise
