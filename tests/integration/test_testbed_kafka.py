@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaConnectionError, ProducerFenced
 
+from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kafka import Kafka
 from tests.testbed.topics import create_topic
 
@@ -86,3 +87,41 @@ async def test_a_frozen_broker_answers_again_when_it_is_resumed(private_kafka: K
         private_kafka.resume()
         await sent
     assert await committed(private_kafka, topic) == [b"before", b"meanwhile"]
+
+
+async def test_of_three_brokers_one_may_die(kafka_brokers: Sequence[Kafka]) -> None:
+    first, second, _ = kafka_brokers
+    topic = await create_topic(first.bootstrap)
+    async with asyncio.timeout(SECONDS), producer(first, topic) as sender:
+        async with sender.transaction():
+            await sender.send_and_wait(topic, b"on all three")
+        second.kill()
+        async with sender.transaction():
+            await sender.send_and_wait(topic, b"on two")
+    assert await committed(first, topic) == [b"on all three", b"on two"]
+
+
+async def test_properties_of_a_test_win_over_ours() -> None:
+    """A broker that wants a password on its client listener, while it reaches itself without one."""
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required user_alice='secret';"
+    properties = {
+        "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.name.client.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.client.plain.sasl.jaas.config": login,
+    }
+    with parts_or_skip(), Kafka(extra_properties=properties) as broker:
+        for password, welcome in (("secret", True), ("wrong", False)):
+            sender = AIOKafkaProducer(
+                bootstrap_servers=broker.bootstrap,
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism="PLAIN",
+                sasl_plain_username="alice",
+                sasl_plain_password=password,
+            )
+            try:
+                await sender.start()
+                assert welcome
+            except KafkaConnectionError:
+                assert not welcome
+            finally:
+                await sender.stop()

@@ -26,11 +26,12 @@ class KubeApiServer:
     """One API server. Objects, port and certificates outlive stop() and kill(); close() ends it all."""
 
     def __init__(self, *, extra_arguments: Sequence[str] = ()) -> None:
+        program, etcd = parts.apiserver(), parts.etcd()
         self.folder = Path(tempfile.mkdtemp(prefix="falco-streamer-kubernetes-"))
         self.authority = Authority(self.folder / "pki")
         self.port = free_port()
-        self.etcd = Etcd(self.folder)
-        command = [str(parts.apiserver()), *self._arguments(), *extra_arguments]
+        self.etcd = Etcd(etcd, self.folder)
+        command = [str(program), *self._arguments(), *extra_arguments]
         self.process = Process("kube-apiserver", command, self.folder / "kube-apiserver.log")
         self.kubeconfig = self.kubeconfig_for("admin", ["system:masters"])
 

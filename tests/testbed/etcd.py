@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from tests.testbed import parts
 from tests.testbed.process import Process, accepts, free_port
 
 
 class Etcd:
     """One member; its data and ports outlive kill(), so that start() is a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path) -> None:
         self.port, peers = free_port(), free_port()
         client, peer = self.url, f"http://127.0.0.1:{peers}"
         command = [
-            str(parts.etcd()),
+            str(program),
             "--name=testbed",
             f"--data-dir={folder / 'etcd'}",
             f"--listen-client-urls={client}",

@@ -70,13 +70,13 @@ class Kafka:
         quorum: Quorum | None = None,
         node_id: int = 1,
     ) -> None:
+        self._java = [parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", parts.kafka()]
         self._quorum = quorum or Quorum()
         self.node_id = node_id
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"falco-streamer-kafka-{node_id}-"))
         self._properties = self._defaults() | dict(extra_properties or {})
         self._format_arguments = list(format_arguments)
-        self._java = [parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", parts.kafka()]
         self._settings = self.folder / "server.properties"
         command = [*self._java, "kafka.Kafka", str(self._settings)]
         self.process = Process(f"kafka broker {node_id}", command, self.folder / "kafka.log")

@@ -17,13 +17,14 @@ class Kubelet:
     """
 
     def __init__(self, authority: Authority, *, write_timeout_seconds: float = 4 * 3600) -> None:
+        program = parts.kubelet()
         self.folder = Path(tempfile.mkdtemp(prefix="falco-streamer-kubelet-"))
         self.root = self.folder / "pods"
         self.root.mkdir()
         self.port = free_port()
         serving = authority.server(f"kubelet-{self.port}")
         command = [
-            str(parts.kubelet()),
+            str(program),
             f"--root={self.root}",
             f"--listen=127.0.0.1:{self.port}",
             f"--tls-cert-file={serving.public}",
