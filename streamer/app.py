@@ -23,6 +23,7 @@ from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.telemetry.http import HttpServer
 
 log = structlog.get_logger()
 
@@ -42,23 +43,25 @@ class Worker:
         """The sum of the shards' committed ledgers."""
         return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
 
-    @property
-    def ready(self) -> bool:
-        """Whether all states are loaded and the first list of pods is complete."""
-        return (
-            bool(self.shards)
-            and all(shard.loaded for shard in self.shards)
-            and self.discovery is not None
-            and self.discovery.complete
-        )
+    def checks(self) -> dict[str, bool]:
+        """What must be done before work is possible."""
+        return {
+            "topics verified": bool(self.shards),
+            "state loaded": bool(self.shards) and all(shard.loaded for shard in self.shards),
+            "pods listed": self.discovery is not None and self.discovery.complete,
+        }
 
     async def run(self) -> bool:
         """Work until the stop ladder says so; True if everything that was read is committed by the end.
 
-        Raises `TopicsUnfit` and `ApiConfigError`, which only a change of configuration can mend.
+        Raises `TopicsUnfit`, `ApiConfigError` and `ListenError`, which only a change of configuration can mend.
         """
         kubernetes = self._settings.kubernetes
+        http = HttpServer(
+            self._settings.http.host, self._settings.http.port, self.checks, lambda: self.ledger
+        )
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
             limits = await self._topic_limits()
             if limits is None:  # stopped before Kafka ever answered

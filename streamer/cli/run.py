@@ -37,6 +37,7 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     from streamer.flow.stop import StopLadder
     from streamer.sink import TopicsUnfit
     from streamer.source.api import ApiConfigError
+    from streamer.telemetry.http import ListenError
 
     async def work() -> bool:
         stop = StopLadder()
@@ -45,6 +46,6 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
 
     try:
         drained = uvloop.run(work())
-    except (TopicsUnfit, ApiConfigError) as error:
+    except (TopicsUnfit, ApiConfigError, ListenError) as error:
         fail(f"error: {error}", exits.CONFIG)
     sys.exit(0 if drained else exits.FAILED)

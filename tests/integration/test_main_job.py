@@ -70,6 +70,7 @@ class Installation:
             },
             "kafka": {"bootstrap_servers": [self.kafka.bootstrap], "shards": 4},
             "topics": {"prefix": self.name, "create": True, "partitions": 3},
+            "http": {"host": "127.0.0.1", "port": 0},
             "log": {"format": "json"},
         }
 
