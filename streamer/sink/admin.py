@@ -60,6 +60,13 @@ class Admin:
 
         Raises KafkaError, `IncompatibleBrokerVersion` where the broker cannot do it at all.
         """
+        client = self._admin._client  # noqa: SLF001
+        if client.cluster.controller is None:
+            await client.force_metadata_update()
+        if client.cluster.controller is None:  # the mock broker has none
+            raise kafka_errors.IncompatibleBrokerVersion(
+                "the brokers name no controller, which would make topics"
+            )
         answer = await self._admin.create_topics([_new_topic(spec) for spec in specs])
         refused = [entry for entry in answer.topic_errors if entry[1] not in {0, _TOPIC_EXISTS}]
         return {

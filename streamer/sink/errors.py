@@ -1,27 +1,14 @@
-"""What can go wrong at Kafka, in the few ways that a caller can act on.
+"""What can go wrong at Kafka beyond the contract between a shard and its publisher (`streamer.flow.publishing`).
 
-Every message is one line that names the cause, and the fix where there is one. What a publication can come to is
-the contract with the shards (flow.publishing); the rest is said here.
+Every message is one line that names the cause, and the fix where there is one.
 """
 
 from __future__ import annotations
 
-from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
 from streamer.flow.publishing import PublishError
 
 SinkError = PublishError
-"""Whatever the sink raises; the shard knows it by its own name for it."""
-
-__all__ = [
-    "BatchRefused",
-    "Fenced",
-    "KafkaUnavailable",
-    "PublishFailed",
-    "RecordsRefused",
-    "SinkError",
-    "StateBlocked",
-    "TopicsUnfit",
-]
+"""Whatever the sink raises; a shard knows it by its own name for it."""
 
 
 class KafkaUnavailable(SinkError):  # noqa: N818 - the name says what is, and callers wait and try again

@@ -143,19 +143,22 @@ def _warn_of_limits(
     configs: Mapping[str, TopicConfig], specs: Mapping[str, TopicSpec], settings: Settings
 ) -> None:
     """Not fatal: a record that a topic refuses becomes a dead letter."""
+    unknown = sorted(specs.keys() - configs.keys())
+    if unknown:
+        log.warning("topic_settings_unknown", topics=unknown, fix="grant DESCRIBE_CONFIGS on them")
     needed = settings.kubernetes.max_line_bytes + RECORD_OVERHEAD_BYTES
-    for name, spec in specs.items():
-        if name not in configs:
-            log.warning("topic_settings_unknown", topic=name, fix="grant DESCRIBE_CONFIGS on it")
-            continue
-        allowed = limits_of(configs[name]).max_message_bytes
-        if spec.kind not in {"state", "notices"} and allowed < needed:
-            log.warning(
-                "topic_limit_low",
-                topic=name,
-                max_message_bytes=allowed,
-                needed_bytes=needed,
-                consequence="longer alerts become dead letters",
-                fix=f"{alter_command(name, 'max.message.bytes', str(needed), settings)}, or set "
-                f"kubernetes.max_line_bytes: {max(allowed - RECORD_OVERHEAD_BYTES, 0)}",
-            )
+    low: dict[int, list[str]] = {}
+    for name, config in configs.items():
+        allowed = limits_of(config).max_message_bytes
+        if specs[name].kind not in {"state", "notices"} and allowed < needed:
+            low.setdefault(allowed, []).append(name)
+    for allowed, topics in low.items():
+        log.warning(
+            "topic_limit_low",
+            topics=topics,
+            max_message_bytes=allowed,
+            needed_bytes=needed,
+            consequence="longer alerts become dead letters",
+            fix=f"set max.message.bytes of these topics to at least {needed}, "
+            f"or kubernetes.max_line_bytes to at most {max(allowed - RECORD_OVERHEAD_BYTES, 0)}",
+        )
