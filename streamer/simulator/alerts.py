@@ -42,7 +42,7 @@ class AlertGenerator:
         utc_offset_minutes: int = 0,
         message_key: bool = False,
     ) -> None:
-        self._rng = rng = random.Random(seed)  # noqa: S311  # made-up alerts, not secrets
+        self._rng = rng = random.Random(seed)  # made-up alerts, not secrets
         self._version = version
         self._message_key = message_key
         self._zone = dt.timezone(dt.timedelta(minutes=utc_offset_minutes))
@@ -96,7 +96,7 @@ class AlertGenerator:
 
     def _new_host(self, hostname: str) -> tuple[bytes, bytes, bytes]:
         # The pods on a node have names of their own, always the same ones.
-        own = random.Random(hostname)  # noqa: S311
+        own = random.Random(hostname)
         suffix = bytes(own.choices(_POD_LETTERS, k=5))
         found = (hostname.encode(), suffix, b"%05x" % own.getrandbits(20))
         self._hosts[hostname] = found

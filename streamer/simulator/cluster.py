@@ -77,7 +77,7 @@ class Cluster:
         self.resource_version = 1000
         self.rotate_bytes = rotate_bytes
         self.clock_ns = clock_ns
-        self._random = random.Random(seed)  # noqa: S311  # ids of simulated objects
+        self._random = random.Random(seed)  # ids of simulated objects
         self._history: deque[Change] = deque()
         self._history_limit = history
         self._objects: dict[tuple[str, str], Json] = {}

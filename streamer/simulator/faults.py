@@ -7,8 +7,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import orjson
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from streamer.simulator.status import ApiError
 
 
 @dataclass
@@ -66,6 +70,11 @@ class Faults:
         fault = RequestFault(re.compile(path), times, status, headers, text)
         self._requests.append(fault)
         return fault
+
+    def refuse(self, path: str, error: ApiError, *, times: int = 1) -> RequestFault:
+        """Answer the next matching requests with a Status object, such as those of `status`."""
+        body = orjson.dumps(error.status())
+        return self.answer(path, error.code, times=times, body=body, content_type="application/json")
 
     def hold(self, path: str, *, times: int = 1_000_000) -> RequestFault:
         """Leave matching requests without an answer until the returned fault's `gate` is set."""

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from streamer.simulator.pods import Json
     from streamer.simulator.streams import OpenStream
 
+_TOKEN_START = base64.urlsafe_b64encode(b'{"v":"meta.k8s.io/v1"').decode().rstrip("=")[:-1]
+
+BOOKMARK_BEFORE_END_SECONDS = 2
+"""A watch with a timeout gets a bookmark so long before it, if anything has happened."""
+
 SNAPSHOTS = 64
 """How many unfinished lists are kept; the continue token of an older one is answered with 410."""
 
@@ -37,6 +42,8 @@ class PodLists:
         """One PodList; `limit` 0 is everything."""
         if token:
             found = self._rests.get(token)
+            if not token.startswith(_TOKEN_START):
+                raise ApiError(400, "invalid continue token: continue key is not valid")
             if found is None:
                 text = "The provided continue parameter is too old to display a consistent list result."
                 raise ApiError(410, text)
@@ -70,6 +77,17 @@ class PodLists:
         return token
 
 
+def parse_version(text: str) -> int:
+    """A resource version from a query; 0 is any. What is no number is, with the real server too, a 500."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        message = (
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
+        raise ApiError(500, message) from None
+
+
 def gone_event(error: GoneError) -> bytes:
     """The event that ends a watch whose resource version is too old."""
     return watch_event("ERROR", ApiError(410, str(error)).status())
@@ -99,7 +117,10 @@ async def send_watch(
     """Send the changes after a resource version until the timeout; `bookmark_seconds` 0: no bookmarks."""
     now = asyncio.get_running_loop().time
     deadline = now() + timeout_seconds
-    next_bookmark = now() + bookmark_seconds if bookmark_seconds else deadline
+    next_bookmark = min(now() + bookmark_seconds, deadline - BOOKMARK_BEFORE_END_SECONDS)
+    if not bookmark_seconds or next_bookmark < now():
+        next_bookmark = deadline
+    told = version
     first = True
     while not stream.is_cut:
         try:
@@ -114,14 +135,17 @@ async def send_watch(
             version = changes[-1].version
             body = b"".join(event for change in changes if (event := change.event(matches)))
             if body:
+                told = version
                 await response.write(body)
             continue
         try:
             async with asyncio.timeout_at(min(deadline, next_bookmark)):
                 await cluster.changed()
         except TimeoutError:
-            if bookmark_seconds:
-                await response.write(bookmark_event(version))
-                next_bookmark = now() + bookmark_seconds
             if now() >= deadline:
                 return
+            # Only what the client does not know yet is worth a bookmark.
+            if version > told:
+                told = version
+                await response.write(bookmark_event(version))
+            next_bookmark = now() + bookmark_seconds

@@ -15,10 +15,17 @@ from streamer.simulator import discovery
 from streamer.simulator.access import Access
 from streamer.simulator.cluster import watch_event
 from streamer.simulator.faults import Faults
-from streamer.simulator.listing import PodLists, bookmark_event, send_watch
+from streamer.simulator.listing import PodLists, bookmark_event, parse_version, send_watch
 from streamer.simulator.selectors import SelectorError, pod_selector
 from streamer.simulator.status import ApiError, json_response, pod_not_found
-from streamer.simulator.streams import LogOptions, OpenStream, choose_container, choose_instance, send_log
+from streamer.simulator.streams import (
+    LogOptions,
+    OpenStream,
+    boolean,
+    choose_container,
+    choose_instance,
+    send_log,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -141,7 +148,7 @@ class SimulatedApiServer:
                 await fault.gate.wait()
             if fault is not None and fault.status is not None:
                 return web.Response(status=fault.status, headers=fault.headers, body=fault.body)
-            self.access.authenticate(request)
+            self.access.user(request)
             return await handler(request)
         except ApiError as error:
             return error.response()
@@ -163,8 +170,8 @@ class SimulatedApiServer:
 
     # The resources
 
-    async def _namespaces(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        self.access.check("list", "namespaces")
+    async def _namespaces(self, request: web.Request) -> web.Response:
+        self.access.check(request, "list", "namespaces")
         items = [
             {"metadata": {"name": name}, "status": {"phase": "Active"}}
             for name in sorted(self.cluster.namespaces)
@@ -176,7 +183,7 @@ class SimulatedApiServer:
 
     async def _pod(self, request: web.Request) -> web.Response:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
-        self.access.check("get", "pods", name=name, namespace=namespace)
+        self.access.check(request, "get", "pods", name=name, namespace=namespace)
         pod = self.cluster.pods.get((namespace, name))
         if pod is None:
             raise pod_not_found(name)
@@ -185,8 +192,8 @@ class SimulatedApiServer:
     async def _pods(self, request: web.Request) -> web.StreamResponse:
         query = request.query
         namespace = request.match_info.get("namespace")
-        watch = query.get("watch", "").lower() in {"true", "1"}
-        self.access.check("watch" if watch else "list", "pods", namespace=namespace)
+        watch = boolean(query, "watch")
+        self.access.check(request, "watch" if watch else "list", "pods", namespace=namespace)
         matches = pod_selector(query.get("labelSelector", ""), query.get("fieldSelector", ""), namespace)
         if watch:
             return await self._watch(request, matches)
@@ -195,16 +202,16 @@ class SimulatedApiServer:
 
     async def _watch(self, request: web.Request, matches: Callable[[Json], bool]) -> web.StreamResponse:
         query, cluster = request.query, self.cluster
-        bookmarks = query.get("allowWatchBookmarks", "").lower() in {"true", "1"}
+        bookmarks = boolean(query, "allowWatchBookmarks")
+        version = parse_version(query.get("resourceVersion", ""))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         with self._open(request, cluster.wake) as stream:
             await response.prepare(request)
-            version = int(query.get("resourceVersion") or 0)
             if version == 0:
                 # "Any version will do": the present state comes first.
                 version = cluster.resource_version
                 events = [watch_event("ADDED", pod) for pod in self._lists.current(matches)]
-                if query.get("sendInitialEvents") == "true":
+                if bookmarks:
                     events.append(bookmark_event(version, initial_events_end=True))
                 if events:
                     await response.write(b"".join(events))
@@ -222,7 +229,7 @@ class SimulatedApiServer:
 
     async def _log(self, request: web.Request) -> web.StreamResponse:
         namespace, name = request.match_info["namespace"], request.match_info["name"]
-        self.access.check("get", "pods/log", name=name, namespace=namespace)
+        self.access.check(request, "get", "pods/log", name=name, namespace=namespace)
         options = LogOptions.parse(request.query, name, self.cluster.clock_ns())
         pod = self.cluster.pods.get((namespace, name))
         if pod is None:

@@ -38,9 +38,10 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": str(self),
-            "reason": REASONS[self.code],
             "code": self.code,
         }
+        if self.code in REASONS:
+            status["reason"] = REASONS[self.code]
         if self.details is not None:
             status["details"] = self.details
         return status
@@ -58,6 +59,17 @@ def json_response(value: Json, *, status: int = 200) -> web.Response:
 def pod_not_found(name: str) -> ApiError:
     """404 for an unknown pod; `details.kind` is pods/log where only the kubelet does not know it."""
     return ApiError(404, f'pods "{name}" not found', details={"name": name, "kind": "pods"})
+
+
+def kubelet_has_not(pod: str) -> ApiError:
+    """404 for a pod that the API server knows and its kubelet does not (yet, or no longer)."""
+    text = f"the server could not find the requested resource ( pods/log {pod})"
+    return ApiError(404, text, details={"name": pod, "kind": "pods/log"})
+
+
+def kubelet_down(host: str = "10.0.0.1:10250") -> ApiError:
+    """500, without a reason, for a kubelet that cannot be reached."""
+    return ApiError(500, f'Get "https://{host}/containerLogs": dial tcp {host}: connect: connection refused')
 
 
 def invalid_log_options(pod: str, field: str, message: str, kind: str = "FieldValueInvalid") -> ApiError:

@@ -96,7 +96,7 @@ class LogOptions:
             raise invalid_log_options(pod, "stream", "Forbidden: may not be specified", "FieldValueForbidden")
         if "sinceTime" in query and "sinceSeconds" in query:
             text = "at most one of `sinceTime` or `sinceSeconds` may be specified"
-            raise invalid_log_options(pod, "sinceSeconds", f"Forbidden: {text}", "FieldValueForbidden")
+            raise invalid_log_options(pod, "[]", f"Forbidden: {text}", "FieldValueForbidden")
         since_ns: int | None = None
         if query.get("sinceTime"):
             # The API server hands the time on in whole seconds, whatever precision it was given.
@@ -105,9 +105,9 @@ class LogOptions:
             since_ns = now_ns - _integer(query, "sinceSeconds", pod, least=1) * 1_000_000_000
         return cls(
             container=query.get("container", ""),
-            follow=_boolean(query, "follow"),
-            previous=_boolean(query, "previous"),
-            timestamps=_boolean(query, "timestamps"),
+            follow=boolean(query, "follow"),
+            previous=boolean(query, "previous"),
+            timestamps=boolean(query, "timestamps"),
             since_ns=since_ns,
             tail_lines=_integer(query, "tailLines", pod, least=0) if "tailLines" in query else None,
             limit_bytes=_integer(query, "limitBytes", pod, least=1) if "limitBytes" in query else None,
@@ -126,8 +126,9 @@ class LogOptions:
         )
 
 
-def _boolean(query: Mapping[str, str], name: str) -> bool:
-    return query.get(name, "false").lower() in {"true", "1"}
+def boolean(query: Mapping[str, str], name: str) -> bool:
+    """A parameter as the API server reads it: whatever is there and does not say no, says yes."""
+    return query.get(name, "false").lower() not in {"false", "0"}
 
 
 def _integer(query: Mapping[str, str], name: str, pod: str, *, least: int) -> int:
