@@ -1,0 +1,41 @@
+"""`python -m bench [file] [api]`: run benchmarks and print their tables."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import platform
+import tempfile
+from pathlib import Path
+
+from bench import api_to_kafka, file_to_kafka
+from tests.testbed.kafka import Kafka
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks; tables on stdout.")
+    parser.add_argument("which", nargs="*", metavar="file|api", default=["file", "api"])
+    parser.add_argument("--alerts", type=int, default=500_000, help="How many (default: %(default)s).")
+    parser.add_argument("--runs", type=int, default=5, help="How often each (default: %(default)s).")
+    asked = parser.parse_args()
+    print(f"{_machine()}\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="falco-streamer-bench-") as folder, Kafka() as kafka:
+        if "file" in asked.which:
+            print(file_to_kafka.bench(Path(folder), kafka, asked.alerts, asked.runs), flush=True)
+        if "api" in asked.which:
+            print(asyncio.run(api_to_kafka.bench(Path(folder), kafka, asked.alerts, asked.runs)), flush=True)
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return f"{api_to_kafka.cores()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}"
+
+
+main()
