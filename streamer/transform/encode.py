@@ -132,8 +132,10 @@ class TargetEncoder:
         headers = [("reason", gap.reason.encode())]
         return self._record(RecordKind.GAP, value, headers, identity, topic, line_ns, now_ns)
 
-    def dead_letters_held(self, reason: Reason, bucket: Bucket, topic: str, now_ns: int) -> Record:
-        """The notice that counts the dead letters that a limit kept back."""
+    def dead_letters_held(
+        self, reason: Reason, bucket: Bucket, lines_before: int, topic: str, now_ns: int
+    ) -> Record:
+        """The notice that counts the dead letters that a limit kept back; it follows `lines_before` lines."""
         value = {
             "notice": "dead_letters_limited",
             "reason": reason,
@@ -143,7 +145,7 @@ class TargetEncoder:
             "from": to_rfc3339(bucket.held_from_ns),
             "to": to_rfc3339(bucket.held_to_ns),
         }
-        identity = self._event_id("held", reason, bucket.held, bucket.held_from_ns, bucket.held_to_ns)
+        identity = self._event_id("held", reason, lines_before, bucket.held_from_ns, bucket.held_to_ns)
         headers = [("reason", reason.encode())]
         return self._record(RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns)
 

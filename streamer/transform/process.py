@@ -132,7 +132,7 @@ class Processor:
     def _publish_held(self, tracked: Tracked, reason: Reason, publication: Publication, now_ns: int) -> None:
         bucket = self.bucket(tracked, reason)
         notice = self.encoder(tracked.target).dead_letters_held(
-            reason, bucket, self.plan.notices_topic, now_ns
+            reason, bucket, tracked.position.lines, self.plan.notices_topic, now_ns
         )
         publication.records.append(notice)
         self.state.ledger.notices += 1

@@ -13,7 +13,17 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.model import Change, DigestRing, Instance, Ledger, Position, PositionStatus, Reason, Target
+from streamer.model import (
+    RING_LINES,
+    Change,
+    DigestRing,
+    Instance,
+    Ledger,
+    Position,
+    PositionStatus,
+    Reason,
+    Target,
+)
 from streamer.transform.limit import Bucket
 
 FORMAT: Final = 1
@@ -94,25 +104,24 @@ def forget_changes(tracked: Tracked) -> list[Change]:
 def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
     """Rebuild a shard's state from its live keys; raises `StateUnreadableError` rather than guess."""
     state = ShardState(cluster)
-    buckets: list[tuple[str, dict[str, Any]]] = []
-    for key, raw in items:
+    kinds: set[str] = set()
+    for key, raw in sorted(items, key=lambda item: item[0].startswith("bucket/")):  # after their targets
         kind, _, name = key.partition("/")
         value = _value(key, raw)
+        kinds.add(kind)
         try:
             if kind == "position":
-                _load_position(state, value)
+                _load_position(state, name, value)
             elif kind == "bucket":
-                buckets.append((name, value))
+                _load_bucket(state, name, value)
             elif kind == "ledger":
                 _load_ledger(state, value)
             else:
                 raise StateUnreadableError(f"state key {key!r} is of a kind this release does not know")
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateUnreadableError(f"state key {key!r} is damaged: {error!r}") from error
-    for name, value in buckets:
-        identity, _, reason = name.rpartition("/")
-        if identity in state.tracked:  # a bucket whose target is gone is on its way out as well
-            state.tracked[identity].buckets[Reason(reason)] = Bucket(**value)
+    if kinds and "ledger" not in kinds:  # every transaction writes it
+        raise StateUnreadableError("the state is damaged: it holds no ledger")
     return state
 
 
@@ -132,31 +141,58 @@ def _value(key: str, raw: bytes) -> dict[str, Any]:
     return dict(value)
 
 
-def _load_position(state: ShardState, value: dict[str, Any]) -> None:
-    target = Target(**value["target"])
+def _load_position(state: ShardState, name: str, value: dict[str, Any]) -> None:
+    target = Target(**{part: _text(text) for part, text in value["target"].items()})
+    if target.id != name:
+        raise ValueError(f"it holds the position of {target.id}")
     instance = value["instance"]
-    ring = DigestRing(base64.b64decode(value["ring"], validate=True))
-    if len(ring) % DigestRing.WIDTH:
+    ring = DigestRing(base64.b64decode(_text(value["ring"]), validate=True))
+    if len(ring) % DigestRing.WIDTH or ring.lines > RING_LINES:
         raise ValueError(f"a ring of {len(ring)} bytes")
     state.tracked[target.id] = Tracked(
         target,
         Position(
             ring,
-            value["lines"],
-            value["last_ns"],
-            value["elapsed_ns"],
-            value["newest_ns"],
+            _count(value["lines"]),
+            _count(value["last_ns"]),
+            _count(value["elapsed_ns"]),
+            _count(value["newest_ns"]),
             PositionStatus(value["status"]),
-            None if instance is None else Instance(**instance),
+            None
+            if instance is None
+            else Instance(_text(instance["container_id"]), _count(instance["restart_count"])),
         ),
     )
 
 
+def _load_bucket(state: ShardState, name: str, value: dict[str, Any]) -> None:
+    identity, _, reason = name.rpartition("/")
+    tokens = value.pop("tokens")
+    if type(tokens) not in {int, float}:
+        raise ValueError(f"{tokens!r} is no number of tokens")
+    bucket = Bucket(tokens, **{field: _count(number) for field, number in value.items()})
+    if identity in state.tracked:  # a bucket whose target is gone is on its way out as well
+        state.tracked[identity].buckets[Reason(reason)] = bucket
+
+
 def _load_ledger(state: ShardState, value: dict[str, Any]) -> None:
-    state.sequence, state.owner, cluster = value.pop("sequence"), value.pop("owner"), value.pop("cluster")
+    cluster = _text(value.pop("cluster"))
     if cluster != state.cluster:
         raise StateUnreadableError(
             f"this state belongs to cluster {cluster!r}, this worker is set to {state.cluster!r}: "
             "give each cluster its own name (`cluster`) or its own Kafka"
         )
-    state.ledger = Ledger(**value)
+    state.sequence, state.owner = _count(value.pop("sequence")), _text(value.pop("owner"))
+    state.ledger = Ledger(**{counter: _count(number) for counter, number in value.items()})
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{value!r} is no text")
+    return value
