@@ -178,7 +178,7 @@ class _Program:
 
 
 _ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
-_APISERVER = _Program("kubernetes", "apiserver", "k8s.io/kubernetes", "about 4 min")
+_APISERVER = _Program("kubernetes", "kube-apiserver", "k8s.io/kubernetes", "4 to 6 min on 2 cores")
 _KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
 
 

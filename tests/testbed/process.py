@@ -136,8 +136,11 @@ class Process:
         _running.discard(self)
 
     def freeze(self) -> None:
-        """Stop it where it stands (SIGSTOP): sockets stay open, nobody answers."""
+        """Stop it where it stands (SIGSTOP): sockets stay open, nobody answers. Returns when all threads stand."""
         self._signal(signal.SIGSTOP)
+        # Its threads stop one after the other; the kernel tells the parent when the last one has.
+        stopped = os.WSTOPPED | os.WNOHANG
+        self.wait_until(lambda: os.waitid(os.P_PID, self.pid, stopped) is not None, seconds=10)
 
     def resume(self) -> None:
         """Let a frozen one go on (SIGCONT)."""

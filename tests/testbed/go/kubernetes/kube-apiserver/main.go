@@ -1,4 +1,4 @@
-// Command apiserver is kube-apiserver, unchanged: this file is what cmd/kube-apiserver's own main is,
+// Command kube-apiserver is Kubernetes' own, unchanged: this file is what cmd/kube-apiserver's own main is,
 // so that go.mod can pin the server like any other dependency.
 package main
 
