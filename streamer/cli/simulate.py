@@ -1,3 +1,47 @@
+"""`falco-streamer simulate`: serve the simulated cluster, to try a worker or kubectl against it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
 import click
-@click.command()
-def simulate() -> None: "x"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  falco-streamer simulate --kubeconfig sim.kubeconfig
+  kubectl --kubeconfig sim.kubeconfig logs -n falco -l app.kubernetes.io/name=falco -c falco --follow
+"""
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0: any free one.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    default="simulated.kubeconfig",
+    show_default=True,
+    help="Where to write a kubeconfig that leads here.",
+)
+@click.option(
+    "--rate", type=click.FloatRange(0.1, 50_000), default=8, show_default=True, help="Alerts a second."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Another number, another story.")
+def simulate(port: int, kubeconfig: Path, rate: float, seed: int) -> None:
+    """Serve a Kubernetes API with Falco pods that print alerts, on 127.0.0.1, until SIGTERM or Ctrl-C."""
+    from streamer.flow.stop import StopLadder
+    from streamer.simulator import SimulatedApiServer
+    from streamer.simulator.scenario import Scenario
+
+    async def serve() -> None:
+        stop = StopLadder()
+        scenario = Scenario(rate_per_second=rate, seed=seed)
+        async with SimulatedApiServer(scenario.cluster, port=port) as server, asyncio.TaskGroup() as tasks:
+            with stop.signals():
+                path = server.kubeconfig(kubeconfig)
+                click.echo(f"serving at {server.url}; kubeconfig: {path}", err=True)
+                living = tasks.create_task(scenario.run())
+                await stop.wait()
+                living.cancel()
+
+    asyncio.run(serve())

@@ -28,8 +28,8 @@ from streamer.transform.seek import Seek, SeekRing, SkipLines
 _TAIL: Final = 512
 """Lines asked for when going on: as a rule the break was short."""
 _LONGER_TAIL: Final = 8192
-_QUIET_SECONDS: Final = 1.0
-"""A followed tail that is silent for so long has been served whole."""
+_SEEK_SECONDS: Final = 1.0
+"""A followed tail has been served whole after so long; what shows no place by then is looked through in full."""
 _FORBIDDEN_SECONDS: Final = 30.0
 
 log = structlog.get_logger()
@@ -134,6 +134,8 @@ class Follower:
 
     async def _go_on(self) -> None:
         """Align on the ring: in a short tail, a longer one, the whole file, the previous instance's file."""
+        if self._instance != self._view.instance and await self._cross_restart():
+            return
         if await self._stream(LogQuery(follow=True, tail_lines=_TAIL), SeekRing(self._ring, _TAIL)):
             return
         for query in (LogQuery(tail_lines=_LONGER_TAIL), LogQuery()):
@@ -149,23 +151,32 @@ class Follower:
             return
         await self._cross_break()
 
+    async def _cross_restart(self) -> bool:
+        """Go on in the previous instance's log, then in the current one; False if the place is not there."""
+        if (place := await self._find(LogQuery(previous=True))) is None:
+            return False
+        await self._read_previous(SkipLines(self._ring, place.taken))
+        await self._stream(LogQuery(follow=True))
+        return True
+
     async def _cross_break(self) -> None:
         """The last line taken is not in the container's log: it has restarted, or the log was rotated away."""
-        if (place := await self._find(LogQuery(previous=True))) is not None:
-            await self._read_previous(SkipLines(self._ring, place.taken))
-        else:
-            await self._check_uid()
-            restarts = self._restarts - (self._instance.restart_count if self._instance else 0)
-            if restarts > 1:
-                reason, detail = (
-                    GapReason.INSTANCES_SKIPPED,
-                    f"the container restarted {restarts} times unseen",
-                )
-            else:
-                reason, detail = GapReason.ROTATION_UNSEEN, "the last line taken was rotated away"
-            self._gap = Gap(reason, certain=restarts > 1, from_ns=self._last_ns, to_ns=None, detail=detail)
-            if restarts > 0:
-                await self._read_previous(None)
+        if await self._cross_restart():
+            return
+        await self._check_uid()
+        restarts = self._restarts - (self._instance.restart_count if self._instance else 0)
+        skipped = restarts > 1
+        self._gap = Gap(
+            GapReason.INSTANCES_SKIPPED if skipped else GapReason.ROTATION_UNSEEN,
+            certain=skipped,
+            from_ns=self._last_ns,
+            to_ns=None,
+            detail=f"the container restarted {restarts} times unseen"
+            if skipped
+            else "the last line was rotated away",
+        )
+        if restarts > 0:
+            await self._read_previous(None)
         await self._stream(LogQuery(follow=True))
 
     async def _read_previous(self, seek: Seek | None) -> None:
@@ -199,19 +210,15 @@ class Follower:
         """Hand over what a request gives, from the place on that `seek` finds; False if it is not there."""
         reader = LineReader(self._max_line_bytes)
         async with self._api.log(*self._where, query) as body:
-            while seek is not None:
+            if seek is not None:
                 try:
-                    chunk = await asyncio.wait_for(body.readany(), _QUIET_SECONDS if query.follow else None)
+                    async with asyncio.timeout(_SEEK_SECONDS if query.follow else None):
+                        found = await _find_start(body, reader, seek)
                 except TimeoutError:
                     return False
-                if not chunk:
+                if found is None:
                     return False
-                found = seek.feed(reader.feed(chunk))
-                if seek.failed:
-                    return False
-                if found is not None:
-                    seek = None
-                    await self._hand_over(found, query)
+                await self._hand_over(found, query)
             while chunk := await body.readany():
                 await self._hand_over(reader.feed(chunk), query)
         return True
@@ -261,6 +268,16 @@ class Follower:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await (asyncio.Event() if patient else self._renewed).wait()
+
+
+async def _find_start(body: aiohttp.StreamReader, reader: LineReader, seek: Seek) -> StampedLines | None:
+    """Read until `seek` has found its place; None if the stream has ended, or cannot have it."""
+    while chunk := await body.readany():
+        if (found := seek.feed(reader.feed(chunk))) is not None:
+            return found
+        if seek.failed:
+            break
+    return None
 
 
 class _PodGoneError(Exception):

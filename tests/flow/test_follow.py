@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -124,6 +125,28 @@ async def test_a_restarted_container_is_read_to_its_end_and_on(
         cluster.append(pod, *numbered(80, 120))
         await recorder.until_read("falco-a", numbered(0, 120))
     assert recorder.gaps == []
+
+
+async def test_a_place_that_is_not_in_the_tail_is_given_up_even_while_lines_trickle(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 200))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 200))
+    cluster.rotate(pod)
+    cluster.append(pod, b"next")
+
+    async def trickle() -> None:
+        while True:  # the tail's stream is never silent
+            cluster.append(pod, b"more")
+            await asyncio.sleep(0.05)
+
+    async with following(server, recorder, tmp_path), asyncio.TaskGroup() as tasks:
+        trickling = tasks.create_task(trickle())
+        await recorder.until(lambda: b"next" in recorder.lines["falco-a"], seconds=5)
+        trickling.cancel()
 
 
 async def test_a_restart_while_nobody_followed_loses_nothing(
@@ -275,7 +298,6 @@ async def test_a_pod_that_loses_its_label_is_released_and_taken_up_again(
     cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
 ) -> None:
     pod = cluster.add_pod("falco", "falco-a")
-    label, value = next(iter(pod.labels.items()))
     cluster.append(pod, *numbered(0, 10))
     recorder = Recorder()
     async with following(server, recorder, tmp_path) as fleet:

@@ -1,0 +1,82 @@
+"""Records for people: one line each, coloured by priority. Alert text is an attacker's: nothing of it is obeyed."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+import orjson
+
+from streamer.model import Ledger, Priority
+
+_COLOURS: Final[Mapping[Priority, dict[str, Any]]] = {
+    Priority.EMERGENCY: {"fg": "white", "bg": "red", "bold": True},
+    Priority.ALERT: {"fg": "white", "bg": "red"},
+    Priority.CRITICAL: {"fg": "red", "bold": True},
+    Priority.ERROR: {"fg": "red"},
+    Priority.WARNING: {"fg": "yellow"},
+    Priority.NOTICE: {"fg": "cyan"},
+    Priority.INFORMATIONAL: {"fg": "green"},
+    Priority.DEBUG: {"fg": "bright_black"},
+}
+_OTHERS: Final = {"dead-letter": "magenta", "gap": "blue", "notice": "blue"}
+
+
+def escape(text: str) -> str:
+    """Text that cannot move the cursor, change colours or turn the reading direction."""
+    return "".join(
+        char
+        if unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp"}
+        else ascii(char)[1:-1]
+        for char in text
+    )
+
+
+def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: int) -> str:
+    """One record in one line of at most `width` characters, in colours (which click strips without a terminal)."""
+    kind = headers.get("kind", b"").decode(errors="replace")
+    at = f"{datetime.fromtimestamp(timestamp_ms / 1000, UTC):%H:%M:%S}.{timestamp_ms % 1000:03d}"
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        found = {}
+    pod = headers.get("ce_subject", b"").decode(errors="replace")
+    if kind == "alert":
+        priority = Priority.parse(headers.get("priority", b"").decode(errors="replace"))
+        label, text = (priority.label.upper() if priority is not None else "?"), _message(found)
+        style = _COLOURS[priority] if priority is not None else {}
+        rule = headers.get("rule", b"").decode(errors="replace")
+    else:
+        label, style = kind.upper(), {"fg": _OTHERS.get(kind, "white")}
+        rule = str(found.get("reason", found.get("notice", "")))
+        text = str(found.get("detail") or found.get("line") or "")
+        if "count" in found:
+            text = f"{found['count']} counted {text}"
+    start = f"{at}  {label:<13}  "
+    rest = escape(f"{rule}  {pod}  {text}")
+    if len(start) + len(rest) > width:
+        rest = rest[: max(0, width - len(start) - 1)] + "…"
+    return click.style(f"{at}  ", dim=True) + click.style(f"{label:<13}", **style) + "  " + rest
+
+
+def ledger_line(ledger: Ledger) -> str:
+    """The ledger in one line, in words."""
+    balance = (
+        click.style("balanced", fg="green")
+        if ledger.balanced
+        else click.style("OUT OF BALANCE", fg="red", bold=True)
+    )
+    return (
+        f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
+        f"{ledger.invalid:,} invalid; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: {balance}"
+    )
+
+
+def _message(alert: Mapping[str, Any]) -> str:
+    """What happened, without the time and priority that Falco's `output` repeats."""
+    output = str(alert.get("output", ""))
+    _, found, message = output.partition(f"{alert.get('priority')} ")
+    return message if found else output
