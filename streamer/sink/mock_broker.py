@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
-from collections.abc import Mapping, Sequence
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -63,9 +65,8 @@ class MockBroker:
 
     def create_topic(self, name: str, partitions: int) -> None:
         """Make a topic. Raises OSError where it exists."""
-        self._check(
-            self._lib.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1),
-            f"topic {name} was not made",
+        self._command(
+            f"topic {name} was not made", "rd_kafka_mock_topic_create", name.encode(), partitions, 1
         )
 
     def push_request_errors(self, api_key: int, errors: Sequence[int]) -> None:
@@ -77,29 +78,26 @@ class MockBroker:
 
     def set_leader(self, topic: str, partition: int, broker_id: int) -> None:
         """Give a partition another leader; -1 leaves it without one."""
-        self._check(
-            self._lib.rd_kafka_mock_partition_set_leader(
-                self._cluster, topic.encode(), ctypes.c_int32(partition), ctypes.c_int32(broker_id)
-            ),
-            f"no leader for {topic}/{partition}",
-        )
+        which = (topic.encode(), partition, broker_id)
+        self._command(f"no leader for {topic}/{partition}", "rd_kafka_mock_partition_set_leader", *which)
 
     def set_delay(self, milliseconds: int) -> None:
         """Answer every request so much later."""
-        self._check(self._lib.rd_kafka_mock_broker_set_rtt(self._cluster, 1, milliseconds), "no delay")
+        self._command("no delay", "rd_kafka_mock_broker_set_rtt", 1, milliseconds)
 
     def set_down(self) -> None:
         """Close every connection and refuse new ones."""
-        self._check(self._lib.rd_kafka_mock_broker_set_down(self._cluster, 1), "not taken down")
+        self._command("not taken down", "rd_kafka_mock_broker_set_down", 1)
 
     def set_up(self) -> None:
         """Serve again."""
-        self._check(self._lib.rd_kafka_mock_broker_set_up(self._cluster, 1), "not brought up")
+        self._command("not brought up", "rd_kafka_mock_broker_set_up", 1)
 
     def close(self) -> None:
         """End it; may be called again."""
         if self._handle:
-            self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
+            with self._awake():
+                self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
             self._lib.rd_kafka_destroy(self._handle)
             self._handle = None
 
@@ -109,10 +107,31 @@ class MockBroker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, code: int, otherwise: str) -> None:
+    def _command(self, otherwise: str, function: str, *arguments: object) -> None:
+        with self._awake():
+            code = getattr(self._lib, function)(self._cluster, *arguments)
         if code:
             reason: bytes = self._lib.rd_kafka_err2str(code)
             raise OSError(f"{otherwise}: {reason.decode()}")
+
+    @contextlib.contextmanager
+    def _awake(self) -> Iterator[None]:
+        """Knock until it is done: the mock's thread sees a command when a socket stirs, else once a second."""
+        host, port = self.bootstrap.rsplit(":", 1)
+        done = threading.Event()
+
+        def knock() -> None:
+            while not done.wait(0.001):
+                with contextlib.suppress(OSError):
+                    socket.create_connection((host, int(port)), timeout=1).close()
+
+        thread = threading.Thread(target=knock, name="mock broker's door", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
 
 def _library() -> ctypes.CDLL:

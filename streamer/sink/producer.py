@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 import aiokafka.errors as kafka_errors
 
 from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
-from streamer.model import Publication, Record
+from streamer.model import Publication, Reason, Record
 from streamer.sink.admin import read_limits
 from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection, diagnose
@@ -189,9 +189,12 @@ class ShardProducer:
         batches = [batch for batch, why in refused if why is reason]
         self._doubted.update(batch.topic for batch in batches)
         if any(batch.topic == self._state_topic for batch in batches):
+            fix = {
+                Reason.RECORD_TOO_LARGE: f"its max.message.bytes must be at least {MAX_BATCH_BYTES}",
+                Reason.INVALID_TIMESTAMP: "the brokers' clocks and ours differ by more than it allows",
+            }
             raise PublishFailed(
-                f"the state topic {self._state_topic} refuses a change of state ({reason}): its max.message.bytes "
-                f"must be at least {MAX_BATCH_BYTES}"
+                f"the state topic {self._state_topic} refuses a change of state: {fix[reason]}"
             )
         several = [batch for batch in batches if len(batch.ids) > 1]
         for batch in several:
