@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, get_args, get_origin
-
-from pydantic.fields import FieldInfo
 
 from streamer.config.secret import HiddenText
 from streamer.config.section import Section
@@ -27,7 +25,7 @@ class Shape(Enum):
 
 def shape(annotation: Any) -> Shape:
     """The shape of values of a type."""
-    bare = _bare(annotation)
+    bare = unwrapped(annotation)
     origin = get_origin(bare)
     if isinstance(bare, type) and origin is None and issubclass(bare, Section):
         return Shape.SECTION
@@ -47,7 +45,7 @@ def shape_at(model: type[Section], keys: Sequence[str]) -> tuple[Shape, int]:
         kind = shape(annotation)
         if kind is not Shape.SECTION:
             return kind, depth
-        model = _bare(annotation)
+        model = unwrapped(annotation)
     return Shape.SECTION, len(keys)
 
 
@@ -55,24 +53,17 @@ def known_keys(model: type[Section], path: Path) -> list[str]:
     """The keys that are valid in the section at a path."""
     here: Any = model
     for key in path:
-        bare = _bare(here)
+        bare = unwrapped(here)
         if isinstance(key, int):
             here = next(iter(get_args(bare)), None)
         elif shape(bare) is Shape.SECTION and key in bare.model_fields:
             here = bare.model_fields[key].annotation
         else:
             return []
-    bare = _bare(here)
+    bare = unwrapped(here)
     return list(bare.model_fields) if shape(bare) is Shape.SECTION else []
 
 
-def fields(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Every field, those of sections after their section's own."""
-    for name, info in model.model_fields.items():
-        yield (*path, name), info
-        if shape(info.annotation) is Shape.SECTION:
-            yield from fields(_bare(info.annotation), (*path, name))
-
-
-def _bare(annotation: Any) -> Any:
+def unwrapped(annotation: Any) -> Any:
+    """A type without what is annotated to it."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

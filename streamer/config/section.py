@@ -95,6 +95,6 @@ Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, BeforeValidator(_no_boolean)]
 Flag = Annotated[bool, BeforeValidator(_only_true_and_false)]
 FilePath = Annotated[Path, AfterValidator(_named)]
-Text = Annotated[str, Matching(r"(?s).*\S.*", "text that is not empty")]
+Text = Annotated[str, Matching(r"[\s\S]*\S[\s\S]*", "text that is not empty")]
 TakesOne = BeforeValidator(_one_is_a_list)
 TakesCommas = BeforeValidator(_commas_make_a_list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainSerializer, ValidationInfo, field_validator
+from pydantic import Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator
 
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import Flag, Matching, Section, Whole
@@ -20,8 +20,11 @@ TopicTemplate = Annotated[
     ),
 ]
 Prefix = Annotated[str, Matching(r"[A-Za-z0-9._-]{1,200}", "1 to 200 of A-Z, a-z, 0-9, `.`, `_` and `-`")]
+_ConfigName = Annotated[str, Matching(r"[a-z]+(\.[a-z]+)*", "the name of a topic's setting")]
+# Numbers and booleans need no quotes in a file: values are text there anyway.
+_ConfigValue = Annotated[str | None, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 TopicConfig = Annotated[
-    Mapping[Annotated[str, Matching(r"[a-z]+(\.[a-z]+)*", "the name of a topic's setting")], str | None],
+    Mapping[_ConfigName, _ConfigValue],
     PlainSerializer(dict),
 ]
 

@@ -1,0 +1,28 @@
+"""`python -m streamer.config schema|reference`: what is generated from the models."""
+
+from __future__ import annotations
+
+import click
+
+from streamer.config.reference import reference, schema
+
+
+@click.group()
+def main() -> None:
+    """Print what is generated from the settings' models."""
+
+
+@main.command("schema")
+def _schema() -> None:
+    """The JSON Schema: config/streamer.schema.json."""
+    click.echo(schema(), nl=False)
+
+
+@main.command("reference")
+def _reference() -> None:
+    """Every key with its default and a comment: config/streamer.yaml."""
+    click.echo(reference(), nl=False)
+
+
+if __name__ == "__main__":
+    main()
