@@ -108,7 +108,7 @@ class TestRefusals:
         broker.push_request_errors(PRODUCE, [code])
         with pytest.raises(BatchRefused) as batch:
             await producer.publish(wanted)
-        assert batch.value.topics == alerts
+        assert batch.value.topics == {"alerts"}
         assert batch.value.reason is reason
         assert not producer.ready
 
