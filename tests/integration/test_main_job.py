@@ -169,7 +169,7 @@ async def test_ten_thousand_alerts_arrive_exactly_once_over_a_restart_in_mid_str
 
 async def check_state(installation: Installation) -> None:
     """The state topic holds each target's position, after exactly the lines that were written."""
-    live: dict[bytes, dict[str, Any]] = {}
+    live: dict[tuple[int, bytes], dict[str, Any]] = {}
     async with oracle(installation.kafka.bootstrap, [installation.state_topic]) as state:
         await state.read_to_end()
         for record in state.records:
