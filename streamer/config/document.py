@@ -32,6 +32,8 @@ class Node:
     secret: bool = False
     literal: bool = False
     """Holds no variables to fill in, whatever it looks like."""
+    broken: bool = False
+    """What is wrong with it has been told; nothing that follows from that is to be told too."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -63,14 +65,31 @@ def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(source, mark.line, mark.column) if mark and source.lines else Place(source)
-        reason = " ".join(part for part in (error.context, error.problem) if part)
-        problems.append(Problem("not valid YAML", place, reason))
+        problems.append(Problem("not valid YAML", place, _reason(text, error)))
     except RecursionError:
         problems.append(Problem("not valid YAML", Place(source), "it is nested too deeply"))
     except (ValueError, OverflowError):  # PyYAML lets some through: "\UFFFFFFFF", %YAML 1.<5000 digits>
         problems.append(Problem("not valid YAML", Place(source), "it holds an escape or number out of range"))
     hide_by_name(source)
     return None
+
+
+def _reason(text: str, error: yaml.MarkedYAMLError) -> str:
+    problem = error.problem or ""
+    if "expected <block end>" in problem:
+        return "the indentation fits no line above"
+    if problem == "mapping values are not allowed here":
+        return f"{problem}; quote a value that holds `: `"
+    if "while parsing a flow" in (error.context or "") and "$" in _line(text, error):
+        problem += "; between brackets, a value that holds `${…}` needs quotes"
+    between = " " if problem.startswith("but ") else ": "
+    return between.join(part for part in (error.context, problem) if part)
+
+
+def _line(text: str, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark
+    lines = lines_of(text)
+    return lines[mark.line] if mark and mark.line < len(lines) else ""
 
 
 def lines_of(text: str) -> tuple[str, ...]:
@@ -96,7 +115,7 @@ class _Builder:
         text: str = node.value
         if not _encodable(text):
             self._problems.append(Problem("not valid YAML", place, "this is no valid Unicode text"))
-            text = ""
+            return Node(None, place, broken=True)
         return Node(None if plain and text in _NULLS else text, place, None, plain, secret)
 
     def hide(self, node: yaml.Node, mark: str | None = None) -> None:

@@ -13,17 +13,18 @@ from streamer.config.errors import Place, Problem
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
 
 
-def interpolate(node: Node, environ: Mapping[str, str], problems: list[Problem]) -> set[int]:
-    """Fill in the variables, in place; the ids of the nodes where that failed (each told as a problem)."""
+def interpolate(node: Node, environ: Mapping[str, str], problems: list[Problem]) -> None:
+    """Fill in the variables, in place; where that fails, the node is broken and the problem told."""
     if isinstance(node.value, str):
-        return _fill(node, node.value, environ, problems)
+        if not node.literal and "${" in node.value:
+            _fill(node, node.value, environ, problems)
+        return
     children: Iterable[Node] = node.value.values() if isinstance(node.value, dict) else node.value or ()
-    return set().union(*(interpolate(child, environ, problems) for child in children))
+    for child in children:
+        interpolate(child, environ, problems)
 
 
-def _fill(node: Node, raw: str, environ: Mapping[str, str], problems: list[Problem]) -> set[int]:
-    if node.literal or "${" not in raw:
-        return set()
+def _fill(node: Node, raw: str, environ: Mapping[str, str], problems: list[Problem]) -> None:
     found: list[Problem] = []
 
     def value_of(match: re.Match[str]) -> str:
@@ -46,8 +47,8 @@ def _fill(node: Node, raw: str, environ: Mapping[str, str], problems: list[Probl
     text = _REFERENCE.sub(value_of, raw)
     # As in YAML itself, nothing where no quotes stand is null.
     node.value = None if node.plain and not text else text
+    node.broken = bool(found)
     problems += found
-    return {id(node)} if found else set()
 
 
 def _place(node: Node, reference: str) -> Place:

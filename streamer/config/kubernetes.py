@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from streamer.config.section import FilePath, Matching, Section, TakesCommas, TakesOne, Text, Whole
+from streamer.config.section import FilePath, Matching, NotEmpty, Section, TakesCommas, TakesOne, Text, Whole
 
 _DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _LABEL_KEY = r"([A-Za-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -41,9 +41,9 @@ class Kubernetes(Section):
     namespaces: Annotated[tuple[Namespace, ...], TakesCommas] = Field(
         default=(), description="The namespaces in which Falco runs. Empty: all namespaces."
     )
-    selectors: Annotated[tuple[Selector, ...], TakesOne] = Field(
+    selectors: Annotated[tuple[Selector, ...], TakesOne, NotEmpty] = Field(
         default=("app.kubernetes.io/name=falco", "app=falco"),
-        min_length=1,
+        json_schema_extra={"minItems": 1},
         description="Label selectors of Falco's pods; a pod that matches any one of them is followed.",
     )
     container: ContainerName = Field(

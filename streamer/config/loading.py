@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from streamer.config import outline
 from streamer.config.document import Node, lines_of, parse
 from streamer.config.errors import ConfigError, Place, Problem, Source
-from streamer.config.faults import MISSING, WRONG, Fault, FaultsError
+from streamer.config.faults import MISSING, USELESS, WRONG, Fault, FaultsError
 from streamer.config.interpolation import interpolate
 from streamer.config.overrides import PREFIX, from_environment, from_flags
 from streamer.config.settings import Settings
@@ -40,13 +40,13 @@ def load(
     tree = root or Node({}, Place(Source("")))
     for overlay in (*from_environment(environ, problems), *from_flags(overrides, problems)):
         tree = _merge(tree, overlay)
-    failed = interpolate(tree, environ, problems)
+    interpolate(tree, environ, problems)
     if not unreadable:
         problems += _missing(tree, require)
     try:
         settings = Settings.model_validate(_plain(tree))
     except ValidationError as error:
-        problems += _explain(error, tree, failed)
+        problems += _explain(error, tree)
         raise ConfigError(problems) from None
     if problems:
         raise ConfigError(problems)
@@ -68,17 +68,17 @@ def _read(path: Path, problems: list[Problem]) -> Node | None:
         return None
     source = Source(str(path), lines_of(text))
     root = parse(text, source, problems)
-    if root is not None and not isinstance(root.value, dict):
-        if root.value is not None:
-            problems.append(
-                Problem("the configuration must be a mapping", root.place, "expected `key: value`")
-            )
-        return None
-    return root
+    if root is None or isinstance(root.value, dict):
+        return root
+    if root.value is not None:
+        problems.append(Problem("the configuration must be a mapping", root.place, "expected `key: value`"))
+    return Node({}, Place(source))
 
 
 def _merge(base: Node, over: Node) -> Node:
     """Keys of `over` win; mappings are merged, lists and all else are replaced."""
+    if over.broken:
+        return base
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     merged = dict(base.value)
@@ -101,7 +101,9 @@ def _missing(tree: Node, require: Collection[str]) -> list[Problem]:
         path = tuple(key.split("."))
         node, reached = _find(tree, path)
         if len(reached) < len(path) or node.value == []:
-            place = node.key_place or (node.place if node.place.source.name else None)
+            # Told at the section where it belongs; at the file as a whole if that has no such section.
+            place = node.key_place if node.key_place and node.key_place.source.lines else None
+            place = place or (Place(tree.place.source) if tree.place.source.name else None)
             variable = PREFIX + key.upper().replace(".", "__")
             label = f"give it in the file, as `--set {key}=…`, or as {variable}"
             problems.append(Problem(f"{MISSING} `{key}`", place, label))
@@ -123,16 +125,19 @@ def _find(tree: Node, path: outline.Path) -> tuple[Node, outline.Path]:
     return node, path
 
 
-def _explain(error: ValidationError, tree: Node, failed: set[int]) -> list[Problem]:
+def _explain(error: ValidationError, tree: Node) -> list[Problem]:
     problems = []
     for details in error.errors(include_url=False):
-        path = tuple(key for key in details["loc"] if key != "[key]")
-        on_key = len(path) < len(details["loc"]) or details["type"] == "extra_forbidden"
+        path, unknown_key = details["loc"], details["type"] == "extra_forbidden"
+        # pydantic's mark for a fault of the key itself; an unknown key may have that very name.
+        of_key = path[-1:] == ("[key]",) and not unknown_key
+        path = path[:-1] if of_key else path
         for fault in _faults(details):
             at = _resolve((*path, *fault.at))
             node, reached = _find(tree, at)
-            if id(node) not in failed:
-                problems.append(_problem(fault, details, at, node if reached == at else None, node, on_key))
+            if not node.broken:
+                found = node if reached == at else None
+                problems.append(_problem(fault, details, at, found, node, of_key or unknown_key))
     return problems
 
 
@@ -147,6 +152,7 @@ def _faults(details: ErrorDetails) -> Sequence[Fault]:
 def _problem(
     fault: Fault, details: ErrorDetails, at: outline.Path, node: Node | None, nearest: Node, on_key: bool
 ) -> Problem:
+    on_key = on_key or fault.headline == USELESS
     place = (nearest.key_place if on_key or node is None else None) or nearest.place
     if details["type"] == "extra_forbidden":
         label = unknown(str(at[-1]), outline.known_keys(Settings, at[:-1]))

@@ -23,32 +23,32 @@ def from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Ite
             if kind is Shape.MAPPING and len(keys) > depth:
                 # A variable's name has no dots, a topic setting's no underscores: RETENTION_MS is retention.ms.
                 keys[depth:] = [".".join(keys[depth:]).replace("_", ".")]
-            yield from _tree(keys, kind, environ[name], Source(f"environment variable {name}"), problems)
+            yield _tree(keys, kind, environ[name], Source(f"environment variable {name}"), problems)
 
 
 def from_flags(flags: Sequence[str], problems: list[Problem]) -> Iterator[Node]:
     """One tree for each `key.path=value`, in the order given."""
     for flag in flags:
         path, equals, text = flag.partition("=")
-        if not equals or not path.strip():
-            # Not shown as a whole: it may be a secret that lost its key.
-            problems.append(Problem("malformed --set", None, "expected `--set key.path=value`"))
-            continue
         keys = path.strip().split(".")
         kind, depth = shape_at(Settings, keys)
+        if not equals:
+            # Not shown if it is no key: it may be a secret that lost its own.
+            place = Place(Source(f"--set {path}")) if kind is not Shape.UNKNOWN else None
+            problems.append(Problem("malformed --set", place, "expected `--set key.path=value`"))
+            continue
         if kind is Shape.MAPPING and len(keys) > depth:
             keys[depth:] = [".".join(keys[depth:])]
-        yield from _tree(keys, kind, text, Source(f"--set {path.strip()}"), problems)
+        yield _tree(keys, kind, text, Source(f"--set {path.strip()}"), problems)
 
 
-def _tree(keys: list[str], kind: Shape, text: str, source: Source, problems: list[Problem]) -> Iterator[Node]:
+def _tree(keys: list[str], kind: Shape, text: str, source: Source, problems: list[Problem]) -> Node:
     if kind is Shape.SECRET:
         # Taken as it is: a password must not be read as YAML, nor a `${` in it as a variable.
-        tree: Node | None = Node(text, Place(source), secret=True, literal=True)
+        tree = Node(text, Place(source), secret=True, literal=True)
     else:
-        tree = parse(text, source, problems)
-    if tree is not None:
-        for key in reversed(keys):
-            tree.key_place = Place(source)
-            tree = Node({key: tree}, Place(source))
-        yield tree
+        tree = parse(text, source, problems) or Node(None, Place(source), broken=True)
+    for key in reversed(keys):
+        tree.key_place = Place(source)
+        tree = Node({key: tree}, Place(source))
+    return tree

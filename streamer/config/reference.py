@@ -56,9 +56,8 @@ def _section(model: type[Section], given: Mapping[str, Any], depth: int) -> Iter
             yield from _section(unwrapped(field.annotation), given.get(name, {}), depth + 1)
         elif kind is Shape.MAPPING:
             yield _indented(f"{name}:", depth)
-            yield from (
-                _indented(f"{key}: {_value(value)}", depth + 1) for key, value in field.default.items()
-            )
+            # The loader takes all values here as text, so that numbers need no quotes.
+            yield from (_indented(f"{key}: {value}", depth + 1) for key, value in field.default.items())
         elif kind is Shape.LIST and shape(item := get_args(unwrapped(field.annotation))[0]) is Shape.SECTION:
             yield _indented(f"{name}: []", depth)
             yield from _items(item, field.examples or [], depth)

@@ -85,6 +85,13 @@ def _commas_make_a_list(given: Any) -> Any:
     return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
 
+def _not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    # pydantic's own min_length counts the valid items only, and so would tell of one fault as of two.
+    if not items:
+        raise FaultsError([Fault((), "expected at least one entry")])
+    return items
+
+
 def _named(path: Path) -> Path:
     if path in {Path(), Path("/")}:
         raise FaultsError([Fault((), "expected the path of a file")])
@@ -96,5 +103,6 @@ Number = Annotated[float, BeforeValidator(_no_boolean)]
 Flag = Annotated[bool, BeforeValidator(_only_true_and_false)]
 FilePath = Annotated[Path, AfterValidator(_named)]
 Text = Annotated[str, Matching(r"[\s\S]*\S[\s\S]*", "text that is not empty")]
+NotEmpty = AfterValidator(_not_empty)
 TakesOne = BeforeValidator(_one_is_a_list)
 TakesCommas = BeforeValidator(_commas_make_a_list)

@@ -82,7 +82,8 @@ class Security(Section):
     @classmethod
     def _pairs(cls, key: FilePath | None, info: ValidationInfo) -> FilePath | None:
         if "cert_file" in info.data and (key is None) != (info.data["cert_file"] is None):
-            raise FaultsError([Fault((), "`cert_file` and `key_file` must be given together")])
+            at, given = ((), "cert_file") if key is None else (("..", "cert_file"), "key_file")
+            raise FaultsError([Fault(at, f"`{given}` needs it", MISSING)])
         return key
 
     @field_validator("sasl")
@@ -92,8 +93,9 @@ class Security(Section):
         faults = []
         if protocol in {"plaintext", "ssl"}:
             reason = f"`protocol: {protocol}` makes no use of it; `sasl_ssl` and `sasl_plaintext` do"
-            given = (name for name in Sasl.model_fields if name in sasl.model_fields_set)
-            faults = [Fault((name,), reason, USELESS) for name in given if getattr(sasl, name) is not None]
+            fields = Sasl.model_fields.items()
+            given = (name for name, field in fields if getattr(sasl, name) != field.default)
+            faults = [Fault((name,), reason, USELESS) for name in given]
         elif protocol is not None:
             if sasl.username is None:
                 faults.append(Fault(("username",), f"`protocol: {protocol}` needs it", MISSING))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator
 
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import Flag, Matching, Section, Whole
@@ -25,6 +25,7 @@ _ConfigName = Annotated[str, Matching(r"[a-z]+(\.[a-z]+)*", "the name of a topic
 _ConfigValue = Annotated[str | None, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 TopicConfig = Annotated[
     Mapping[_ConfigName, _ConfigValue],
+    BeforeValidator(lambda given: {} if given is None else given),
     PlainSerializer(dict),
 ]
 

@@ -33,7 +33,7 @@ _BOUNDS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "greater_than": lambda given: f"expected more than {given['gt']:.10g}",
     "greater_than_equal": lambda given: f"expected at least {given['ge']:.10g}",
     "less_than_equal": lambda given: f"expected at most {given['le']:.10g}",
-    "too_short": lambda _: "expected at least one entry",
+    "too_short": lambda _: "expected text that is not empty",
     "string_too_short": lambda _: "expected text that is not empty",
     "literal_error": lambda given: f"expected one of {_ticked(_choices(given))}",
 }
@@ -51,6 +51,8 @@ def finding(expected: str, kind: str, context: Mapping[str, Any], node: Node | N
     if node is None or not expected.startswith("expected") or ", got" in expected:
         return expected
     if node.secret and isinstance(node.value, str):
+        return expected
+    if kind == "value_error" and isinstance(node.value, dict):
         return expected
     words = f"{expected}, got {_got(node)}"
     if kind == "literal_error" and isinstance(node.value, str):
@@ -74,7 +76,7 @@ def _got(node: Node) -> str:
     if node.value is None:
         return "nothing"
     if isinstance(node.value, list):
-        return "a list"
+        return "a list" if node.value else "an empty list"
     if not isinstance(node.value, str):
         return "a mapping"
     text = node.value if len(node.value) <= _LONGEST else f"{node.value[:_LONGEST]}…"

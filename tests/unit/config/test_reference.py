@@ -1,0 +1,89 @@
+"""What is generated from the models is what stands in config/."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from streamer.config import Settings, load
+from streamer.config.__main__ import main
+from streamer.config.outline import Shape, shape, unwrapped
+from streamer.config.section import Section
+
+ROOT = Path(__file__).parents[3]
+CONFIG = ROOT / "config"
+EXAMPLES = sorted((CONFIG / "examples").glob("*.yaml"))
+REFERENCE = CONFIG / "streamer.yaml"
+
+
+def fields(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    for name, info in model.model_fields.items():
+        assert info.description, f"{model.__name__}.{name} has no description"
+        yield (*path, name), info.description
+        if shape(info.annotation) is Shape.SECTION:
+            yield from fields(unwrapped(info.annotation), (*path, name))
+
+
+@pytest.mark.parametrize(
+    ("command", "file"), [("reference", REFERENCE), ("schema", CONFIG / "streamer.schema.json")]
+)
+def test_generated_files_are_up_to_date(command: str, file: Path) -> None:
+    generated = CliRunner().invoke(main, [command]).output
+    assert generated == file.read_text(encoding="utf-8"), f"python -m streamer.config {command} > {file.name}"
+
+
+def test_the_reference_holds_every_key_with_its_default_and_its_description() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    comments = re.sub(r"\s*\n\s*#\s*", " ", text)
+    parsed = yaml.safe_load(text)
+    for path, description in fields(Settings):
+        here: Any = parsed
+        for key in path:
+            assert key in here, f"{'.'.join(path)} is missing"
+            here = here[key]
+        assert description in comments, ".".join(path)
+    given = load(REFERENCE, environ={})
+    required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
+    assert given == Settings.model_validate(required)
+
+
+def test_the_commented_example_of_a_route_works(tmp_path: Path) -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    head, routes = text.split("routes: []\n")
+    path = tmp_path / "streamer.yaml"
+    path.write_text(f"{head}routes:\n{re.sub('^# ', '', routes, flags=re.MULTILINE)}", encoding="utf-8")
+    (route,) = load(path, environ={}).routes
+    assert route.match.rules == ("Terminal shell*",)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_load(example: Path) -> None:
+    assert load(example, environ={}).kafka.bootstrap_servers
+
+
+def test_there_are_examples() -> None:
+    assert {path.stem for path in EXAMPLES} >= {"minimal", "production"}
+
+
+def test_the_production_example_is_secured() -> None:
+    settings = load(CONFIG / "examples" / "production.yaml", environ={"CLUSTER": "prod-us-2"})
+    assert settings.cluster == "prod-us-2"
+    assert settings.kafka.security.protocol == "sasl_ssl"
+    assert settings.topics.config.state["cleanup.policy"] == "compact"
+    assert settings.topics.config.alerts["retention.ms"] == "2592000000"
+
+
+def test_the_schema_knows_units_bounds_and_variables() -> None:
+    schema = json.loads((CONFIG / "streamer.schema.json").read_text(encoding="utf-8"))
+    kafka = schema["$defs"]["Kafka"]
+    assert kafka["additionalProperties"] is False
+    number, variable = kafka["properties"]["shards"]["anyOf"]
+    assert number == {"type": "integer", "minimum": 1, "maximum": 1024}
+    assert re.search(variable["pattern"], "${SHARDS:-8}")

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from streamer.config import Settings
+from streamer.model import Priority
+
+
+def settings(**given: object) -> Settings:
+    return Settings.model_validate({"cluster": "prod-1", **given})
+
+
+def test_default_names() -> None:
+    names = settings().topic_names
+    assert names.alert_topic(Priority.EMERGENCY) == "falco.alerts.emergency"
+    assert names.by_priority() == {priority: f"falco.alerts.{priority.label}" for priority in Priority}
+    assert (names.overflow, names.dead_letter, names.notices) == (
+        "falco.overflow",
+        "falco.dead-letter",
+        "falco.notices",
+    )
+    assert names.state == "_falco-streamer.prod-1.state"
+    assert len(names.all_topics()) == 12
+
+
+def test_places_are_filled_in_and_topics_may_be_shared() -> None:
+    given = settings(
+        topics={
+            "prefix": "sec",
+            "alerts": {"critical": "<prefix>.<cluster>.page", "alert": "sec.prod-1.page"},
+        },
+        routes=[
+            {"match": {"tags": "shell"}, "topic": "<prefix>.shells"},
+            {"match": {"tags": "x"}, "topic": "other"},
+        ],
+    )
+    names = given.topic_names
+    assert names.alert_topic(Priority.CRITICAL) == names.alert_topic(Priority.ALERT) == "sec.prod-1.page"
+    assert names.routes == ("sec.shells", "other")
+    assert names.all_topics()["other"] == "alerts"
+    assert len(names.all_topics()) == 13
+
+
+def test_specs_say_how_each_topic_is_made() -> None:
+    given = settings(kafka={"shards": 3}, topics={"partitions": 6, "replication_factor": 2})
+    specs = {spec.name: spec for spec in given.topic_specs}
+    assert list(specs) == list(given.topic_names.all_topics())
+    state = specs["_falco-streamer.prod-1.state"]
+    assert (state.kind, state.partitions, state.replication_factor) == ("state", 3, 2)
+    assert state.config["cleanup.policy"] == "compact"
+    assert specs["falco.alerts.debug"].partitions == 6
+    assert specs["falco.dead-letter"].config == {"cleanup.policy": "delete", "retention.ms": "604800000"}
+
+
+def test_a_name_too_long_for_kafka_is_refused() -> None:
+    assert settings(topics={"state": "x" * 249}).topic_names.state == "x" * 249
+    with pytest.raises(ValidationError, match="no legal topic name"):
+        settings(topics={"state": "x" * 250})
+
+
+@pytest.mark.parametrize("shared", ["alerts", "overflow", "notices"])
+def test_the_state_topic_is_apart_from_all_others(shared: str) -> None:
+    other = {"alerts": {"debug": "mine"}} if shared == "alerts" else {shared: "mine"}
+    with pytest.raises(ValidationError, match="must be apart from all others"):
+        settings(topics={"state": "mine", **other})
+    with pytest.raises(ValidationError, match="must be apart from all others"):
+        settings(routes=[{"match": {"tags": "x"}, "topic": "_falco-streamer.<cluster>.state"}])
+
+
+def test_settings_are_frozen_and_know_no_other_keys() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        settings().cluster = "other"
+    with pytest.raises(ValidationError, match="extra"):
+        settings(limits={})
