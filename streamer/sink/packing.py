@@ -10,13 +10,16 @@ from aiokafka.partitioner import murmur2
 
 from streamer.flow.publishing import RecordsRefused
 from streamer.model import Change, Reason, Record
-from streamer.sink.wire import HEADER_BYTES, HeaderEncoder, RecordBatch, encode_record
+from streamer.sink.wire import HEADER_BYTES, HeaderEncoder, RecordBatch, prefixed, record_body, varint
 
 MAX_BATCH_BYTES: Final = 262_144
 """Of a batch before compression. Well below any broker's default limit (1 MiB), and 16 KiB, aiokafka's default,
 costs a quarter more."""
 
 _REMEMBERED_KEYS: Final = 10_000
+_LENGTH_BYTES: Final = 5
+"""The most that a record's length takes before it."""
+
 _INT64_MAX: Final = 2**63 - 1
 
 
@@ -43,12 +46,14 @@ class Batch:
 
 @dataclass(slots=True)
 class _Lane:
-    """The records of one partition that wait to become its next batch."""
+    """One partition's batches, and the records that wait to become the next one."""
 
     topic: str
     partition: int
     limit: int
-    encoded: list[bytes] = field(default_factory=list)
+    earliest_ms: int = -_INT64_MAX
+    latest_ms: int = _INT64_MAX
+    parts: list[bytes] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     size: int = HEADER_BYTES
     first_ms: int = 0
@@ -79,42 +84,34 @@ class Packer:
         Records whose id is in `alone` get a batch for themselves. Raises RecordsRefused for those that the
         topics' limits exclude, whatever else is in the publication.
         """
-        lanes: dict[tuple[str, bytes], _Lane] = {}
         by_partition: dict[tuple[str, int], _Lane] = {}
-        encode_headers = self._headers.encode
-        late = {
-            topic: (now_ms - limit.timestamp_before_max_ms, now_ms + limit.timestamp_after_max_ms)
-            for topic, limit in limits.items()
-        }
+        lanes: dict[tuple[str, bytes], tuple[_Lane, bytes]] = {}
         untimely: dict[str, set[str]] = {}
-        for record in records:
-            topic, key, value, headers, timestamp_ms, identity = record
-            lane = lanes.get((topic, key))
-            if lane is None:
-                partition = self._hash(key) % partitions[topic]
-                lane = by_partition.get((topic, partition))
-                if lane is None:
-                    limit = limits[topic].max_message_bytes if topic in limits else MAX_BATCH_BYTES
-                    lane = by_partition[topic, partition] = _Lane(
-                        topic, partition, min(limit, MAX_BATCH_BYTES)
-                    )
-                lanes[topic, key] = lane
-            if topic in late:
-                earliest, latest = late[topic]
-                if not earliest <= timestamp_ms <= latest:
-                    untimely.setdefault(topic, set()).add(identity)
-            wire_headers = encode_headers(headers)
-            encoded = encode_record(len(lane.encoded), timestamp_ms - lane.first_ms, key, value, wire_headers)
+        encode_headers = self._headers.encode
+        for topic, key, value, headers, timestamp_ms, identity in records:
+            found = lanes.get((topic, key))
+            if found is None:
+                place = (topic, self._hash(key) % partitions[topic])
+                if place not in by_partition:
+                    by_partition[place] = _lane(*place, limits.get(topic), now_ms)
+                found = lanes[topic, key] = (by_partition[place], prefixed(key))
+            lane, wire_key = found
+            if not lane.earliest_ms <= timestamp_ms <= lane.latest_ms:
+                untimely.setdefault(topic, set()).add(identity)
             isolated = identity in alone
-            if not lane.encoded or isolated or lane.size + len(encoded) > lane.limit:
+            if isolated:
                 self._close(lane)
+            wire_headers = encode_headers(headers)
+            if lane.parts:
+                body = record_body(len(lane.ids), timestamp_ms - lane.first_ms, wire_key, value, wire_headers)
+                if lane.size + len(body) + _LENGTH_BYTES > lane.limit:
+                    self._close(lane)
+            if not lane.parts:
                 lane.first_ms = lane.last_ms = timestamp_ms
-                encoded = encode_record(0, 0, key, value, wire_headers)
+                body = record_body(0, 0, wire_key, value, wire_headers)
             elif timestamp_ms > lane.last_ms:
                 lane.last_ms = timestamp_ms
-            lane.encoded.append(encoded)
-            lane.ids.append(identity)
-            lane.size += len(encoded)
+            _append(lane, body, identity)
             if isolated:
                 self._close(lane)
         for lane in by_partition.values():
@@ -129,31 +126,30 @@ class Packer:
         self, changes: Sequence[Change], topic: str, partition: int, *, limit: int, now_ms: int
     ) -> list[Batch]:
         """The batches of a shard's changes of state; `limit` is in bytes before compression."""
-        lane = _Lane(topic, partition, limit)
+        lane = _Lane(topic, partition, limit, first_ms=now_ms, last_ms=now_ms)
         for name, value in changes:
-            encoded = encode_record(len(lane.encoded), 0, name.encode(), value)
-            if lane.encoded and lane.size + len(encoded) > limit:
+            key = prefixed(name.encode())
+            body = record_body(len(lane.ids), 0, key, value)
+            if lane.parts and lane.size + len(body) + _LENGTH_BYTES > limit:
                 self._close(lane)
-                encoded = encode_record(0, 0, name.encode(), value)
-            lane.first_ms = lane.last_ms = now_ms
-            lane.encoded.append(encoded)
-            lane.ids.append(name)
-            lane.size += len(encoded)
+                body = record_body(0, 0, key, value)
+            _append(lane, body, name)
         self._close(lane)
         return lane.batches
 
     def _close(self, lane: _Lane) -> None:
-        if not lane.encoded:
+        if not lane.parts:
             return
         encoded = RecordBatch(
-            lane.encoded,
+            lane.parts,
+            count=len(lane.ids),
             first_ms=lane.first_ms,
             last_ms=lane.last_ms,
             compression=self._compression,
             transactional=self._transactional,
         )
         lane.batches.append(Batch(lane.topic, lane.partition, encoded, lane.ids))
-        lane.encoded, lane.ids, lane.size = [], [], HEADER_BYTES
+        lane.parts, lane.ids, lane.size = [], [], HEADER_BYTES
 
     @staticmethod
     def _judge_sizes(lanes: Iterable[list[Batch]], limits: Mapping[str, TopicLimits]) -> None:
@@ -177,3 +173,22 @@ class Packer:
                 self._hashes.clear()
             known = self._hashes[key] = murmur2(key) & 0x7FFF_FFFF
         return known
+
+
+def _lane(topic: str, partition: int, limits: TopicLimits | None, now_ms: int) -> _Lane:
+    if limits is None:
+        return _Lane(topic, partition, MAX_BATCH_BYTES)
+    return _Lane(
+        topic,
+        partition,
+        min(limits.max_message_bytes, MAX_BATCH_BYTES),
+        now_ms - limits.timestamp_before_max_ms,
+        now_ms + limits.timestamp_after_max_ms,
+    )
+
+
+def _append(lane: _Lane, body: bytes, identity: str) -> None:
+    size = varint(len(body))
+    lane.parts += (size, body)
+    lane.ids.append(identity)
+    lane.size += len(size) + len(body)

@@ -34,7 +34,7 @@ _CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes]]]] = {
 }
 
 _OWN_HEADERS: Final = 2
-"""The encoder puts a record's own headers (`ce_id`, `ce_time`) first; the rest is the same for many records."""
+"""The core puts a record's own headers (`ce_id`, `ce_time`) first; the rest is the same for many records."""
 
 _REMEMBERED: Final = 10_000
 
@@ -50,13 +50,14 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
-_SMALL: Final = [_varint(number) for number in range(16_384)]
+_TABLE: Final = 16_384
+_SMALL: Final = [_varint(number) for number in range(_TABLE)]
 _NULL: Final = _varint(-1)
 
 
 def varint(number: int) -> bytes:
     """A number as Kafka's records have it; lengths and offsets mostly come out of a table."""
-    return _SMALL[number] if 0 <= number < 16_384 else _varint(number)
+    return _SMALL[number] if 0 <= number < _TABLE else _varint(number)
 
 
 class HeaderEncoder:
@@ -66,72 +67,100 @@ class HeaderEncoder:
 
     def __init__(self) -> None:
         self._names: dict[str, bytes] = {}
-        self._shared: dict[int, tuple[Headers, bytes]] = {}
+        self._shared: dict[int, tuple[Headers, bytes, bytes]] = {}
 
     def encode(self, headers: Headers) -> bytes:
         """The headers of one record."""
         if len(headers) <= _OWN_HEADERS:
             return varint(len(headers)) + self._plain(headers)
-        shared = headers[_OWN_HEADERS:]
         # The identity only finds the candidate; equality, quick among the same objects, decides.
-        known = self._shared.get(id(shared[0]))
-        if known is None or known[0] != shared:
-            if len(self._shared) >= _REMEMBERED:
-                self._shared.clear()
-            known = self._shared[id(shared[0])] = (shared, self._plain(shared))
-        return b"".join((varint(len(headers)), self._plain(headers[:_OWN_HEADERS]), known[1]))
+        known = self._shared.get(id(headers[_OWN_HEADERS]))
+        if known is None or known[0] != headers[_OWN_HEADERS:]:
+            known = self._remember(headers)
+        _, count, shared = known
+        first, one = headers[0]
+        second, two = headers[1]
+        return b"".join(
+            (
+                count,
+                self._names.get(first) or self._name(first),
+                _SMALL[len(one)] if len(one) < _TABLE else _varint(len(one)),
+                one,
+                self._names.get(second) or self._name(second),
+                _SMALL[len(two)] if len(two) < _TABLE else _varint(len(two)),
+                two,
+                shared,
+            )
+        )
+
+    def _remember(self, headers: Headers) -> tuple[Headers, bytes, bytes]:
+        if len(self._shared) >= _REMEMBERED:
+            self._shared.clear()
+        shared = headers[_OWN_HEADERS:]
+        known = (shared, varint(len(headers)), self._plain(shared))
+        self._shared[id(shared[0])] = known
+        return known
 
     def _plain(self, headers: Headers) -> bytes:
-        parts: list[bytes] = []
-        for name, value in headers:
-            known = self._names.get(name)
-            if known is None:
-                text = name.encode()
-                known = varint(len(text)) + text
-                if len(self._names) < _REMEMBERED:
-                    self._names[name] = known
-            parts += known, varint(len(value)), value
-        return b"".join(parts)
+        return b"".join(part for name, value in headers for part in (self._name(name), prefixed(value)))
+
+    def _name(self, name: str) -> bytes:
+        known = self._names.get(name)
+        if known is None:
+            known = prefixed(name.encode())
+            if len(self._names) < _REMEMBERED:
+                self._names[name] = known
+        return known
 
 
-def encode_record(
-    offset: int, delta_ms: int, key: bytes, value: bytes | None, headers: bytes = b"\0"
-) -> bytes:
-    """One record; `offset` and `delta_ms` count from the batch's first, `headers` are encoded."""
-    size = len(value) if value is not None else -1
-    body = b"".join(
+def prefixed(text: bytes) -> bytes:
+    """Bytes with their length before them."""
+    return varint(len(text)) + text
+
+
+def record_body(offset: int, delta_ms: int, key: bytes, value: bytes | None, headers: bytes = b"\0") -> bytes:
+    """One record without its length; `offset` and `delta_ms` count from the batch's first.
+
+    `key` has its length before it, `headers` are encoded.
+    """
+    if value is None:
+        size, value = _NULL, b""
+    else:
+        length = len(value)
+        size = _SMALL[length] if length < _TABLE else _varint(length)
+    return b"".join(
         (
             b"\0",
-            varint(delta_ms),
-            _SMALL[offset] if offset < 16_384 else _varint(offset),
-            varint(len(key)),
+            _SMALL[delta_ms] if 0 <= delta_ms < _TABLE else _varint(delta_ms),
+            _SMALL[offset] if offset < _TABLE else _varint(offset),
             key,
-            _SMALL[size] if 0 <= size < 16_384 else _varint(size),
-            value or b"",
+            size,
+            value,
             headers,
         )
     )
-    return varint(len(body)) + body
 
 
 class RecordBatch:
     """An encoded batch, in the shape that aiokafka's accumulator takes for a batch builder.
 
-    Only what depends on the producer, its id, epoch and sequence, is filled in when the batch is sent.
+    `parts` are the records' bodies, each after its length. What depends on the producer, its id, epoch and
+    sequence, is filled in when the batch is sent.
     """
 
     __slots__ = ("_attributes", "_buffer", "_count", "_first_ms", "_last_ms", "_payload", "_producer")
 
     def __init__(
         self,
-        records: Sequence[bytes],
+        parts: Sequence[bytes],
         *,
+        count: int,
         first_ms: int,
         last_ms: int,
         compression: str | None,
         transactional: bool,
     ) -> None:
-        payload = b"".join(records)
+        payload = b"".join(parts)
         self._attributes = _TRANSACTIONAL if transactional else 0
         if compression is not None:
             codec, compress = _CODECS[compression]
@@ -140,7 +169,7 @@ class RecordBatch:
                 payload = packed
                 self._attributes |= codec
         self._payload = payload
-        self._count = len(records)
+        self._count = count
         self._first_ms = first_ms
         self._last_ms = last_ms
         self._producer = (-1, -1, -1)

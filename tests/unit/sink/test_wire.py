@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model.record import Headers
-from streamer.sink.wire import HeaderEncoder, RecordBatch, encode_record, varint
+from streamer.sink.wire import HeaderEncoder, RecordBatch, prefixed, record_body, varint
 
 headers = st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=200)), max_size=20)
 values = st.one_of(st.none(), st.binary(max_size=300), st.integers(8_000, 20_000).map(bytes))
@@ -19,12 +19,12 @@ Row = tuple[int, bytes, bytes | None, Headers]
 def batch_of(rows: list[Row], *, compression: str | None = None, transactional: bool = True) -> RecordBatch:
     encoder = HeaderEncoder()
     first = rows[0][0]
-    encoded = [
-        encode_record(offset, ms - first, key, value, encoder.encode(headers))
-        for offset, (ms, key, value, headers) in enumerate(rows)
-    ]
+    parts: list[bytes] = []
+    for offset, (ms, key, value, headers) in enumerate(rows):
+        parts.append(prefixed(record_body(offset, ms - first, prefixed(key), value, encoder.encode(headers))))
     return RecordBatch(
-        encoded,
+        parts,
+        count=len(rows),
         first_ms=first,
         last_ms=max(ms for ms, *_ in rows),
         compression=compression,
