@@ -67,9 +67,12 @@ def kubelet_has_not(pod: str) -> ApiError:
     return ApiError(404, text, details={"name": pod, "kind": "pods/log"})
 
 
-def kubelet_down(host: str = "10.0.0.1:10250") -> ApiError:
+def kubelet_down(
+    namespace: str, pod: str, container: str = "falco", *, host: str = "10.0.0.1:10250"
+) -> ApiError:
     """500, without a reason, for a kubelet that cannot be reached."""
-    return ApiError(500, f'Get "https://{host}/containerLogs": dial tcp {host}: connect: connection refused')
+    url = f"https://{host}/containerLogs/{namespace}/{pod}/{container}"
+    return ApiError(500, f'Get "{url}": dial tcp {host}: connect: connection refused')
 
 
 def invalid_log_options(pod: str, field: str, message: str, kind: str = "FieldValueInvalid") -> ApiError:

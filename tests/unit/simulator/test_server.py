@@ -149,7 +149,7 @@ async def test_what_a_kubelet_lacks_is_another_404(
     pod: Pod, server: SimulatedApiServer, client: aiohttp.ClientSession
 ) -> None:
     server.faults.refuse("/log", kubelet_has_not("p"))
-    server.faults.refuse("/log", kubelet_down())
+    server.faults.refuse("/log", kubelet_down("falco", "p"))
     async with client.get(LOG) as answer:
         assert answer.status == 404
         assert (await answer.json())["details"] == {"name": "p", "kind": "pods/log"}
