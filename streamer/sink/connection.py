@@ -93,7 +93,7 @@ async def preflight(connection: Connection) -> None:
     """Raise KafkaUnavailable, with the cause, unless a bootstrap server and every broker it names can be reached."""
     arguments = connection.arguments("preflight") | {"request_timeout_ms": int(_PREFLIGHT_SECONDS * 1000)}
     failures = []
-    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers"), randomize=False):
         try:
             brokers = await _brokers(host, port, arguments)
         except _REFUSALS as error:
@@ -150,15 +150,21 @@ def explain(error: BaseException, security: Security) -> tuple[str, str]:
                 f"authentication failed: {_text(error)}",
                 "check the user and password in kafka.security.sasl",
             )
+        case kafka_errors.IllegalSaslStateError():
+            without = security.protocol.replace("sasl_ssl", "ssl").replace("sasl_", "")
+            found = (
+                "its listener takes no passwords",
+                f"set kafka.security.protocol to {without}, or use another port",
+            )
         case kafka_errors.UnsupportedSaslMechanismError():
             found = (
                 f"it does not offer the SASL mechanism {security.sasl.mechanism}",
                 "set kafka.security.sasl.mechanism to one that its listener has",
             )
-        case kafka_errors.KafkaConnectionError():
+        case ConnectionError() | kafka_errors.KafkaConnectionError():
             found = (
                 f"it closed the connection, which was opened as {security.protocol}",
-                "its listener may expect TLS, a client certificate or a password: check kafka.security",
+                "its listener may want another protocol, a certificate or other credentials: check kafka.security",
             )
         case _:
             found = _text(error), ""

@@ -81,6 +81,10 @@ class MockBroker:
         which = (topic.encode(), partition, broker_id)
         self._command(f"no leader for {topic}/{partition}", "rd_kafka_mock_partition_set_leader", *which)
 
+    def advertise(self, host: str, port: int) -> None:
+        """Tell clients to look for the broker elsewhere, as a wrong advertised.listeners does."""
+        self._lib.rd_kafka_mock_broker_set_host_port(self._cluster, 1, host.encode(), port)
+
     def set_delay(self, milliseconds: int) -> None:
         """Answer every request so much later."""
         self._command("no delay", "rd_kafka_mock_broker_set_rtt", 1, milliseconds)
@@ -166,6 +170,11 @@ def _library() -> ctypes.CDLL:
             "rd_kafka_mock_partition_set_leader",
             ctypes.c_int,
             [pointer, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32],
+        ),
+        (
+            "rd_kafka_mock_broker_set_host_port",
+            None,
+            [pointer, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int],
         ),
         ("rd_kafka_mock_broker_set_rtt", ctypes.c_int, [pointer, ctypes.c_int32, ctypes.c_int]),
         ("rd_kafka_mock_broker_set_down", ctypes.c_int, [pointer, ctypes.c_int32]),

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from streamer.config.kafka import Kafka as KafkaSettings
 from streamer.flow.publishing import Fenced, PublishFailed
 from streamer.model import Publication
-from streamer.sink import Connection, KafkaUnavailable, ShardProducer, StateBlocked, TopicReader
+from streamer.sink import Connection, KafkaUnavailable, ShardProducer, StateBlocked, TopicReader, preflight
 from streamer.sink.changelog import load_changelog
 from streamer.sink.delivery import Delivery
 from streamer.sink.guarded import GuardedProducer
@@ -207,6 +208,17 @@ async def test_a_reader_that_starts_at_the_end_sees_only_what_comes(
             assert one.header("ce_id") == b"new"
             break
     await producer.close()
+
+
+@pytest.mark.parametrize("protocol", ["ssl", "sasl_plaintext"])
+async def test_the_wrong_protocol_is_told(kafka: Kafka, protocol: str) -> None:
+    sasl = {"username": "me", "password": "secret"} if protocol.startswith("sasl") else {}
+    security = {"protocol": protocol, "sasl": sasl}
+    where = Connection(
+        KafkaSettings.model_validate({"bootstrap_servers": [kafka.bootstrap], "security": security})
+    )
+    with pytest.raises(KafkaUnavailable, match=r"kafka\.security"):
+        await preflight(where)
 
 
 class TestBrokerInTrouble:
