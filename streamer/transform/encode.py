@@ -135,7 +135,10 @@ class TargetEncoder:
     def dead_letters_held(
         self, reason: Reason, bucket: Bucket, lines_before: int, topic: str, now_ns: int
     ) -> Record:
-        """The notice that counts the dead letters that a limit kept back; it follows `lines_before` lines."""
+        """The notice that counts the dead letters that a limit kept back; it follows `lines_before` lines.
+
+        Told by our clock, so its CreateTime is the present: an old one could be refused for ever.
+        """
         value = {
             "notice": "dead_letters_limited",
             "reason": reason,
@@ -147,7 +150,8 @@ class TargetEncoder:
         }
         identity = self._event_id("held", reason, lines_before, bucket.held_from_ns, bucket.held_to_ns)
         headers = [("reason", reason.encode())]
-        return self._record(RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns)
+        notice = self._record(RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns)
+        return notice._replace(timestamp_ms=now_ns // 1_000_000)
 
     def _record(
         self,

@@ -16,6 +16,7 @@ from streamer.model import (
     Position,
     Publication,
     Reason,
+    Record,
     Target,
     TextLine,
 )
@@ -25,7 +26,7 @@ from streamer.transform.limit import Bucket, Rate
 from streamer.transform.parse import parse
 from streamer.transform.route import Router
 from streamer.transform.split import KEPT_BYTES
-from streamer.transform.stamp import StampReader, body_start
+from streamer.transform.stamp import LAST_NS, StampReader, body_start
 from streamer.transform.state import (
     ShardState,
     Tracked,
@@ -230,7 +231,7 @@ class _Run:
         """Advance the target's clock; a step back of more than ten seconds re-bases it."""
         if line_ns >= self._last_ns:
             if self._last_ns:
-                self._elapsed_ns += line_ns - self._last_ns
+                self._elapsed_ns = min(self._elapsed_ns + line_ns - self._last_ns, LAST_NS)
             self._last_ns = line_ns
         elif self._last_ns - line_ns > _REBASE_NS:
             self._last_ns = line_ns
@@ -261,19 +262,26 @@ class _Run:
         else:
             kept = body[: _SMALL_LETTER_BYTES if letters_refused > 0 else KEPT_BYTES]
             topic = self._plan.dead_letter_topic
-            self._publication.records.append(
-                self._encoder.dead_letter(found, kept, original_bytes, identity, topic, line_ns, self._now_ns)
+            letter = self._encoder.dead_letter(
+                found, kept, original_bytes, identity, topic, line_ns, self._now_ns
             )
+            self._publication.records.append(self._timely(letter))
             self._ledger.dead_lettered += 1
 
     def _gap(self, batch: LogBatch, position: Position) -> None:
         assert batch.gap is not None
         line_ns = batch.gap.to_ns or batch.gap.from_ns or self._last_ns
         topic = self._plan.notices_topic
-        self._publication.records.append(
-            self._encoder.gap(batch.gap, position.lines, topic, line_ns, self._now_ns)
-        )
+        gap = self._encoder.gap(batch.gap, position.lines, topic, line_ns, self._now_ns)
+        self._publication.records.append(self._timely(gap))
         self._ledger.gaps += 1
+
+    def _timely(self, record: Record) -> Record:
+        """One of our own records; with the present time where Kafka refused that of the line."""
+        refusal = self._refused.get(record.id)
+        if refusal is None or refusal.reason is not Reason.INVALID_TIMESTAMP:
+            return record
+        return record._replace(timestamp_ms=self._now_ns // 1_000_000)
 
 
 class _Ordinals:

@@ -312,7 +312,8 @@ class TestTheNoticeOfDeadLettersHeldBack:
             "2026-11-20T10:00:00.000000500Z",
         )
         assert (header(record, "kind"), header(record, "reason")) == (b"notice", b"text_alert")
-        assert (record.topic, record.timestamp_ms) == ("falco.notices", LINE_NS // 10**6)
+        assert (record.topic, record.timestamp_ms) == ("falco.notices", NOW_NS // 10**6)
+        assert header(record, "ce_time") == b"2026-11-20T10:00:00.000000500Z"
 
     def test_has_an_id_of_its_own_even_where_lines_have_no_times(self) -> None:
         held = Bucket(0, 0, 1, 0, 0)

@@ -42,6 +42,11 @@ def expected(stream: bytes, limit: int = LIMIT) -> Lines:
     return result
 
 
+def rest(trailing: bytes, limit: int = LIMIT) -> Lines:
+    """What is left of these bytes once the log has ended."""
+    return expected(trailing + b"\n", limit) if trailing else Lines()
+
+
 def feed(splitter: Splitter, chunks: Iterable[bytes]) -> Lines:
     result = Lines()
     for chunk in chunks:
@@ -59,13 +64,13 @@ class TestEachCase:
     def test_whole(self, stream: bytes, trailing: bytes) -> None:
         splitter = Splitter(LIMIT)
         assert feed(splitter, [stream + trailing]) == expected(stream)
-        assert splitter.unfinished_bytes == len(trailing)
+        assert splitter.finish() == rest(trailing)
 
     def test_byte_by_byte(self, stream: bytes, trailing: bytes) -> None:
         whole = stream + trailing
         splitter = Splitter(LIMIT)
         assert feed(splitter, [whole[i : i + 1] for i in range(len(whole))]) == expected(stream)
-        assert splitter.unfinished_bytes == len(trailing)
+        assert splitter.finish() == rest(trailing)
 
     def test_at_every_two_cuts(self, stream: bytes, trailing: bytes) -> None:
         whole = stream + trailing
@@ -79,9 +84,9 @@ class TestEachCase:
     ) -> None:
         splitter = Splitter(LIMIT)
         splitter.feed(stream + trailing)
-        assert splitter.finish() == (expected(trailing + b"\n") if trailing else Lines())
-        assert splitter.unfinished_bytes == 0
+        assert splitter.finish() == rest(trailing)
         assert splitter.finish() == Lines()
+        assert splitter.feed(b"a\n").lines == [b"a"]
 
 
 @given(st.lists(st.sampled_from([b"\n", b"a", b"bc", b"\r", b"d" * 9, b"\0"]), max_size=40), st.data())
@@ -91,13 +96,12 @@ def test_lines_do_not_depend_on_the_chunks(parts: list[bytes], data: st.DataObje
     splitter = Splitter(limit)
     found = feed(splitter, pieces(stream, data.draw(cuts(len(stream)))))
     assert found == expected(stream, limit)
-    assert splitter.unfinished_bytes == len(stream) - stream.rfind(b"\n") - 1
+    assert splitter.finish() == rest(stream[stream.rfind(b"\n") + 1 :], limit)
 
 
 def test_chunks_without_a_newline_complete_no_line() -> None:
     splitter = Splitter(LIMIT)
     assert feed(splitter, [b"a", b"", b"b", b"c"]) == Lines()
-    assert splitter.unfinished_bytes == 3
     assert splitter.feed(b"\n").lines == [b"abc"]
 
 
