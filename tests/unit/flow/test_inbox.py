@@ -1,0 +1,182 @@
+"""The inbox: in order, bounded, and safe to be cancelled at."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.flow.inbox import Inbox
+from streamer.model import LogBatch, Target
+from tests.unit.flow.virtual_time import in_virtual_time
+
+TARGET = Target("falco", "falco-a", "uid", "falco", "node-1")
+
+
+def batch(number: int, size_bytes: int = 10, lines: int = 1) -> LogBatch:
+    return LogBatch(TARGET, [b"%d" % number] * lines, [0] * lines, size_bytes=size_bytes)
+
+
+def numbers(taken: list[LogBatch]) -> list[int]:
+    return [int(one.lines[0]) for one in taken]
+
+
+async def idle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@in_virtual_time
+async def test_batches_come_out_in_the_order_they_went_in() -> None:
+    inbox = Inbox(1000)
+    for n in range(5):
+        await inbox.put(batch(n))
+    assert numbers(inbox.take(1000, 1000)) == [0, 1, 2, 3, 4]
+    assert len(inbox) == 0
+
+
+@in_virtual_time
+async def test_whole_batches_are_taken_up_to_a_bound_of_lines() -> None:
+    inbox = Inbox(1000)
+    for n in range(4):
+        await inbox.put(batch(n, lines=3))
+    assert numbers(inbox.take(7, 1000)) == [0, 1]
+    assert numbers(inbox.take(6, 1000)) == [2, 3]
+
+
+@in_virtual_time
+async def test_whole_batches_are_taken_up_to_a_bound_of_bytes() -> None:
+    inbox = Inbox(1000)
+    for n in range(4):
+        await inbox.put(batch(n, size_bytes=30))
+    assert numbers(inbox.take(1000, 89)) == [0, 1]
+    assert numbers(inbox.take(1000, 60)) == [2, 3]
+
+
+@in_virtual_time
+async def test_one_batch_is_taken_whatever_its_size() -> None:
+    inbox = Inbox(1000)
+    await inbox.put(batch(1, size_bytes=900, lines=50))
+    await inbox.put(batch(2))
+    assert numbers(inbox.take(1, 1)) == [1]
+
+
+@in_virtual_time
+async def test_put_waits_while_it_is_full_and_goes_on_in_order() -> None:
+    inbox = Inbox(20)
+    await inbox.put(batch(0))
+    await inbox.put(batch(1))
+    waiting = [asyncio.create_task(inbox.put(batch(n))) for n in (2, 3, 4)]
+    await idle()
+    assert not any(task.done() for task in waiting)
+    assert numbers(inbox.take(1, 1000)) == [0]
+    await idle()
+    assert [task.done() for task in waiting] == [True, False, False]  # one that fits, not all that wait
+    assert numbers(inbox.take(100, 1000)) == [1, 2]
+    await asyncio.gather(*waiting)
+    assert numbers(inbox.take(100, 1000)) == [3, 4]
+
+
+@in_virtual_time
+async def test_a_batch_larger_than_the_inbox_goes_in_alone() -> None:
+    inbox = Inbox(20)
+    await inbox.put(batch(0, size_bytes=500))
+    blocked = asyncio.create_task(inbox.put(batch(1)))
+    await idle()
+    assert not blocked.done()
+    assert numbers(inbox.take(100, 100)) == [0]
+    await blocked
+
+
+@in_virtual_time
+async def test_a_cancelled_put_has_put_nothing() -> None:
+    inbox = Inbox(10)
+    await inbox.put(batch(0))
+    blocked = asyncio.create_task(inbox.put(batch(1)))
+    await idle()
+    blocked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await blocked
+    assert numbers(inbox.take(100, 100)) == [0]
+    assert numbers(inbox.take(100, 100)) == []
+
+
+@in_virtual_time
+async def test_a_cancelled_wait_has_taken_nothing() -> None:
+    inbox = Inbox(10)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await inbox.wait()
+    await inbox.put(batch(0))
+    await inbox.wait()
+    assert numbers(inbox.take(100, 100)) == [0]
+
+
+@in_virtual_time
+async def test_full_is_told_once_somebody_would_have_to_wait() -> None:
+    inbox = Inbox(20)
+    full = asyncio.create_task(inbox.wait_full())
+    await inbox.put(batch(0))
+    await idle()
+    assert not full.done()
+    await inbox.put(batch(1))
+    await full
+    inbox.take(1, 1)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await inbox.wait_full()
+
+
+@in_virtual_time
+async def test_clearing_drops_all_and_makes_room() -> None:
+    inbox = Inbox(10)
+    await inbox.put(batch(0))
+    blocked = asyncio.create_task(inbox.put(batch(1)))
+    inbox.clear()
+    await blocked
+    assert numbers(inbox.take(100, 100)) == [1]
+
+
+@in_virtual_time
+async def test_after_closing_what_is_there_can_be_taken_and_nobody_waits() -> None:
+    inbox = Inbox(1000)
+    await inbox.put(batch(0))
+    inbox.close()
+    assert inbox.closed
+    await inbox.wait()
+    await inbox.wait_full()
+    assert numbers(inbox.take(100, 100)) == [0]
+    await inbox.wait()
+    await inbox.wait_full()
+
+
+
+@given(
+    capacity=st.integers(1, 60),
+    sizes=st.lists(st.integers(0, 30), max_size=30),
+    takes=st.lists(st.tuples(st.integers(1, 5), st.integers(1, 60)), max_size=40),
+    cancelled=st.sets(st.integers(0, 29)),
+)
+def test_whatever_is_put_is_taken_once_in_order_and_never_more_than_one_batch_over_the_bound(
+    capacity: int, sizes: list[int], takes: list[tuple[int, int]], cancelled: set[int]
+) -> None:
+    @in_virtual_time
+    async def play() -> None:
+        inbox = Inbox(capacity)
+        puts = [asyncio.create_task(inbox.put(batch(n, size))) for n, size in enumerate(sizes)]
+        await idle()
+        for n in cancelled & set(range(len(puts))):
+            puts[n].cancel()
+        seen: list[int] = []
+        for most_lines, most_bytes in [*takes, *[(1000, 1_000_000)] * (len(sizes) + 1)]:
+            pending = inbox._pending_bytes
+            assert pending < capacity + max(sizes, default=0)
+            seen += numbers(inbox.take(most_lines, most_bytes))
+            await idle()
+        done = await asyncio.gather(*puts, return_exceptions=True)
+        assert seen == [n for n, outcome in enumerate(done) if outcome is None]
+
+    play()
