@@ -228,6 +228,19 @@ async def test_a_watch_ends_cleanly_at_its_timeout_with_a_bookmark_of_what_it_di
         assert set(more) <= {"BOOKMARK"}
 
 
+async def test_a_watch_that_has_nothing_new_to_say_sends_no_bookmark(api: ClusterDriver) -> None:
+    await api.create_pod("p")
+    version = (await get(api, pods_path(api)))["metadata"]["resourceVersion"]
+    asked = {
+        "watch": "true",
+        "resourceVersion": version,
+        "timeoutSeconds": "3",
+        "allowWatchBookmarks": "true",
+    }
+    async with asyncio.timeout(SECONDS), api.open(pods_path(api), asked) as answer:
+        assert await answer.content.read() == b""
+
+
 async def test_the_end_of_what_is_there_is_marked_where_bookmarks_are_allowed(api: ClusterDriver) -> None:
     await api.create_pod("p")
     asked = {"watch": "true", "allowWatchBookmarks": "true"}
