@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
+
+import aiokafka.client
+from aiokafka.protocol.metadata import MetadataRequest
+
+# aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
+# at once, with one partition and without compaction, where the loss should be seen.
+aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 REFRESH_SECONDS: Final = 0.25
 """The least time between two refreshes of one client's metadata. Without it a partition that has no leader makes

@@ -183,6 +183,8 @@ class ShardProducer:
             raise Fenced(self._fenced())
         refused = delivery.refusals()
         if not refused:
+            if not delivery.failures:
+                raise PublishFailed(f"{delivery.unacknowledged()} did not acknowledge")
             batch, error = delivery.failures[0]
             raise PublishFailed(f"{batch.topic}/{batch.partition} was not written: {_text(error)}") from error
         reason = refused[0][1]

@@ -130,7 +130,10 @@ class TopicReader:
         await self.close()
 
     async def _fetch(self) -> list[Message]:
-        fetched = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
+        try:
+            fetched = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
+        except kafka_errors.KafkaError as error:
+            raise await diagnose(self._connection, error) from error
         return [
             Message(m.topic, m.partition, m.offset, m.key, m.value, list(m.headers), m.timestamp)
             for messages in fetched.values()

@@ -36,7 +36,7 @@ _CODECS: Final[dict[str, tuple[int, Callable[[bytes], bytes]]]] = {
 _OWN_HEADERS: Final = 2
 """The core puts a record's own headers (`ce_id`, `ce_time`) first; the rest is the same for many records."""
 
-_REMEMBERED: Final = 10_000
+_REMEMBERED: Final = 4_096
 
 
 def _varint(number: int) -> bytes:

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.config.kafka import Kafka as KafkaSettings
 from streamer.flow.publishing import Fenced, PublishFailed
@@ -37,6 +39,13 @@ async def alerts(kafka: Kafka) -> str:
 @pytest.fixture
 async def state(kafka: Kafka) -> str:
     return await create_topic(kafka.bootstrap, partitions=2, config=COMPACT)
+
+
+async def delete_topic(bootstrap: str, topic: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.delete_topics([topic])
+    await admin.close()
 
 
 async def begin_without_end(where: Connection, name: str, left: Publication, state: str) -> GuardedProducer:
@@ -182,6 +191,49 @@ async def test_one_failed_future_keeps_the_transaction_from_being_committed(
         await producer.publish(publication(records, {"position": b"1"}))
     assert await producer.open() == []
     assert await read(where, alerts, picky) == []
+    await producer.close()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whoever_is_cut_off_at_any_moment_finds_out_where_things_stand(
+    where: Connection, alerts: str, state: str, seed: int
+) -> None:
+    chance = Random(seed)
+    producer = shard(where, state, alerts)
+    await producer.open()
+    cut = committed = 0
+    while committed < 40:
+        wanted = publication(
+            [record(alerts, f"{committed}-{n}", key=b"%d" % n) for n in range(20)],
+            {"n": b"%d" % (committed + 1)},
+        )
+        try:
+            async with asyncio.timeout(chance.uniform(0.0, 0.03)):
+                await producer.publish(wanted)
+        except TimeoutError:
+            cut += 1
+            assert not producer.ready
+            known = dict(await producer.open())
+            assert int(known.get("n", b"0")) in {committed, committed + 1}
+            committed = int(known.get("n", b"0"))
+        else:
+            committed += 1
+    await producer.close()
+    assert cut > 5
+    found = [one.header("ce_id") for one in await read(where, alerts)]
+    assert len(found) == len(set(found)) == 40 * 20
+
+
+async def test_a_deleted_topic_is_missed(kafka: Kafka, where: Connection, state: str) -> None:
+    topic = await create_topic(kafka.bootstrap)
+    producer = shard(where, state, topic, operation_seconds=3.0)
+    await producer.open()
+    await delete_topic(kafka.bootstrap, topic)
+    with pytest.raises(PublishFailed):
+        await producer.publish(publication([record(topic, "1")]))
+    await producer.open()
+    with pytest.raises(PublishFailed, match=f"Kafka does not know the topic {topic}"):
+        await producer.publish(publication([record(topic, "1")]))
     await producer.close()
 
 

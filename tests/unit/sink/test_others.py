@@ -69,6 +69,14 @@ async def test_all_topics_are_learnt_by_one_request(
     await drop(client)
 
 
+async def test_a_topic_is_never_made_by_asking_about_it(broker: MockBroker, where: Connection) -> None:
+    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap)
+    await client.bootstrap()
+    for _ in range(2):
+        assert await learn_topics(client, ["alerts", "nowhere"]) == ["nowhere"]
+    await drop(client)
+
+
 async def test_standard_output_gets_the_values_one_a_line() -> None:
     out = io.BytesIO()
     sink = StdoutSink(out)
