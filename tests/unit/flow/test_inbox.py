@@ -153,7 +153,6 @@ async def test_after_closing_what_is_there_can_be_taken_and_nobody_waits() -> No
     await inbox.wait_full()
 
 
-
 @given(
     capacity=st.integers(1, 60),
     sizes=st.lists(st.integers(0, 30), max_size=30),
