@@ -20,10 +20,20 @@ _PAGE: Final = "500"
 _QUIET_SECONDS: Final = 30.0
 """How long a watch may outlast its own timeout before it counts as dead."""
 _SHORT_SECONDS: Final = 1.0
+_DEPARTED: Final = 1000
+"""How many of the pods that left are remembered."""
 _EMPTY_SECONDS: Final = 60.0
 """How often it is said that no pod matches."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The targets there are, by `Target.id`, and those that left lately as they were at the last."""
+
+    present: Mapping[str, PodView]
+    departed: Mapping[str, PodView]
 
 
 class Discovery:
@@ -37,6 +47,7 @@ class Discovery:
         self._scopes = [(namespace, selector) for namespace in namespaces or [""] for selector in selectors]
         # Only what is needed of each pod is kept: the objects themselves would be most of our memory.
         self._pods: dict[tuple[str, str], dict[str, _Pod]] = {}
+        self._departed: dict[str, PodView] = {}
         self._changed = asyncio.Event()
         self._listed = asyncio.Event()
 
@@ -45,12 +56,12 @@ class Discovery:
         """Whether every scope has been listed once."""
         return self._listed.is_set()
 
-    def targets(self) -> dict[str, PodView]:
-        """All targets by `Target.id`."""
+    def targets(self) -> Targets:
+        """All targets."""
         views = (pod.view for scope in self._pods.values() for pod in scope.values())
-        return {found.target.id: found for found in views if found is not None}
+        return Targets({found.target.id: found for found in views if found is not None}, self._departed)
 
-    async def changes(self) -> AsyncIterator[dict[str, PodView]]:
+    async def changes(self) -> AsyncIterator[Targets]:
         """The whole set, once all scopes are listed and then whenever it may have changed. Never ends."""
         while True:
             await self._changed.wait()
@@ -147,6 +158,10 @@ class Discovery:
             pods[metadata["uid"]] = self._read(found)
         elif kind == "DELETED":
             pods.pop(metadata["uid"], None)
+            if (last := view(found, self._container)) is not None:
+                self._departed[last.target.id] = last
+                if len(self._departed) > _DEPARTED:
+                    del self._departed[next(iter(self._departed))]
         return str(metadata.get("resourceVersion", ""))
 
     def _read(self, pod: Mapping[str, Any]) -> _Pod:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -12,7 +12,8 @@ import structlog
 from streamer.flow.backoff import Backoff
 from streamer.model import LogBatch, Position, Target
 from streamer.source.api import ApiError, KubernetesApi
-from streamer.source.follower import Follower
+from streamer.source.discovery import Targets
+from streamer.source.follower import PATIENCE, Follower, Patience
 from streamer.source.pods import PodView
 
 _DRAIN_SECONDS: Final = 60.0
@@ -37,12 +38,19 @@ class Fleet:
     """Starts and stops followers. Leaving its context cancels them all; nothing that they read is lost by that."""
 
     def __init__(
-        self, api: KubernetesApi, owner_of: Callable[[Target], Owner], *, max_line_bytes: int, from_now: bool
+        self,
+        api: KubernetesApi,
+        owner_of: Callable[[Target], Owner],
+        *,
+        max_line_bytes: int,
+        from_now: bool,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._api = api
         self._owner_of = owner_of
         self._max_line_bytes = max_line_bytes
         self._from_now = from_now
+        self._patience = patience
         self._tasks = asyncio.TaskGroup()
         self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
         self._followers: dict[str, Follower] = {}
@@ -64,10 +72,11 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._running)
 
-    def apply(self, wanted: Mapping[str, PodView]) -> None:
+    def apply(self, targets: Targets) -> None:
         """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
         if self._closed:
             return
+        wanted = targets.present
         for identity, found in wanted.items():
             self._draining.discard(identity)
             if identity not in self._running:
@@ -78,6 +87,8 @@ class Fleet:
                     follower.update(found)
         for identity in self._running.keys() - wanted.keys() - self._draining:
             self._draining.add(identity)
+            if (follower := self._followers.get(identity)) is not None and identity in targets.departed:
+                follower.depart(targets.departed[identity])
             self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
 
     def restart(self, owner: Owner) -> None:
@@ -121,6 +132,7 @@ class Fleet:
             owner.put,
             max_line_bytes=self._max_line_bytes,
             from_now=self._from_now,
+            patience=self._patience,
         )
         self._followers[found.target.id] = follower
         log.info(

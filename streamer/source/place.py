@@ -1,4 +1,4 @@
-"""Find how far a log was read, when a short tail of it does not show."""
+"""Look through finite answers: for the place up to which a log was read, or for how it ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from streamer.model import RING_LINES, DigestRing
 from streamer.source.api import KubernetesApi, LogQuery
+from streamer.source.stream import Where, open_log
 from streamer.transform import align
-from streamer.transform.read import LineReader
+from streamer.transform.read import StampedLines
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,44 +19,43 @@ class Place:
     """Lines served that were taken before."""
     after: int
     """Lines served after them."""
-    first_ns: int | None
-    """The time of the first line served."""
 
 
 async def find_place(
-    api: KubernetesApi,
-    where: tuple[str, str, str],
-    query: LogQuery,
-    ring: DigestRing,
-    max_line_bytes: int,
+    api: KubernetesApi, where: Where, query: LogQuery, ring: DigestRing, max_line_bytes: int
 ) -> Place | None:
-    """Read a finite answer and look for the ring in it; None if it is not there.
+    """Look for the ring in a finite answer; None if it is not there.
 
-    `where` is namespace, pod and container. Only digests are kept: 8 bytes a line. Raises `ApiError`,
-    `aiohttp.ClientError`.
+    Only digests are kept: 8 bytes a line. Raises `ApiError`, `aiohttp.ClientError`.
     """
-    reader = LineReader(max_line_bytes)
     served = bytearray()
-    first_ns: int | None = None
-    async with api.log(*where, query) as body:
-        while chunk := await body.readany():
-            piece = reader.feed(chunk)
-            if first_ns is None and piece.times_ns:
-                first_ns = piece.times_ns[0]
+    async with open_log(api, where, query, max_line_bytes) as stream:
+        while (piece := await stream.read()) is not None:
             served += align.digests(piece.lines, piece.oversize)
+        last = stream.last_line()
     find = align.find_ring if query.tail_lines else align.find_in_whole_file
     taken = find(ring, bytes(served))
-    if taken is None:
-        return None
-    return Place(taken, len(served) // DigestRing.WIDTH - taken, first_ns)
+    if taken is None and last.lines:
+        # The last line taken may be one without a newline, of a container that had ended.
+        served += align.digests(last.lines, last.oversize)
+        taken = find(ring, bytes(served))
+    return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
 
 
-async def last_lines(api: KubernetesApi, where: tuple[str, str, str], max_line_bytes: int) -> DigestRing:
-    """The ring of the log as it ends now. Raises as `find_place` does."""
-    reader = LineReader(max_line_bytes)
+async def ring_at_end(
+    api: KubernetesApi, where: Where, max_line_bytes: int, *, lines: int = RING_LINES
+) -> DigestRing:
+    """The ring of the log's last lines as it is now. Raises as `find_place` does."""
     ring = DigestRing()
-    async with api.log(*where, LogQuery(tail_lines=RING_LINES)) as body:
-        while chunk := await body.readany():
-            piece = reader.feed(chunk)
+    async with open_log(api, where, LogQuery(tail_lines=lines), max_line_bytes) as stream:
+        while (piece := await stream.read()) is not None:
             ring = align.advance(ring, piece.lines, piece.oversize)
     return ring
+
+
+async def last_line(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> StampedLines:
+    """The line without a newline at the end of an answer, none if it ends with one. Raises as `find_place` does."""
+    async with open_log(api, where, query, max_line_bytes) as stream:
+        while await stream.read() is not None:
+            pass
+        return stream.last_line()

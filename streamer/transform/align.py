@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from operator import lt
+from typing import Final
 
 from streamer.model import RING_LINES, DigestRing, Oversize
 
 _WIDTH = DigestRing.WIDTH
+_INVERSION_NS: Final = 250_000_000
+"""How far back a line's time may be: stdout and stderr overtake each other by up to 200 ms."""
 
 
 def digest(line: bytes) -> bytes:
@@ -62,3 +66,28 @@ def find_in_whole_file(ring: DigestRing, served: bytes) -> int | None:
         if served.startswith(ring[start:]):
             return (len(ring) - start) // _WIDTH
     return None
+
+
+def first_doubtful(
+    lines: Sequence[bytes], times_ns: Sequence[int], newest_ns: int, ring: DigestRing
+) -> int | None:
+    """The first line of a stream's next lines that a stream in order would not bring; None if all are in order.
+
+    A line much older than those before it, or one of those at hand once more: a clock was set, or the kubelet has
+    begun a file again. Only finding the place anew can tell. `newest_ns` is the highest time so far.
+    """
+    if times_ns[0] > newest_ns and all(map(lt, times_ns, times_ns[1:])):
+        return None
+    seen: set[bytes] = set()
+    for index, (line, time_ns) in enumerate(zip(lines, times_ns, strict=True)):
+        if time_ns <= newest_ns and (
+            newest_ns - time_ns > _INVERSION_NS or line in seen or _holds(ring, line)
+        ):
+            return index
+        newest_ns = max(newest_ns, time_ns)
+        seen.add(line)
+    return None
+
+
+def _holds(ring: DigestRing, line: bytes) -> bool:
+    return find_ring(DigestRing(digest(line)[:_WIDTH]), ring) is not None

@@ -30,6 +30,11 @@ class StampedLines:
         self.oversize |= {at + index: known for index, known in more.oversize.items()}
         self.fragments += more.fragments
 
+    def before(self, count: int) -> StampedLines:
+        """The first `count` lines."""
+        kept = {index: known for index, known in self.oversize.items() if index < count}
+        return StampedLines(self.lines[:count], self.times_ns[:count], kept, self.fragments)
+
     def after(self, count: int) -> StampedLines:
         """What follows the first `count` lines."""
         return StampedLines(
@@ -50,9 +55,9 @@ class LineReader:
         self._stamps = StampReader()
 
     @property
-    def unfinished_bytes(self) -> int:
-        """Bytes received after the last newline: never a line while the container may still write it."""
-        return self._splitter.unfinished_bytes
+    def unfinished(self) -> bytes:
+        """What came after the last newline, its first bytes: no line while the container may still write it."""
+        return self._splitter.unfinished
 
     def feed(self, chunk: bytes) -> StampedLines:
         """The lines that this chunk completes."""

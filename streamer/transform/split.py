@@ -36,9 +36,9 @@ class Splitter:
         self._hash: hashlib._Hash | None = None  # set while inside a line that is too long
 
     @property
-    def unfinished_bytes(self) -> int:
-        """Bytes received after the last newline."""
-        return self._rest_bytes
+    def unfinished(self) -> bytes:
+        """What came after the last newline; of a line that is too long already, its beginning."""
+        return self._head or b"".join(self._rest)
 
     def feed(self, chunk: bytes) -> Lines:
         """Take a chunk; return the lines it completes, perhaps none."""

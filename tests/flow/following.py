@@ -12,6 +12,7 @@ from streamer.simulator import SimulatedApiServer
 from streamer.source.api import connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.source.follower import PATIENCE, Patience
 
 
 class Recorder:
@@ -76,6 +77,7 @@ async def following(
     namespaces: tuple[str, ...] = (),
     from_now: bool = False,
     max_line_bytes: int = 786_432,
+    patience: Patience = PATIENCE,
 ) -> AsyncIterator[Fleet]:
     """Follow the default selectors' pods into the recorder, until the context ends."""
     kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
@@ -86,8 +88,18 @@ async def following(
             async for wanted in discovery.changes():
                 fleet.apply(wanted)
 
-        async with Fleet(api, lambda _: recorder, max_line_bytes=max_line_bytes, from_now=from_now) as fleet:
+        async with Fleet(
+            api, lambda _: recorder, max_line_bytes=max_line_bytes, from_now=from_now, patience=patience
+        ) as fleet:
             running = [tasks.create_task(discovery.run()), tasks.create_task(steer())]
             yield fleet
             for task in running:
                 task.cancel()
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for a condition that nothing announces."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "the condition was not met in time"
+        await asyncio.sleep(0.01)

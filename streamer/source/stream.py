@@ -1,0 +1,86 @@
+"""One open log request, read as lines with their times."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple
+
+import aiohttp
+
+from streamer.source.api import KubernetesApi, LogQuery
+from streamer.transform.read import LineReader, StampedLines
+
+_A_MOMENT_SECONDS: Final = 0.002
+_KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
+
+
+class Where(NamedTuple):
+    """The address of a log. It has no uid: a later pod of the same name has the same."""
+
+    namespace: str
+    pod: str
+    container: str
+
+
+class LogStream:
+    """The lines of one answer. Made by `open_log`."""
+
+    def __init__(self, body: aiohttp.StreamReader, max_line_bytes: int) -> None:
+        self._body = body
+        self._reader = LineReader(max_line_bytes)
+        self.opened_at = self.waited_at = asyncio.get_running_loop().time()
+        """When all that had arrived was last read, on the loop's clock: since then we may be behind."""
+
+    async def read(self, within_seconds: float | None = None) -> StampedLines | None:
+        """The next lines, perhaps none of a chunk's; None at the end of the answer.
+
+        Raises TimeoutError where nothing came in time (nothing is lost by that), `aiohttp.ClientError`.
+        """
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        try:
+            async with asyncio.timeout(within_seconds):
+                chunk = await self._body.readany()
+        except TimeoutError:
+            self.waited_at = loop.time()
+            raise
+        except aiohttp.ClientError:
+            chunk = self._rescue()
+            if not chunk:
+                raise
+        if loop.time() - asked_at > _A_MOMENT_SECONDS:
+            self.waited_at = loop.time()
+        return self._reader.feed(chunk) if chunk else None
+
+    def last_line(self) -> StampedLines:
+        """What stands after the last newline, as a line. At the end of an answer, and once."""
+        return self._reader.finish()
+
+    @property
+    def error_text(self) -> str:
+        """What the kubelet wrote into the body instead of a line, once its answer had begun; "" if nothing.
+
+        Only what is known to be its own words: a piece of an alert must not get into our log.
+        """
+        text = self._reader.unfinished[:300].decode(errors="replace")
+        return text if text.startswith(_KUBELET_ERRORS) else ""
+
+    def _rescue(self) -> bytes:
+        """What aiohttp had received before the connection broke: it raises the error before it gives that."""
+        error = self._body.exception()
+        self._body._exception = None  # noqa: SLF001  # there is no other way to it
+        try:
+            return self._body.read_nowait()
+        finally:
+            self._body._exception = error  # noqa: SLF001
+
+
+@asynccontextmanager
+async def open_log(
+    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int
+) -> AsyncIterator[LogStream]:
+    """Ask for a log. Raises `ApiError`."""
+    async with api.log(where.namespace, where.pod, where.container, query) as body:
+        yield LogStream(body, max_line_bytes)
