@@ -116,7 +116,7 @@ def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str])
         raise BuildError(f"{' '.join(command[:3])} ... ended with {done.returncode}:\n{last}")
 
 
-# ---- Go: two modules below go/, each with a go.sum that names everything
+# ---- Go: three modules below go/, each with a go.sum that names everything
 
 # Local: a Go that is too old is to be named, not replaced by a download. Readonly: go.mod and go.sum are the
 # pins, a build that would change them is refused. Without cgo the programs need no C compiler.
@@ -179,6 +179,7 @@ class _Program:
 
 _ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
 _APISERVER = _Program("kubernetes", "kube-apiserver", "k8s.io/kubernetes", "4 to 6 min on 2 cores")
+_KUBECTL = _Program("kubectl", "kubectl", "k8s.io/kubectl", "1 to 2 min")
 _KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
 
 
@@ -194,6 +195,12 @@ def apiserver() -> Path:
     major, minor, _ = _APISERVER.version.removeprefix("v").split(".", 2)
     values = {"gitVersion": _APISERVER.version, "gitMajor": major, "gitMinor": minor}
     return _APISERVER.path("".join(f" -X {stamp}.{name}={value}" for name, value in values.items()))
+
+
+def kubectl() -> Path:
+    """Return the kubectl at hand, else one that is built."""
+    found = shutil.which("kubectl")
+    return Path(found) if found else _KUBECTL.path()
 
 
 def kubelet() -> Path:

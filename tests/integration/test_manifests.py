@@ -1,0 +1,442 @@
+"""k8s/ as a user applies it: with the real kubectl, to a real API server, which checks every field and every pod.
+
+On an API server of its own: without the controller that empties namespaces, one that a test made would stay in
+the shared server for all others; and in a cluster that somebody gives us, there may be a real worker by that name.
+"""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+
+import streamer
+from streamer.cli.run import run
+from streamer.config import Settings, load
+from streamer.model import Ledger
+from streamer.source.api import ApiError, LogQuery, connect
+from streamer.source.discovery import Discovery
+from streamer.telemetry.http import HttpServer
+from tests.testbed import parts
+from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.fixtures import parts_or_skip
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parents[2]
+BASE = ROOT / "k8s/base"
+ONE_NAMESPACE = ROOT / "k8s/overlays/one-namespace"
+NAME = "falco-streamer"
+SECONDS = 20
+
+Object = dict[str, Any]
+Right = tuple[str, str]
+
+RIGHTS: set[Right] = {("get", "pods"), ("list", "pods"), ("watch", "pods"), ("get", "pods/log")}
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl with a home of its own, as the server's administrator or with a token."""
+
+    program: Path
+    home: Path
+    access: Sequence[str]
+
+    def __call__(self, *arguments: str | Path, given: object = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.program), *self.access, *map(str, arguments)],
+            input=json.dumps(given),
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.home)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def json(self, *arguments: str | Path, given: object = None) -> Any:
+        done = self(*arguments, given=given)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def apply(self, folder: Path) -> dict[str, Object]:
+        """Apply a kustomization, silently; what the API server then has of it, by kind."""
+        done = self("apply", "-k", folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        found: dict[str, Object] = {}
+        for wanted in self.rendered(folder):
+            kind, metadata = wanted["kind"], wanted["metadata"]
+            assert kind not in found
+            where = ["-n", metadata.get("namespace", "default")]
+            found[kind] = self.json("get", kind, metadata["name"], *where, "-o", "json")
+        return found
+
+    def rendered(self, folder: Path) -> list[Object]:
+        done = self("kustomize", folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        return list(yaml.safe_load_all(done.stdout))
+
+    def allows(self, right: Right, *scope: str) -> bool:
+        verb, (resource, _, subresource) = right[0], right[1].partition("/")
+        done = self("auth", "can-i", verb, resource, f"--subresource={subresource}", *scope)
+        assert done.stderr == ""  # it warns of a resource that it does not know, and says no
+        assert done.stdout in {"yes\n", "no\n"}
+        return done.stdout == "yes\n"
+
+    def rights(self, namespace: str) -> set[Right]:
+        """All that the API server lets this user do with resources of a namespace, by its own word."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": namespace},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+        status = self.json("create", "--raw", path, "-f", "-", given=review)["status"]
+        assert not status.get("incomplete"), status
+        return {
+            (verb, f"{resource}.{group}".rstrip("."))
+            for rule in status["resourceRules"]
+            for verb in rule["verbs"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+        }
+
+
+def kubectl_of(server: KubeApiServer, home: Path) -> Kubectl:
+    with parts_or_skip():
+        return Kubectl(parts.kubectl(), home, [f"--kubeconfig={server.kubeconfig}"])
+
+
+def with_token(admin: Kubectl, server: KubeApiServer, account: str, namespace: str) -> Kubectl:
+    """What a pod with this account is: whoever has its token, and nothing else."""
+    token = admin("create", "token", account, "-n", namespace).stdout.strip()
+    assert token
+    # Without its own kubeconfig, which has a certificate that would win over the token.
+    access = [f"--server={server.url}", f"--certificate-authority={server.authority.certificate}"]
+    return replace(admin, access=["--kubeconfig=/dev/null", *access, f"--token={token}"])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[KubeApiServer]:
+    with parts_or_skip(), KubeApiServer() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def kubectl(server: KubeApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """The administrator's."""
+    return kubectl_of(server, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def objects(kubectl: Kubectl) -> dict[str, Object]:
+    """The base, applied for the first time, by kind."""
+    return kubectl.apply(BASE)
+
+
+@pytest.fixture(scope="module")
+def worker(kubectl: Kubectl, objects: dict[str, Object], server: KubeApiServer) -> Kubectl:
+    """With what the Deployment's pod is given, its account's token."""
+    account = objects["ServiceAccount"]["metadata"]
+    return with_token(kubectl, server, account["name"], account["namespace"])
+
+
+@pytest.fixture(scope="module")
+def stranger(kubectl: Kubectl, server: KubeApiServer) -> Kubectl:
+    """An account to which nobody gave anything: what it may do, every account may."""
+    assert kubectl("create", "serviceaccount", "stranger", "-n", "default").returncode == 0
+    return with_token(kubectl, server, "stranger", "default")
+
+
+@pytest.fixture(scope="module")
+def settings(objects: dict[str, Object], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return settings_of(objects, tmp_path_factory.mktemp("config"))
+
+
+def settings_of(objects: dict[str, Object], folder: Path) -> Settings:
+    """The settings that the worker has in that pod."""
+    (key,) = objects["ConfigMap"]["data"]
+    file = folder / key
+    file.write_text(objects["ConfigMap"]["data"][key])
+    container = container_of(objects)
+    return load(file, environ={variable["name"]: variable["value"] for variable in container.get("env", [])})
+
+
+def container_of(objects: dict[str, Object]) -> Object:
+    (container,) = objects["Deployment"]["spec"]["template"]["spec"]["containers"]
+    found: Object = container
+    return found
+
+
+def pod_of(objects: dict[str, Object]) -> Object:
+    """The pod that the Deployment's controller would make."""
+    template = objects["Deployment"]["spec"]["template"]
+    metadata = {"name": "worker", "namespace": NAME, "labels": template["metadata"]["labels"]}
+    spec = json.loads(json.dumps(template["spec"]))  # a copy: tests change it
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+# ---- applying
+
+
+def test_applying_again_changes_nothing(kubectl: Kubectl, objects: dict[str, Object]) -> None:
+    # Not by what kubectl says: it replaces a budget's selector each time, with the same one.
+    assert kubectl.apply(BASE) == objects
+
+
+def test_every_object_is_there(objects: dict[str, Object]) -> None:
+    config = objects["ConfigMap"]["metadata"]["name"]
+    assert config.startswith(f"{NAME}-")
+    assert {
+        (kind, one["metadata"].get("namespace"), one["metadata"]["name"]) for kind, one in objects.items()
+    } == {
+        ("Namespace", None, NAME),
+        ("ServiceAccount", NAME, NAME),
+        ("ClusterRole", None, NAME),
+        ("ClusterRoleBinding", None, NAME),
+        ("ConfigMap", NAME, config),
+        ("Deployment", NAME, NAME),
+        ("PodDisruptionBudget", NAME, NAME),
+        ("Service", NAME, NAME),
+    }
+
+
+def test_all_have_the_labels_that_tools_look_for(objects: dict[str, Object]) -> None:
+    for kind, one in objects.items():
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/name"] == NAME, kind
+        assert labels["app.kubernetes.io/part-of"] == NAME, kind
+        assert labels["app.kubernetes.io/version"] == streamer.__version__, kind
+
+
+def test_the_pod_is_admitted_where_pods_are_restricted(kubectl: Kubectl, objects: dict[str, Object]) -> None:
+    made = kubectl("create", "--dry-run=server", "-f", "-", given=pod_of(objects))
+    assert (made.returncode, made.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("key", ["allowPrivilegeEscalation", "capabilities"])
+def test_the_namespace_refuses_a_pod_that_has_one_guard_less(
+    kubectl: Kubectl, objects: dict[str, Object], key: str
+) -> None:
+    pod = pod_of(objects)
+    del pod["spec"]["containers"][0]["securityContext"][key]
+    refused = kubectl("create", "--dry-run=server", "-f", "-", given=pod)
+    assert refused.returncode == 1
+    assert 'violates PodSecurity "restricted:latest"' in refused.stderr
+
+
+def test_a_deployment_that_is_not_restricted_makes_a_warning(
+    kubectl: Kubectl, objects: dict[str, Object]
+) -> None:
+    # So that the silence of `apply` means something.
+    template = {**objects["Deployment"]["spec"]["template"], "spec": pod_of(objects)["spec"]}
+    del template["spec"]["securityContext"]["seccompProfile"]
+    spec = {**objects["Deployment"]["spec"], "template": template}
+    metadata = {"name": "other", "namespace": NAME}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    made = kubectl("create", "--dry-run=server", "-f", "-", given=deployment)
+    assert made.returncode == 0
+    assert "Warning: would violate PodSecurity" in made.stderr
+
+
+def test_the_root_file_system_is_read_only_and_the_processor_not_limited(objects: dict[str, Object]) -> None:
+    # Pod Security asks for neither.
+    container = container_of(objects)
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert set(container["resources"]["limits"]) == {"memory"}
+
+
+# ---- the account's rights
+
+
+@pytest.mark.parametrize("namespace", [NAME, "default", "kube-system"])
+def test_its_rights_are_those_and_no_others(worker: Kubectl, stranger: Kubectl, namespace: str) -> None:
+    assert worker.rights(namespace) - stranger.rights(namespace) == RIGHTS
+
+
+@pytest.mark.parametrize("right", sorted(RIGHTS))
+def test_it_may_in_all_namespaces(worker: Kubectl, stranger: Kubectl, right: Right) -> None:
+    assert worker.allows(right, "--all-namespaces")
+    assert not stranger.allows(right, "--all-namespaces")
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        ("create", "pods"),
+        ("delete", "pods"),
+        ("patch", "pods"),
+        ("create", "pods/exec"),
+        ("get", "pods/exec"),
+        ("create", "pods/portforward"),
+        ("create", "pods/eviction"),
+        ("list", "pods/log"),
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("get", "configmaps"),
+        ("create", "serviceaccounts/token"),
+        ("impersonate", "serviceaccounts"),
+    ],
+)
+def test_it_may_not(worker: Kubectl, right: Right) -> None:
+    assert not worker.allows(right, "-n", NAME)
+    assert not worker.allows(right, "--all-namespaces")
+
+
+def kubeconfig_of(user: Kubectl, folder: Path) -> Path:
+    flags = dict(flag.removeprefix("--").split("=", 1) for flag in user.access)
+    cluster = {"server": flags["server"], "certificate-authority": flags["certificate-authority"]}
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "it",
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": cluster}],
+        "users": [{"name": "it", "user": {"token": flags["token"]}}],
+    }
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+async def test_the_rights_are_enough_for_what_the_worker_asks(
+    worker: Kubectl, settings: Settings, tmp_path: Path
+) -> None:
+    kubernetes = settings.kubernetes
+    async with connect(kubeconfig_of(worker, tmp_path), None) as api:
+        discovery = Discovery(api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container)
+        async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(discovery.run())
+            await anext(discovery.changes())
+            assert discovery.complete
+            running.cancel()
+        # Allowed, so the answer is that there is no such pod.
+        with pytest.raises(ApiError) as missing:
+            await api.pod("default", "nobody")
+        assert missing.value.status == 404
+        with pytest.raises(ApiError) as missing:
+            async with api.log("default", "nobody", kubernetes.container, LogQuery(follow=True)):
+                pass
+        assert missing.value.status == 404
+
+
+async def test_without_them_it_is_refused(stranger: Kubectl, tmp_path: Path) -> None:
+    async with connect(kubeconfig_of(stranger, tmp_path), None) as api:
+        with pytest.raises(ApiError) as refused:
+            await api.pod("default", "nobody")
+        assert refused.value.status == 403
+
+
+# ---- what the objects say of each other
+
+
+def test_the_command_reads_the_settings_that_are_mounted(objects: dict[str, Object]) -> None:
+    container = container_of(objects)
+    command, *arguments = container["args"]
+    assert command == run.name
+    config = run.make_context("run", arguments).params["config"]
+    (key,) = objects["ConfigMap"]["data"]
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "config"]
+    assert config == Path(mount["mountPath"]) / key
+    (volume,) = [one for one in pod_of(objects)["spec"]["volumes"] if one["name"] == "config"]
+    assert volume["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
+
+
+def test_the_settings_are_for_all_namespaces(settings: Settings) -> None:
+    assert settings.kubernetes.namespaces == ()
+
+
+def test_kubernetes_waits_longer_than_the_drain(objects: dict[str, Object], settings: Settings) -> None:
+    spec = pod_of(objects)["spec"]
+    assert spec["terminationGracePeriodSeconds"] > settings.shutdown.grace_seconds
+
+
+def test_nobodys_service_gets_into_its_settings(objects: dict[str, Object]) -> None:
+    assert pod_of(objects)["spec"]["enableServiceLinks"] is False
+
+
+def test_probes_and_service_name_the_port_that_is_served(
+    objects: dict[str, Object], settings: Settings
+) -> None:
+    container = container_of(objects)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
+    (service,) = objects["Service"]["spec"]["ports"]
+    named = [*(probe["port"] for probe in probes), service["targetPort"]]
+    assert {ports[name] for name in named} == {settings.http.port}
+
+
+async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) -> None:
+    container = container_of(objects)
+    paths = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
+    done = {"pods listed": False}
+    async with (
+        HttpServer("127.0.0.1", 0, lambda: done, Ledger).serving() as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+    ):
+
+        async def statuses() -> list[int]:
+            found = []
+            for path in paths:
+                async with session.get(path) as answer:
+                    found.append(answer.status)
+            return found
+
+        # Not being ready is no reason to be restarted.
+        assert await statuses() == [200, 200, 503]
+        done["pods listed"] = True
+        assert await statuses() == [200, 200, 200]
+
+
+def test_service_and_budget_select_the_pod(objects: dict[str, Object]) -> None:
+    labels = pod_of(objects)["metadata"]["labels"].items()
+    assert labels >= objects["Service"]["spec"]["selector"].items() > set()
+    assert labels >= objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"].items() > set()
+
+
+def test_it_does_not_follow_itself(kubectl: Kubectl, objects: dict[str, Object], settings: Settings) -> None:
+    # Asked of the API server, as the worker does: by selector, of a pod that is there.
+    assert kubectl("create", "-f", "-", given=pod_of(objects)).returncode == 0
+    try:
+        own = kubectl.json("get", "pods", "-n", NAME, "-o", "json")["items"]
+        assert [pod["metadata"]["name"] for pod in own] == ["worker"]
+        for selector in settings.kubernetes.selectors:
+            assert kubectl.json("get", "pods", "-n", NAME, "-l", selector, "-o", "json")["items"] == []
+    finally:
+        kubectl("delete", "pod", "worker", "-n", NAME, "--force", "--grace-period=0")
+
+
+def test_the_account_is_the_one_that_has_the_rights(objects: dict[str, Object]) -> None:
+    spec = pod_of(objects)["spec"]
+    account = {"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": NAME}
+    assert objects["ClusterRoleBinding"]["subjects"] == [account]
+    assert spec["automountServiceAccountToken"] is True
+    assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
+
+
+def test_the_image_is_of_this_version(objects: dict[str, Object]) -> None:
+    assert container_of(objects)["image"] == f"{NAME}:{streamer.__version__}"
+
+
+# ---- the variant for one namespace
+
+
+def test_one_namespace_is_all_that_it_needs(private_api_server: KubeApiServer, tmp_path: Path) -> None:
+    admin = kubectl_of(private_api_server, tmp_path)
+    assert admin("create", "namespace", "falco").returncode == 0
+    objects = admin.apply(ONE_NAMESPACE)
+    assert admin.apply(ONE_NAMESPACE) == objects
+    assert not objects.keys() & {"ClusterRole", "ClusterRoleBinding"}
+    assert settings_of(objects, tmp_path).kubernetes.namespaces == ("falco",)
+
+    worker = with_token(admin, private_api_server, NAME, NAME)
+    everybodys = worker.rights("default")
+    assert worker.rights("falco") - everybodys == RIGHTS
+    assert worker.rights(NAME) == everybodys
+    assert not worker.allows(("list", "pods"), "--all-namespaces")
