@@ -74,6 +74,13 @@ class TestAtLeastOnce:
         assert await producer.open() == [("a", b"2")]
         await producer.close()
 
+    async def test_a_state_of_one_record_is_loaded(self, where: Connection) -> None:
+        producer = shard(at_least_once(where), "state")
+        await producer.open()
+        await producer.publish(publication(changes={"a": b"1"}))
+        assert await producer.open() == [("a", b"1")]
+        await producer.close()
+
     async def test_the_state_waits_for_the_alerts(self, where: Connection, broker: MockBroker) -> None:
         producer = shard(at_least_once(where), "state", "alerts")
         await producer.open()
