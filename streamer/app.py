@@ -123,6 +123,7 @@ class Worker:
                 sources = [
                     tasks.create_task(discovery.run(), name="discovery"),
                     tasks.create_task(_steer(discovery, fleet), name="fleet"),
+                    *(tasks.create_task(_adopt(shard, discovery, fleet), name="adopt") for shard in shards),
                 ]
                 await self._stop.wait()
                 log.info("worker_stopping", signal=self._stop.signal_name, targets=len(fleet))
@@ -148,6 +149,12 @@ class Worker:
                 consequence="nothing is lost: the next start reads on from the last commit",
             )
         return not late
+
+
+async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
+    stored = await shard.stored()
+    await discovery.listed()
+    fleet.adopt(stored, discovery.targets())
 
 
 async def _steer(discovery: Discovery, fleet: Fleet) -> None:

@@ -18,12 +18,14 @@ import structlog
 from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused
-from streamer.model import Ledger, LogBatch, Position, Publication, Target
+from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
 from streamer.transform.process import Plan, Processor, Refusal
 from streamer.transform.state import ShardState, StateUnreadableError, load
 
 _HELD_SECONDS: Final = 60.0
 """How often what a limit has kept back is told."""
+_FORGET_SECONDS: Final = 600.0
+"""How long the state of a target outlives its pod."""
 _FENCED_SECONDS: Final = 10.0
 """The longest wait before a shard that was taken from us is taken back."""
 
@@ -74,6 +76,7 @@ class Shard:
         self._owner = secrets.token_hex(8)
         self._processor = Processor(plan, ShardState(plan.cluster))
         self._ledger = Ledger()
+        self._done_at: dict[str, float] = {}
         self._loaded = asyncio.Event()
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
@@ -87,6 +90,11 @@ class Shard:
     def loaded(self) -> bool:
         """Whether the state has been loaded, so that targets can be followed."""
         return self._loaded.is_set()
+
+    async def stored(self) -> list[tuple[Target, Position]]:
+        """Every target with its position, as soon as they are known."""
+        await self._loaded.wait()
+        return [(tracked.target, tracked.position) for tracked in self._processor.state.tracked.values()]
 
     async def attach(self, target: Target) -> Position | None:
         """The target's committed position, as soon as it is known; None if it was never followed."""
@@ -130,6 +138,18 @@ class Shard:
             if clock() >= held_told_at + _HELD_SECONDS:
                 held_told_at = clock()
                 await self._settle(lambda _: self._processor.publish_held(self._wall_ns()))
+                if gone := self._gone_for_long(clock()):
+                    await self._settle(lambda _, gone=gone: self._processor.forget(gone, self._wall_ns()))  # type: ignore[misc]
+
+    def _gone_for_long(self, now: float) -> list[Target]:
+        """Targets that were read to their end a while ago: a uid never comes back, its state may be forgotten."""
+        done = {
+            identity: tracked.target
+            for identity, tracked in self._processor.state.tracked.items()
+            if tracked.position.status is PositionStatus.DONE
+        }
+        self._done_at = {identity: self._done_at.get(identity, now) for identity in done}
+        return [done[identity] for identity, at in self._done_at.items() if now - at >= _FORGET_SECONDS]
 
     def _process(self, batches: list[LogBatch], refused: dict[str, Refusal]) -> Publication:
         return self._processor.process(batches, self._wall_ns(), refused)

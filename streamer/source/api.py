@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,21 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+import structlog
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
 _HEADERS_SECONDS: Final = 30.0
 _TOKEN_SECONDS: Final = 60.0
 """How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
+_RELOAD_SECONDS: Final = 5.0
+_OPENING: Final = 50
+"""Requests that may wait for their headers at the same time."""
 _READ_BYTES: Final = 256 * 1024
 """aiohttp pauses a connection above twice this: what one stream may hold in memory."""
+
+
+log = structlog.get_logger()
 
 
 class ApiError(Exception):
@@ -69,15 +76,31 @@ class LogQuery:
 class KubernetesApi:
     """Lists, watches and reads logs. Made by `connect`; every method raises `ApiError`."""
 
-    def __init__(self, configuration: Any, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, configuration: Any, session: aiohttp.ClientSession, reload: Callable[[], Awaitable[None]]
+    ) -> None:
         self._configuration = configuration
         self._session = session
+        self._reload = reload
+        self._reloaded_at = float("-inf")
+        # Log requests are exempt from the API server's own limits: it does not protect itself, so we do.
+        self._opening = asyncio.Semaphore(_OPENING)
         self._host = configuration.host.rstrip("/")
 
     @property
     def host(self) -> str:
         """The API server's address."""
         return str(self._host)
+
+    async def renew_token(self) -> None:
+        """Read the credentials again: the server has refused them. Many streams may ask at once, one is heard."""
+        now = time.monotonic()
+        if now - self._reloaded_at >= _RELOAD_SECONDS:
+            self._reloaded_at = now
+            try:
+                await self._reload()
+            except (kubernetes_config.ConfigException, OSError, ValueError) as error:
+                log.warning("credentials_not_renewed", cause=str(error))
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One JSON object."""
@@ -125,7 +148,8 @@ class KubernetesApi:
             self._host + path, params=params, headers=headers, proxy=self._configuration.proxy
         )
         try:
-            response = await asyncio.wait_for(request, _HEADERS_SECONDS)
+            async with self._opening:
+                response = await asyncio.wait_for(request, _HEADERS_SECONDS)
         except TimeoutError as error:
             raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -171,7 +195,7 @@ async def connect(kubeconfig: Path | None, context: str | None) -> AsyncIterator
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, read_bufsize=_READ_BYTES
     ) as session:
-        yield KubernetesApi(configuration, session)
+        yield KubernetesApi(configuration, session, lambda: _load(configuration, kubeconfig, context))
 
 
 async def _load(configuration: Any, kubeconfig: Path | None, context: str | None) -> None:

@@ -56,6 +56,10 @@ class Discovery:
         """Whether every scope has been listed once."""
         return self._listed.is_set()
 
+    async def listed(self) -> None:
+        """Return once every scope has been listed."""
+        await self._listed.wait()
+
     def targets(self) -> Targets:
         """All targets."""
         views = (pod.view for scope in self._pods.values() for pod in scope.values())
@@ -96,6 +100,8 @@ class Discovery:
                 if error.status == 410:  # too old a version: start from a new list
                     version = ""
                     continue
+                if error.status == 401:
+                    await self._api.renew_token()
                 log.warning(
                     "watch_failed",
                     namespace=namespace or "*",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Protocol, Self
 
 import structlog
 
 from streamer.flow.backoff import Backoff
-from streamer.model import LogBatch, Position, Target
+from streamer.model import LogBatch, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.discovery import Targets
 from streamer.source.follower import PATIENCE, Follower, Patience
@@ -90,6 +90,14 @@ class Fleet:
             if (follower := self._followers.get(identity)) is not None and identity in targets.departed:
                 follower.depart(targets.departed[identity])
             self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
+
+    def adopt(self, stored: Iterable[tuple[Target, Position]], targets: Targets) -> None:
+        """See out the targets that an owner knows and the cluster does not: their pods left while nobody looked."""
+        for target, position in stored:
+            if target.id not in self._running and position.status is not PositionStatus.DONE:
+                log.info("target_missing", target=target.id)
+                self._start(PodView(target, position.instance, running=True, deleting=False, finished=False))
+        self.apply(targets)
 
     def restart(self, owner: Owner) -> None:
         """Begin again at the committed positions with all targets of an owner whose state turned out to differ."""

@@ -136,8 +136,11 @@ class Follower:
         try:
             await self._read()
             if await self._ask_the_pod(before):
-                return True
-            await self._wait(None)
+                await (
+                    self._departed.wait()
+                )  # its log stays as it is, and so does the position, while the pod is there
+            else:
+                await self._wait(None)
         except _PodGoneError as gone:
             if not gone.read_to_end:
                 self._gap = Gap(GapReason.POD_GONE, certain=False, from_ns=self._last_ns, to_ns=None)
@@ -148,8 +151,11 @@ class Follower:
                 await self._wait(None)
         except ApiError as error:
             if error.status == 404 and error.kind == "pods":
-                self._gap = Gap(GapReason.POD_GONE, certain=False, from_ns=self._last_ns, to_ns=None)
+                if not self._drained:
+                    self._gap = Gap(GapReason.POD_GONE, certain=False, from_ns=self._last_ns, to_ns=None)
                 return True
+            if error.status == 401:
+                await self._api.renew_token()
             await self._wait(error)
         except aiohttp.ClientError as error:
             log.debug("stream_broke", target=self._target.id, cause=repr(error))

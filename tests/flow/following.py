@@ -19,6 +19,7 @@ class Recorder:
     """Owns targets as a shard does: knows their positions, and takes their batches."""
 
     def __init__(self) -> None:
+        self.targets: dict[str, Target] = {}
         self.positions: dict[str, Position] = {}
         self.lines: dict[str, list[bytes]] = {}
         self.gaps: list[Gap] = []
@@ -29,6 +30,7 @@ class Recorder:
         return self.positions.get(target.id)
 
     async def put(self, batch: LogBatch) -> None:
+        self.targets[batch.target.id] = batch.target
         before = self.positions.get(batch.target.id, Position())
         self.positions[batch.target.id] = Position(
             batch.ring,
@@ -85,6 +87,9 @@ async def following(
         discovery = Discovery(api, ["app.kubernetes.io/name=falco", "app=falco"], namespaces, "falco")
 
         async def steer() -> None:
+            await discovery.listed()
+            stored = [(target, recorder.positions[target.id]) for target in recorder.targets.values()]
+            fleet.adopt(stored, discovery.targets())
             async for wanted in discovery.changes():
                 fleet.apply(wanted)
 

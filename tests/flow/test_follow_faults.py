@@ -291,6 +291,55 @@ async def test_a_pod_that_vanishes_while_nobody_can_reach_it_is_a_gap(
     assert [gap.reason for gap in recorder.gaps] == [GapReason.POD_GONE]
 
 
+async def test_a_pod_that_left_while_nobody_followed_is_a_gap_once(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+    cluster.delete_pod(pod)
+    for _ in range(2):
+        async with following(server, recorder, tmp_path, patience=HASTY) as fleet:
+            await recorder.until_done("falco-a")
+            await eventually(lambda: len(fleet) == 0)
+    assert [(gap.reason, gap.certain) for gap in recorder.gaps] == [(GapReason.POD_GONE, False)]
+
+
+async def test_a_finished_pod_is_read_once_and_leaves_without_a_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    for _ in range(2):
+        async with following(server, recorder, tmp_path, patience=HASTY):
+            await recorder.until_read("falco-a", numbered(0, 5))
+            cluster.terminate(pod)
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.lines["falco-a"] == numbered(0, 5)
+
+
+async def test_a_refused_token_is_read_again(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    server.access.token = "first"
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        server.access.token = "second"
+        server.kubeconfig(tmp_path / "kubeconfig")
+        server.cut("")
+        cluster.append(pod, *numbered(5, 9))
+        await recorder.until_read("falco-a", numbered(0, 9))
+    assert recorder.gaps == []
+
+
 async def test_many_pods_under_random_cuts_lose_nothing(
     cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
 ) -> None:
