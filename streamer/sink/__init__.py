@@ -4,7 +4,8 @@ Nothing here knows where records come from or what they mean. Every await on Kaf
 that failed is never used again, and what leaves is a SinkError: one line that names the cause.
 """
 
-from streamer.sink.connection import Connection, preflight
+from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable, SinkError, StateBlocked, TopicsUnfit
 from streamer.sink.packing import TopicLimits
 from streamer.sink.producer import ShardProducer, transactional_id

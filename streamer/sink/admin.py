@@ -17,7 +17,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.config import TopicSpec
 from streamer.sink.client import drop, space_metadata_refreshes
-from streamer.sink.connection import Connection, diagnose
+from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import diagnose
 from streamer.sink.packing import TopicLimits
 
 _SECONDS: Final = 30.0

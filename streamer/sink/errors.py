@@ -33,3 +33,8 @@ class TopicsUnfit(SinkError):  # noqa: N818 - as above
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+def one_line(error: BaseException) -> str:
+    """An exception in one line, its class where it says nothing itself."""
+    return " ".join(str(error).split()) or type(error).__name__

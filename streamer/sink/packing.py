@@ -10,7 +10,8 @@ from aiokafka.partitioner import murmur2
 
 from streamer.flow.publishing import RecordsRefused
 from streamer.model import Change, Reason, Record
-from streamer.sink.wire import HEADER_BYTES, HeaderEncoder, RecordBatch, prefixed, record_body, varint
+from streamer.sink.record_batch import HEADER_BYTES, RecordBatch
+from streamer.sink.wire import HeaderEncoder, prefixed, record_body, varint
 
 MAX_BATCH_BYTES: Final = 262_144
 """Of a batch before compression. Well below any broker's default limit (1 MiB), and 16 KiB, aiokafka's default,

@@ -14,9 +14,10 @@ from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, Record
 from streamer.model import Publication, Reason, Record
 from streamer.sink.admin import read_limits
 from streamer.sink.changelog import load_changelog
-from streamer.sink.connection import Connection, diagnose
+from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
-from streamer.sink.errors import KafkaUnavailable, SinkError
+from streamer.sink.diagnosis import why_not_opened
+from streamer.sink.errors import SinkError, one_line
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
 
@@ -89,7 +90,7 @@ class ShardProducer:
         except BaseException as error:
             await self.discard()
             if isinstance(error, kafka_errors.KafkaError | TimeoutError):
-                raise await self._why_closed(error) from error
+                raise await why_not_opened(self._connection, self._transactional_id, error) from error
             raise
         return list(state.items())
 
@@ -186,7 +187,9 @@ class ShardProducer:
             if not delivery.failures:
                 raise PublishFailed(f"{delivery.unacknowledged()} did not acknowledge")
             batch, error = delivery.failures[0]
-            raise PublishFailed(f"{batch.topic}/{batch.partition} was not written: {_text(error)}") from error
+            raise PublishFailed(
+                f"{batch.topic}/{batch.partition} was not written: {one_line(error)}"
+            ) from error
         reason = refused[0][1]
         batches = [batch for batch, why in refused if why is reason]
         self._doubted.update(batch.topic for batch in batches)
@@ -219,25 +222,6 @@ class ShardProducer:
                     self._limits.update(await read_limits(self._connection, self._doubted))
             self._doubted.clear()
 
-    async def _why_closed(self, error: BaseException) -> SinkError:
-        match error:
-            case kafka_errors.TransactionalIdAuthorizationFailed():
-                return KafkaUnavailable(
-                    f"we may not use the transactional id {self._transactional_id}",
-                    "grant WRITE and DESCRIBE on transactional ids with the prefix falco-streamer.",
-                )
-            case kafka_errors.TopicAuthorizationFailedError():
-                return KafkaUnavailable(
-                    f"we may not use a topic: {_text(error)}",
-                    "grant READ, WRITE and DESCRIBE on the state topic, WRITE and DESCRIBE on the others",
-                )
-            case kafka_errors.InvalidTransactionTimeout():
-                return KafkaUnavailable(
-                    "the brokers allow no transaction of 15 s", "raise transaction.max.timeout.ms"
-                )
-            case _:
-                return await diagnose(self._connection, error)
-
     def _raise_failed(self, error: BaseException, delivery: Delivery) -> NoReturn:
         if _is_fencing(error):
             raise Fenced(self._fenced()) from error
@@ -245,7 +229,7 @@ class ShardProducer:
             waiting = delivery.unacknowledged()
             what = f"no acknowledgement of {waiting}" if waiting else "no answer to the commit"
             raise PublishFailed(f"{what} within {self._operation_seconds:.0f} s") from error
-        raise PublishFailed(_text(error)) from error
+        raise PublishFailed(one_line(error)) from error
 
     def _fenced(self) -> str:
         return (
@@ -256,7 +240,3 @@ class ShardProducer:
 
 def _is_fencing(error: BaseException | None) -> bool:
     return isinstance(error, kafka_errors.ProducerFenced | kafka_errors.InvalidProducerEpoch)
-
-
-def _text(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamer.model.record import Headers
 from streamer.sink.client import drop_consumer, learn_topics, space_metadata_refreshes
-from streamer.sink.connection import Connection, diagnose
+from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import diagnose
 from streamer.sink.errors import KafkaUnavailable
 
 _START_SECONDS = 12.0

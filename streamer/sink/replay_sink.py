@@ -17,8 +17,9 @@ import aiokafka.errors as kafka_errors
 from streamer.config import Settings
 from streamer.flow.publishing import PublishFailed
 from streamer.model import Publication
-from streamer.sink.connection import Connection, diagnose
+from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
+from streamer.sink.diagnosis import diagnose
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import Packer, TopicLimits
 from streamer.sink.producer import OPERATION_SECONDS

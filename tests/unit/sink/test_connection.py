@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from streamer.config.kafka import Kafka
 from streamer.sink import Connection, KafkaUnavailable, preflight
-from streamer.sink.connection import diagnose
+from streamer.sink.diagnosis import diagnose
 from streamer.sink.mock_broker import MockBroker
 from tests.unit.sink.samples import connection
 

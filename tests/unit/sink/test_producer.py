@@ -9,7 +9,6 @@ import pytest
 from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
 from streamer.model import Reason
 from streamer.sink import Connection, KafkaUnavailable, ShardProducer, TopicLimits
-from streamer.sink import connection as connection_module
 from streamer.sink.mock_broker import (
     ADD_PARTITIONS_TO_TXN,
     END_TXN,
@@ -266,7 +265,7 @@ class TestOpening:
             await shard(where, "state").open()
 
     async def test_a_frozen_broker_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connection_module, "_PREFLIGHT_SECONDS", 0.2)
+        monkeypatch.setattr("streamer.sink.diagnosis._PREFLIGHT_SECONDS", 0.2)
         silent = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
         held: list[asyncio.StreamWriter] = []
         port = silent.sockets[0].getsockname()[1]

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model.record import Headers
-from streamer.sink.wire import HeaderEncoder, RecordBatch, prefixed, record_body, varint
+from streamer.sink.record_batch import RecordBatch
+from streamer.sink.wire import HeaderEncoder, prefixed, record_body, varint
 
 headers = st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=200)), max_size=20)
 values = st.one_of(st.none(), st.binary(max_size=300), st.integers(8_000, 20_000).map(bytes))
