@@ -28,6 +28,8 @@ _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
 _FENCED_SECONDS: Final = 10.0
 """The longest wait before a shard that was taken from us is taken back."""
+_LETTER_TRIES: Final = 2
+"""A record that is refused more often is a dead letter as small as they get: its topic has to change."""
 
 log = structlog.get_logger()
 
@@ -113,14 +115,30 @@ class Shard:
     async def run(self) -> None:
         """Work until drained. Kafka may be away as long as it likes; only unreadable state ends a shard early."""
         try:
-            await self._open(Backoff(0.2, 5.0))
-            self._ledger = self._processor.state.ledger.copy()
-            self._loaded.set()
-            await self._work()
+            if await self._load():
+                await self._work()
         except StateUnreadableError as error:
+            self._loaded.clear()
             log.error("state_unreadable", shard=self.index, cause=str(error))
         finally:
             await self._publisher.close()
+
+    async def _load(self) -> bool:
+        """Load the state for the first time; False if the end comes before that, with nothing read to commit."""
+        opening = asyncio.create_task(self._open(Backoff(0.2, 5.0)))
+        drained = asyncio.create_task(self._inbox.wait())  # nobody puts anything before the state is loaded
+        try:
+            await asyncio.wait([opening, drained], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                return False
+            opening.result()
+        finally:
+            opening.cancel()
+            drained.cancel()
+            await asyncio.wait([opening, drained])
+        self._ledger = self._processor.state.ledger.copy()
+        self._loaded.set()
+        return True
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -185,6 +203,8 @@ class Shard:
                 for identity in frozenset[str]().union(*error.records.values()):
                     times = refused[identity].times + 1 if identity in refused else 1
                     refused[identity] = Refusal(error.reason, times)
+                if max(refusal.times for refusal in refused.values()) > _LETTER_TRIES:
+                    await asyncio.sleep(backoff.next_seconds())
             except Fenced as error:
                 log.warning("shard_fenced", shard=self.index, cause=str(error))
                 await asyncio.sleep(_FENCED_SECONDS * (0.1 + 0.9 * random()))

@@ -145,13 +145,14 @@ async def test_the_same_owner_may_open_again(place: Place) -> None:
 
 async def test_only_who_has_opened_may_publish(place: Place) -> None:
     publisher = place.publisher()
-    assert not publisher.ready
+    ready = [publisher.ready]
     with pytest.raises(PublishFailed):
         await publisher.publish(publication(records(place.alerts, "1")))
     await publisher.open()
-    assert publisher.ready
+    ready.append(publisher.ready)
     await publisher.close()
-    assert not publisher.ready
+    ready.append(publisher.ready)
+    assert ready == [False, True, False]
     assert await place.values(place.alerts) == []
 
 
