@@ -54,7 +54,7 @@ lint: setup  ## Style, types and the direction of imports.
 
 .PHONY: test-quick
 test-quick: lint  ## What needs Python only, under two minutes: lint, types, unit, flow and contract tests.
-	@$(BIN)/python -m pytest -q -m 'not real' $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto -m 'not real' $(ARGS)
 
 .PHONY: test
 test: test-quick  ## Everything: the quick tests, then those on real Kafka and a real API server (built once, cached).
