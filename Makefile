@@ -60,6 +60,10 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 test: test-quick  ## Everything: the quick tests, then those on real Kafka and a real API server (built once, cached).
 	@$(BIN)/python -m pytest -q -m real $(ARGS)
 
+.PHONY: chaos
+chaos: setup  ## The worker under faults at length, with a report: MINUTES=2 SEED=any (ARGS='--only KILL KAFKA_KILL').
+	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 .PHONY: testbed
 testbed: setup  ## Start real Kafka, API server and log endpoint, print their addresses, stop at Ctrl-C.
 	@$(BIN)/python -m tests.testbed up

@@ -1,0 +1,291 @@
+"""Compares what was written with what can be read in the topics, and with the ledger that was committed.
+
+Nothing of the worker's code is used: what is judged does not judge itself.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+from tests.chaos.load import Journal, Kind, Line, TargetLog
+
+_SHOWN = 5  # examples of each violation
+_OPEN_END_NS = 120 * 1_000_000_000
+
+
+class Seen(NamedTuple):
+    """A record as a consumer gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class Hole(NamedTuple):
+    """A gap record: lines after `from_ns` and before `to_ns` may be missing; None is as far as there are any."""
+
+    uid: str
+    certain: bool
+    reason: str
+    detail: str
+    from_ns: int | None
+    to_ns: int | None
+
+    def covers(self, at_ns: int, *, gone: bool) -> bool:
+        """Whether a line of this time lies in it. Only of a pod that is gone, all that follows is."""
+        low = self.from_ns if self.from_ns is not None else -1
+        if self.to_ns is not None:
+            return low < at_ns < self.to_ns
+        return low < at_ns and (gone or at_ns < low + _OPEN_END_NS)
+
+
+@dataclass
+class Verdict:
+    """What was found. Anything in `violations` breaks the promise."""
+
+    lines: int = 0
+    published: int = 0
+    dead_letters: int = 0
+    gaps: Counter[str] = field(default_factory=Counter)
+    missing: int = 0
+    """Lines that never arrived; every one inside a gap, or it is a violation."""
+    ledger: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+
+    def blame(self, what: str, examples: Sequence[object]) -> None:
+        """Note a violation with its number and some examples."""
+        if examples:
+            shown = "; ".join(map(str, examples[:_SHOWN]))
+            self.violations.append(f"{len(examples)} {what}: {shown}")
+
+
+def judge(
+    name: str, journal: Journal, records: Iterable[Seen], state: Iterable[Seen], *, long_outages: int = 0
+) -> Verdict:
+    """Give the verdict on a run of the cluster called `name`; `records` in the order of each partition."""
+    return _Judge(name, journal, long_outages).decide(list(records), list(state))
+
+
+class _Judge:
+    def __init__(self, name: str, journal: Journal, long_outages: int) -> None:
+        self._name = name
+        self._journal = journal
+        self._long_outages = long_outages
+        self._verdict = Verdict(lines=sum(1 for _ in journal.lines()))
+        self._outcomes: Counter[bytes] = Counter()
+        self._holes: dict[str, list[Hole]] = defaultdict(list)
+        self._held = 0  # dead letters that were counted instead of published
+
+    def decide(self, records: list[Seen], state: list[Seen]) -> Verdict:
+        by_kind: dict[str, list[Seen]] = defaultdict(list)
+        for record in records:
+            by_kind[dict(record.headers).get("kind", b"?").decode()].append(record)
+        self._verdict.blame(
+            "records of unknown kind", sorted(by_kind.keys() - {"alert", "dead-letter", "gap", "notice"})
+        )
+        self._alerts(by_kind["alert"])
+        self._letters(by_kind["dead-letter"])
+        self._gaps(by_kind["gap"])
+        self._notices(by_kind["notice"])
+        ids = Counter(dict(record.headers).get("ce_id") for record in records)
+        self._verdict.blame("ids that are not unique", [one for one, count in ids.items() if count > 1])
+        self._missing()
+        self._ledger(state, by_kind)
+        return self._verdict
+
+    def _alerts(self, records: list[Seen]) -> None:
+        unknown, misplaced, disordered = [], [], []
+        last: dict[tuple[str, str], int] = {}
+        for record in records:
+            line = self._journal.by_body.get(record.value or b"")
+            if line is None or line.kind is not Kind.ALERT:
+                unknown.append(_where(record))
+                continue
+            self._outcomes[line.body] += 1
+            priority = str(orjson.loads(line.body)["priority"]).lower()
+            if (
+                record.topic != f"{self._name}.alerts.{priority}"
+                or record.key != self._journal.targets[line.uid].key
+            ):
+                misplaced.append(_where(record))
+            if line.number <= last.get((line.uid, record.topic), -1):
+                disordered.append(f"{_line(line)} at {_where(record)}")
+            last[line.uid, record.topic] = line.number
+        self._verdict.published = len(records)
+        self._verdict.blame("alerts that nobody wrote", unknown)
+        self._verdict.blame("alerts in another topic or under another key", misplaced)
+        self._verdict.blame("alerts out of order", disordered)
+        doubled = [body for body, count in self._outcomes.items() if count > 1]
+        self._verdict.blame("alerts doubled", [_line(self._journal.by_body[body]) for body in doubled])
+
+    def _letters(self, records: list[Seen]) -> None:
+        letters: Counter[bytes] = Counter()
+        for record in records:
+            letters[str(orjson.loads(record.value or b"{}")["line"]).encode()] += 1
+        written = {line.body for line in self._journal.lines() if line.kind is Kind.BROKEN}
+        self._verdict.dead_letters = len(records)
+        self._verdict.blame("dead letters of lines that were not broken", sorted(letters.keys() - written))
+        self._verdict.blame("dead letters doubled", [body for body, count in letters.items() if count > 1])
+        self._outcomes += letters
+
+    def _gaps(self, records: list[Seen]) -> None:
+        for record in records:
+            value = orjson.loads(record.value or b"{}")
+            hole = Hole(
+                value["target"]["uid"],
+                value["certain"],
+                value["reason"],
+                value["detail"],
+                _nanoseconds(value["from"]),
+                _nanoseconds(value["to"]),
+            )
+            self._holes[hole.uid].append(hole)
+            self._verdict.gaps[f"{hole.reason}, {'certain' if hole.certain else 'possible'}"] += 1
+        self._verdict.blame(
+            "gaps of unknown targets", sorted(self._holes.keys() - self._journal.targets.keys())
+        )
+
+    def _notices(self, records: list[Seen]) -> None:
+        for record in records:
+            value = orjson.loads(record.value or b"{}")
+            if value["notice"] == "dead_letters_limited":
+                self._held += value["count"]
+
+    def _missing(self) -> None:
+        """Every line that did not arrive lies in a gap; every gap has its reason."""
+        outside: list[str] = []
+        for target in self._journal.targets.values():
+            holes = self._holes.get(target.uid, [])
+            missing = [
+                line for line in target.lines if line.kind is Kind.ALERT and not self._outcomes[line.body]
+            ]
+            self._verdict.missing += len(missing)
+            outside += [_line(line) for line in missing if not _covered(line, holes)]
+            self._certain(target, holes, missing)
+            allowed = target.excuses + self._long_outages
+            if len(possible := [hole for hole in holes if not hole.certain]) > allowed:
+                self._verdict.violations.append(
+                    f"{target.pod} ({target.uid}) has {len(possible)} possible gaps, {allowed} had a reason: "
+                    + "; ".join(map(_hole, possible[:_SHOWN]))
+                )
+        self._verdict.blame("alerts lost outside any gap", outside)
+
+    def _certain(self, target: TargetLog, holes: list[Hole], missing: list[Line]) -> None:
+        certain = [hole for hole in holes if hole.certain]
+        if len(certain) != target.holes:
+            self._verdict.violations.append(
+                f"{target.pod} ({target.uid}) has {len(certain)} certain gaps for {target.holes} certain holes: "
+                + "; ".join(map(_hole, certain[:_SHOWN]))
+            )
+        empty = [hole for hole in certain if not any(_covered(line, [hole]) for line in missing)]
+        self._verdict.blame("certain gaps in which nothing is missing", [_hole(hole) for hole in empty])
+
+    def _ledger(self, state: list[Seen], by_kind: dict[str, list[Seen]]) -> None:
+        """The committed ledger against a recount from what was written and what can be read."""
+        live: dict[tuple[int, bytes], dict[str, Any] | None] = {}
+        for record in state:
+            live[record.partition, record.key or b""] = orjson.loads(record.value) if record.value else None
+        values = [(key, value) for (_, key), value in live.items() if value is not None]
+        ledgers = [value for key, value in values if key == b"ledger"]
+        counters = {name for each in ledgers for name, count in each.items() if type(count) is int}
+        found = {name: sum(each[name] for each in ledgers) for name in counters}
+        self._verdict.ledger = found
+        if not ledgers:
+            self._verdict.violations.append("there is no ledger in the state topic")
+            return
+        for each in ledgers:
+            self._balance(each)
+        held_still = sum(value["held"] for key, value in values if key.startswith(b"bucket/"))
+        recount = self._recount()
+        recount |= {
+            "published": len(by_kind["alert"]),
+            "dead_lettered": len(by_kind["dead-letter"]),
+            "dead_letter_limited": self._held + held_still,
+            "gaps": len(by_kind["gap"]),
+            "notices": len(by_kind["notice"]),
+        }
+        wrong = [
+            f"{name} is {found[name]}, counted {count}"
+            for name, count in recount.items()
+            if found[name] != count
+        ]
+        self._verdict.blame("counters of the ledger that are wrong", wrong)
+        self._positions([value for key, value in values if key.startswith(b"position/")])
+
+    def _balance(self, ledger: dict[str, int]) -> None:
+        outcomes = ledger["alerts"] + ledger["log_lines"] + ledger["invalid"]
+        alerts = ledger["filtered"] + ledger["deduplicated"] + ledger["limited"] + ledger["published"]
+        invalid = ledger["dead_lettered"] + ledger["dead_letter_limited"]
+        if (ledger["lines"], ledger["alerts"], ledger["invalid"]) != (outcomes, alerts, invalid):
+            self._verdict.violations.append(f"a shard's ledger does not balance: {ledger}")
+
+    def _recount(self) -> dict[str, int]:
+        """What can be said of lines that leave no record: those outside gaps were read, those inside were not.
+
+        Not where a gap has an open end in a log that went on: then nobody can say.
+        """
+        kinds: Counter[Kind] = Counter()
+        for target in self._journal.targets.values():
+            if self._open_ended(target):
+                return {}
+            kinds += _read(target, self._holes.get(target.uid, []))
+        return {
+            "lines": kinds.total(),
+            "alerts": kinds[Kind.ALERT],
+            "log_lines": kinds[Kind.TEXT],
+            "invalid": kinds[Kind.BROKEN],
+        }
+
+    def _positions(self, positions: list[dict[str, Any]]) -> None:
+        wrong = []
+        for position in positions:
+            if (target := self._journal.targets.get(position["target"]["uid"])) is None:
+                wrong.append(f"{position['target']} is unknown")
+            elif not self._open_ended(target):
+                count = _read(target, self._holes.get(target.uid, [])).total()
+                if position["lines"] != count:
+                    wrong.append(f"{target.pod} is at line {position['lines']}, {count} could be read")
+        self._verdict.blame("positions that are wrong", wrong)
+
+    def _open_ended(self, target: TargetLog) -> bool:
+        return any(
+            hole.to_ns is None and hole.reason != "pod_gone" for hole in self._holes.get(target.uid, [])
+        )
+
+
+def _read(target: TargetLog, holes: list[Hole]) -> Counter[Kind]:
+    return Counter(line.kind for line in target.lines if not _covered(line, holes))
+
+
+def _covered(line: Line, holes: Iterable[Hole]) -> bool:
+    return any(hole.covers(line.at_ns, gone=hole.reason == "pod_gone") for hole in holes)
+
+
+def _nanoseconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    seconds = int(dt.datetime.fromisoformat(f"{whole}+00:00").timestamp())
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def _where(record: Seen) -> str:
+    return f"{record.topic}/{record.partition}@{record.offset}"
+
+
+def _line(line: Line) -> str:
+    at = dt.datetime.fromtimestamp(line.at_ns / 1e9, dt.UTC)
+    return f"{line.uid}/{line.number} of {at:%H:%M:%S.%f}"
+
+
+def _hole(hole: Hole) -> str:
+    return f"{hole.reason} {hole.from_ns}..{hole.to_ns} ({hole.detail})"

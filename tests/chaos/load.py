@@ -1,0 +1,125 @@
+"""Pods that print numbered alerts, and the journal of every line that they printed: what the judge compares with."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from streamer.simulator import AlertGenerator
+from tests.testbed.crilog import record
+from tests.testbed.pod import Pod
+
+# containerd cuts lines into parts of this size.
+_PART_BYTES = 16 * 1024
+_BROKEN, _TEXT = 0.005, 0.02  # shares of the lines
+
+
+class Kind(Enum):
+    """What a line is to become."""
+
+    ALERT = auto()
+    TEXT = auto()  # Falco's own words: counted, never published
+    BROKEN = auto()  # a dead letter
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line as it was written; `at_ns` is its timestamp, unique and rising within its target."""
+
+    uid: str
+    number: int
+    at_ns: int
+    kind: Kind
+    body: bytes
+
+
+@dataclass(slots=True)
+class TargetLog:
+    """All that one pod instance ever printed, and what was done to it."""
+
+    namespace: str
+    pod: str
+    uid: str
+    lines: list[Line] = field(default_factory=list)
+    excuses: int = 0
+    """Rotations, restarts and deletions while its log could not be read or the worker was not back at it: each
+    may cost one gap."""
+    holes: int = 0
+    """What was done on purpose so that lines are certainly out of reach: each costs exactly one certain gap."""
+
+    @property
+    def key(self) -> bytes:
+        """The key of its records."""
+        return f"{self.namespace}/{self.pod}".encode()
+
+
+class Journal:
+    """What was written, by target and by content."""
+
+    def __init__(self) -> None:
+        self.targets: dict[str, TargetLog] = {}
+        self.by_body: dict[bytes, Line] = {}
+
+    def add(self, pod: Pod) -> TargetLog:
+        """Keep a journal of this pod, too."""
+        return self.targets.setdefault(pod.uid, TargetLog(pod.namespace, pod.name, pod.uid))
+
+    def lines(self) -> Iterator[Line]:
+        """Every line."""
+        for target in self.targets.values():
+            yield from target.lines
+
+    def note(self, line: Line) -> None:
+        """Take a line down. All bodies differ, since each holds its target and number."""
+        assert line.body not in self.by_body
+        self.by_body[line.body] = line
+        self.targets[line.uid].lines.append(line)
+
+
+class Printer:
+    """Lets pods print, each line numbered and taken down before a reader can see it."""
+
+    def __init__(self, journal: Journal, seed: int) -> None:
+        self.journal = journal
+        self._random = random.Random(seed)
+        self._alerts = AlertGenerator(seed, sources=("syscall",))
+
+    def print(self, pod: Pod, count: int, kind: Kind | None = None) -> None:
+        """Print lines at once; without a kind, alerts for the most part."""
+        target = self.journal.add(pod)
+        raw = []
+        for _ in range(count):
+            number = len(target.lines)
+            at_ns = max(time.time_ns(), target.lines[-1].at_ns + 1 if target.lines else 0)
+            line = Line(pod.uid, number, at_ns, kind or self._kind(), b"")
+            line = Line(pod.uid, number, at_ns, line.kind, self._body(line, pod))
+            self.journal.note(line)
+            raw.append(_records(line))
+        pod.log().raw(b"".join(raw))
+
+    def _kind(self) -> Kind:
+        draw = self._random.random()
+        return Kind.BROKEN if draw < _BROKEN else Kind.TEXT if draw < _BROKEN + _TEXT else Kind.ALERT
+
+    def _body(self, line: Line, pod: Pod) -> bytes:
+        who = f"{line.uid}/{line.number}"
+        match line.kind:
+            case Kind.TEXT:
+                return f"{time.strftime('%a %b %d %H:%M:%S %Y', time.gmtime())}: chaos {who}".encode()
+            case Kind.BROKEN:
+                return f'{{"priority":"Warning","rule":"chaos {who}"'.encode()
+            case Kind.ALERT:
+                alert = self._alerts.alert(line.at_ns, f"node-of-{pod.name}")
+                return alert.replace(
+                    b'"output_fields":{', b'"output_fields":{"chaos":"%b",' % who.encode(), 1
+                )
+
+
+def _records(line: Line) -> bytes:
+    parts = [line.body[at : at + _PART_BYTES] for at in range(0, len(line.body), _PART_BYTES)]
+    tags = ["P"] * (len(parts) - 1) + ["F"]
+    # Each part has a time of its own in the file; readers give the line that of the first.
+    return b"".join(record(part, at=line.at_ns, tag=tag) for part, tag in zip(parts, tags, strict=True))
