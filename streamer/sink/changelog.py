@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.protocol.offset import OffsetRequest
 
-from streamer.sink.client import drop_consumer, learn_topics, space_metadata_refreshes
+from streamer.sink.client import drop_consumer, high_watermark, learn_topics, space_metadata_refreshes
 from streamer.sink.connection import Connection
 from streamer.sink.errors import KafkaUnavailable, StateBlocked
 
@@ -19,8 +17,6 @@ that are over every 10 s), so that who waits longer waits for somebody else's.""
 
 _FETCH_WAIT_MS: Final = 50
 _FETCH_BYTES: Final = 4_194_304
-_LATEST: Final = -1
-_READ_UNCOMMITTED: Final = 0
 
 
 async def load_changelog(
@@ -44,36 +40,18 @@ async def load_changelog(
     try:
         async with asyncio.timeout(patience_seconds):
             await consumer.start()
-            end = await _high_watermark(consumer._client, topic, partition)  # noqa: SLF001
+            if missing := await learn_topics(consumer._client, [topic]):  # noqa: SLF001
+                raise KafkaUnavailable(
+                    f"topic {missing[0]} does not exist", "create it, or set topics.create: true"
+                )
+            if partition not in consumer.partitions_for_topic(topic):
+                raise KafkaUnavailable(
+                    f"topic {topic} has no partition {partition}", "it must have kafka.shards partitions"
+                )
+            end = await high_watermark(consumer._client, topic, partition)  # noqa: SLF001
         return await _read(consumer, TopicPartition(topic, partition), end, patience_seconds)
     finally:
         await drop_consumer(consumer)
-
-
-async def _high_watermark(client: Any, topic: str, partition: int) -> int:
-    """The end of the partition, open transactions included.
-
-    A read_committed consumer's own idea of the end stops before the first open transaction.
-    """
-    if missing := await learn_topics(client, [topic]):
-        raise KafkaUnavailable(f"topic {missing[0]} does not exist", "create it, or set topics.create: true")
-    tp = TopicPartition(topic, partition)
-    if tp.partition not in client.cluster.partitions_for_topic(topic):
-        raise KafkaUnavailable(
-            f"topic {topic} has no partition {partition}", "its partitions must be kafka.shards"
-        )
-    while True:
-        leader = client.cluster.leader_for_partition(tp)
-        if leader not in {None, -1}:
-            request = OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, [(partition, _LATEST)])])
-            answer = await client.send(leader, request)
-            _, error, _, offset = answer.topics[0][1][0][:4]
-            if not error:
-                return int(offset)
-            kind = kafka_errors.for_code(error)
-            if not kind.retriable:
-                raise kind()
-        await client.force_metadata_update()
 
 
 async def _read(consumer: Any, tp: TopicPartition, end: int, patience_seconds: float) -> dict[str, bytes]:

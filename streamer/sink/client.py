@@ -12,7 +12,10 @@ from functools import partial
 from typing import Any, Final
 
 import aiokafka.client
+import aiokafka.errors as kafka_errors
+from aiokafka import TopicPartition
 from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.offset import OffsetRequest
 
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
 # at once, with one partition and without compaction, where the loss should be seen.
@@ -23,6 +26,8 @@ REFRESH_SECONDS: Final = 0.25
 aiokafka's sender ask in a busy loop: a whole core, and thousands of log lines a second."""
 
 _DROP_SECONDS: Final = 1.0
+_LATEST: Final = -1
+_READ_UNCOMMITTED: Final = 0
 
 
 def space_metadata_refreshes(client: Any, seconds: float = REFRESH_SECONDS) -> None:
@@ -67,6 +72,26 @@ async def learn_topics(client: Any, topics: Iterable[str]) -> list[str]:
     if unknown:
         await client.set_topics(client._topics | set(unknown))  # noqa: SLF001
     return [topic for topic in unknown if client.cluster.partitions_for_topic(topic) is None]
+
+
+async def high_watermark(client: Any, topic: str, partition: int) -> int:
+    """The end of a partition, open transactions included; asks until its leader answers. Raises KafkaError.
+
+    A read_committed consumer's own idea of the end stops before the first transaction whose end is not yet written,
+    and a commit is confirmed before that.
+    """
+    while True:
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader not in {None, -1}:
+            request = OffsetRequest(-1, _READ_UNCOMMITTED, [(topic, [(partition, _LATEST)])])
+            answer = await client.send(leader, request)
+            _, error, _, offset = answer.topics[0][1][0][:4]
+            if not error:
+                return int(offset)
+            kind = kafka_errors.for_code(error)
+            if not kind.retriable:
+                raise kind()
+        await client.force_metadata_update()
 
 
 async def drop(client: Any, tasks: Iterable[asyncio.Task[Any]] = ()) -> None:

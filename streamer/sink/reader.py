@@ -10,13 +10,14 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamer.model.record import Headers
-from streamer.sink.client import drop_consumer, learn_topics, space_metadata_refreshes
+from streamer.sink.client import drop_consumer, high_watermark, learn_topics, space_metadata_refreshes
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
 from streamer.sink.errors import KafkaUnavailable
 
 _START_SECONDS = 12.0
 _FETCH_WAIT_MS = 100
+_PATIENCE_SECONDS = 5.0
 
 
 class Message(NamedTuple):
@@ -103,19 +104,23 @@ class TopicReader:
             if messages := await self._fetch():
                 yield messages
 
-    async def until_end(self) -> AsyncIterator[Message]:
+    async def until_end(self, *, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncIterator[Message]:
         """What is there, up to the end as it is at the call.
 
-        With read_committed that is the last offset before an open transaction, if there is one.
+        A transaction whose end is not written yet is waited for, but nothing is for longer than `patience_seconds`.
         """
-        ends = await self._consumer.end_offsets(self._partitions)
+        client, loop = self._consumer._client, asyncio.get_running_loop()  # noqa: SLF001
+        ends = {tp: await high_watermark(client, tp.topic, tp.partition) for tp in self._partitions}
+        deadline, before = loop.time() + patience_seconds, -1
         while True:
             for message in await self._fetch():
                 if message.offset < ends[TopicPartition(message.topic, message.partition)]:
                     yield message
-            positions = [await self._consumer.position(partition) >= end for partition, end in ends.items()]
-            if all(positions):
+            positions = {tp: await self._consumer.position(tp) for tp in self._partitions}
+            if all(positions[tp] >= end for tp, end in ends.items()) or loop.time() > deadline:
                 return
+            if sum(positions.values()) > before:
+                before, deadline = sum(positions.values()), loop.time() + patience_seconds
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """One record after the other, for ever."""

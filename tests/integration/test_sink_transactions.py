@@ -147,6 +147,15 @@ async def test_a_strangers_open_transaction_is_named(where: Connection, alerts: 
     await open_one.drop()
 
 
+async def test_an_open_transaction_is_not_waited_for_without_end(
+    where: Connection, alerts: str, state: str
+) -> None:
+    open_one = await begin_without_end(where, f"stranger-{state}", publication([record(alerts, "1")]), state)
+    async with asyncio.timeout(10), TopicReader(where, [alerts]) as reader:
+        assert [one async for one in reader.until_end(patience_seconds=0.5)] == []
+    await open_one.drop()
+
+
 async def test_the_state_loads_after_many_transactions_and_tombstones(
     where: Connection, alerts: str, state: str
 ) -> None:
