@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import click
-import orjson
 
 from streamer.cli import exits
-from streamer.cli.options import fail
+from streamer.cli.options import discard_stdout, fail, write_ledger
 from streamer.cli.show import ledger_line, line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamer.demo import Outcome
     from streamer.model import Ledger
     from streamer.sink import Message
@@ -52,11 +53,11 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
     from streamer.telemetry.log import configure
 
     configure("info" if verbose else "error")
-    screen = _Screen()
 
     async def play() -> Outcome:
         stop = StopLadder()
-        with stop.signals():
+        screen = _Screen(on_closed=stop.request)
+        with stop.signals(), screen:
             return await run_demo(
                 stop, rate=rate, seed=seed, seconds=seconds, on_record=screen.record, on_ledger=screen.ledger
             )
@@ -70,31 +71,38 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
         outcome = uvloop.run(play())
     except MockBrokerMissing as error:
         fail(f"error: {error}", exits.FAILED)
-    screen.end()
     click.echo(f"{outcome.read_back:,} of {outcome.expected:,} records read back from the topics", err=True)
     click.echo(ledger_line(outcome.ledger), err=True)
-    if ledger is not None:
-        ledger.write_bytes(orjson.dumps(outcome.ledger.as_dict()) + b"\n")
+    write_ledger(ledger, outcome.ledger)
     sys.exit(0 if outcome.sound else exits.FAILED)
 
 
 class _Screen:
-    """Records above, on a terminal the ledger in the last line."""
+    """Records above, on a terminal the ledger in the last line; `on_closed` is called when nobody reads any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        self._on_closed = on_closed
         self._terminal = sys.stdout.isatty()
         self._width = shutil.get_terminal_size().columns if self._terminal else 200
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._terminal:
+            self._print("", end="")
+
     def record(self, message: Message) -> None:
         headers = dict(message.headers)
-        if self._terminal:
-            click.echo("\r\x1b[K", nl=False)
-        click.echo(line(message.value or b"", headers, message.timestamp_ms, self._width))
+        self._print(line(message.value or b"", headers, message.timestamp_ms, self._width))
 
     def ledger(self, ledger: Ledger) -> None:
         if self._terminal:
-            click.echo("\r\x1b[K" + ledger_line(ledger), nl=False)
+            self._print(ledger_line(ledger, self._width - 1), end="")
 
-    def end(self) -> None:
-        if self._terminal:
-            click.echo("\r\x1b[K", nl=False)
+    def _print(self, text: str, end: str = "\n") -> None:
+        try:
+            click.echo(("\r\x1b[K" if self._terminal else "") + text + end, nl=False)
+        except BrokenPipeError:  # `| head`
+            discard_stdout()
+            self._on_closed()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
+import orjson
 
 from streamer.cli import exits
 from streamer.config import ConfigError, Settings, load
+from streamer.model import Ledger
 
 DEFAULT_CONFIG: Final = Path("/etc/falco-streamer/streamer.yaml")
 
@@ -49,3 +52,20 @@ def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on stderr, and end."""
     click.echo(message, err=True)
     sys.exit(code)
+
+
+def write_ledger(path: Path | None, ledger: Ledger) -> None:
+    """Write the ledger to the file of `--ledger`, if there is one."""
+    if path is None:
+        return
+    try:
+        path.write_bytes(orjson.dumps(ledger.as_dict()) + b"\n")
+    except OSError as error:
+        fail(f"error: the ledger cannot be written to {path}: {error.strerror}", exits.FAILED)
+
+
+def discard_stdout() -> None:
+    """Let what is still to be printed go nowhere: whoever read us has seen enough (`| head`)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -11,7 +11,7 @@ import click
 import orjson
 
 from streamer.cli import exits
-from streamer.cli.options import fail, load_settings, settings_options
+from streamer.cli.options import discard_stdout, fail, load_settings, settings_options, write_ledger
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -66,12 +66,10 @@ def replay(
     except FileError as error:
         fail(f"error: {error}", exits.FAILED)
     except BrokenPipeError:  # `| head`: whoever reads us has seen enough
-        sys.stderr.close()
+        discard_stdout()
         sys.exit(exits.FAILED)
-    line = orjson.dumps(found.as_dict()).decode()
-    click.echo(line, err=True)
-    if ledger is not None:
-        ledger.write_text(line + "\n")
+    click.echo(orjson.dumps(found.as_dict()), err=True)
+    write_ledger(ledger, found)
     sys.exit(0 if found.balanced else exits.FAILED)
 
 

@@ -42,6 +42,8 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
         found = {}
     pod = headers.get("ce_subject", b"").decode(errors="replace")
     if kind == "alert":
@@ -50,7 +52,7 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
         style = _COLOURS[priority] if priority is not None else {}
         rule = headers.get("rule", b"").decode(errors="replace")
     else:
-        label, style = kind.upper(), {"fg": _OTHERS.get(kind, "white")}
+        label, style = escape(kind.upper()), {"fg": _OTHERS.get(kind, "white")}
         rule = str(found.get("reason", found.get("notice", "")))
         text = str(found.get("detail") or found.get("line") or "")
         if "count" in found:
@@ -62,17 +64,23 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
     return click.style(f"{at}  ", dim=True) + click.style(f"{label:<13}", **style) + "  " + rest
 
 
-def ledger_line(ledger: Ledger) -> str:
-    """The ledger in one line, in words."""
+def ledger_line(ledger: Ledger, width: int = 200) -> str:
+    """The ledger in one line, in words; with less of them where `width` is not enough."""
     balance = (
         click.style("balanced", fg="green")
         if ledger.balanced
         else click.style("OUT OF BALANCE", fg="red", bold=True)
     )
-    return (
-        f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
-        f"{ledger.invalid:,} invalid; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: {balance}"
+    parts = (
+        (
+            f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
+            f"{ledger.invalid:,} invalid; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: "
+        ),
+        f"{ledger.lines:,} lines; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: ",
+        "",
     )
+    room = width - len(click.unstyle(balance))
+    return next(text for text in parts if len(text) <= max(room, 0)) + balance
 
 
 def _message(alert: Mapping[str, Any]) -> str:

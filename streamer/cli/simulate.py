@@ -7,6 +7,9 @@ from pathlib import Path
 
 import click
 
+from streamer.cli import exits
+from streamer.cli.options import fail
+
 
 @click.command(
     epilog="""\b
@@ -36,12 +39,17 @@ def simulate(port: int, kubeconfig: Path, rate: float, seed: int) -> None:
     async def serve() -> None:
         stop = StopLadder()
         scenario = Scenario(rate_per_second=rate, seed=seed)
-        async with SimulatedApiServer(scenario.cluster, port=port) as server, asyncio.TaskGroup() as tasks:
+        async with SimulatedApiServer(scenario.cluster, port=port) as server:
+            path = server.kubeconfig(kubeconfig)
             with stop.signals():
-                path = server.kubeconfig(kubeconfig)
                 click.echo(f"serving at {server.url}; kubeconfig: {path}", err=True)
-                living = tasks.create_task(scenario.run())
-                await stop.wait()
-                living.cancel()
+                async with asyncio.TaskGroup() as tasks:
+                    living = tasks.create_task(scenario.run())
+                    await stop.wait()
+                    living.cancel()
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    except OSError as error:  # a port that is taken, a folder that is not there
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"error: {where}{error.strerror or error}", exits.FAILED)

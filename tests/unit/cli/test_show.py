@@ -1,0 +1,117 @@
+"""What people are shown: readable, in one line, and none of an attacker's text is obeyed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import click
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.cli.show import escape, ledger_line, line
+from streamer.model import Ledger
+from tests.unit.strategies import JSON_VALUES
+
+DANGEROUS = {
+    "an ANSI escape": "\x1b[2J\x1b]0;title\x07",
+    "a C1 control": "\x9b31m",
+    "a newline": "one\ntwo\r",
+    "a backspace": "safe\b\b\b\bevil",
+    "a turn of direction": "\u202egnp.exe\u2066x\u200f",
+    "a line separator": "a\u2028b\u2029c",
+    "NUL": "a\x00b",
+    "a tag": "\U000e0041",
+    "a private character": "\ue000",
+}
+
+HEADERS = {
+    "kind": b"alert",
+    "priority": b"warning",
+    "rule": b"Terminal shell in container",
+    "ce_subject": b"shop/web-1",
+}
+VALUE = orjson.dumps(
+    {"priority": "Warning", "output": "10:00:00.1: Warning A shell was spawned | command=sh"}
+)
+
+
+def is_harmless(text: str) -> bool:
+    return all(unicodedata.category(char) not in {"Cc", "Cf", "Co", "Cn", "Cs", "Zl", "Zp"} for char in text)
+
+
+@pytest.mark.parametrize("text", DANGEROUS.values(), ids=DANGEROUS.keys())
+def test_what_would_act_on_a_terminal_is_spelt_out(text: str) -> None:
+    assert is_harmless(escape(text))
+    assert "\\" in escape(text)
+
+
+@given(st.text(st.characters(), max_size=60))
+def test_no_text_whatever_can_act(text: str) -> None:
+    assert is_harmless(escape(text))
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
+def test_what_people_write_stays_as_it_is(text: str) -> None:
+    assert escape(text) == text
+
+
+@given(
+    value=st.one_of(JSON_VALUES.map(orjson.dumps), st.binary(max_size=40)),
+    headers=st.fixed_dictionaries(
+        {}, optional=dict.fromkeys((*HEADERS, "other"), st.one_of(st.binary(max_size=30), st.just(b"alert")))
+    ),
+    width=st.integers(0, 200),
+)
+def test_any_record_is_one_harmless_line_no_wider_than_asked(
+    value: bytes, headers: dict[str, bytes], width: int
+) -> None:
+    shown = click.unstyle(line(value, headers, 1_795_168_800_123, width))
+    assert is_harmless(shown)
+    assert shown.startswith("10:00:00.123  ")
+    label = headers.get("kind", b"").decode(errors="replace")
+    assert len(shown) <= max(width, len("10:00:00.123  ") + max(15, len(escape(label.upper())) + 2) + 1)
+
+
+def test_an_alert_is_its_time_priority_rule_pod_and_message() -> None:
+    shown = click.unstyle(line(VALUE, HEADERS, 1_795_168_800_123, 200))
+    assert re.split(r"  +", shown) == [
+        "10:00:00.123",
+        "WARNING",
+        "Terminal shell in container",
+        "shop/web-1",
+        "A shell was spawned | command=sh",
+    ]
+
+
+def test_a_long_line_is_cut_with_a_mark() -> None:
+    shown = click.unstyle(line(VALUE, HEADERS, 0, 60))
+    assert len(shown) == 60
+    assert shown.endswith("…")
+
+
+def test_a_dead_letter_says_its_reason_and_the_line() -> None:
+    value = orjson.dumps({"reason": "not_json", "line": "{broken"})
+    shown = click.unstyle(line(value, {"kind": b"dead-letter", "ce_subject": b"falco/falco-1"}, 0, 200))
+    assert "DEAD-LETTER" in shown
+    assert "not_json" in shown
+    assert "{broken" in shown
+
+
+LEDGER = Ledger(lines=12_345, alerts=12_000, log_lines=340, invalid=5, published=12_000, dead_lettered=5)
+
+
+def test_the_ledger_is_told_in_words() -> None:
+    assert click.unstyle(ledger_line(LEDGER)) == (
+        "12,345 lines = 12,000 alerts + 340 log lines + 5 invalid; 12,000 published, 5 dead-lettered: balanced"
+    )
+    assert "OUT OF BALANCE" in ledger_line(Ledger(lines=1))
+
+
+@given(st.integers(0, 200))
+def test_the_ledger_fits_in_the_last_line_of_a_terminal(width: int) -> None:
+    shown = click.unstyle(ledger_line(LEDGER, width))
+    assert len(shown) <= max(width, len("balanced"))
+    assert shown.endswith("balanced")
