@@ -49,12 +49,15 @@ async def run_demo(
     seconds: float | None,
     on_record: Callable[[Message], None],
     on_ledger: Callable[[Ledger], None],
+    on_event: Callable[[str], None],
 ) -> Outcome:
     """Run until the stop ladder, or `seconds`, says so. Raises `MockBrokerMissing` without the demo's wheel."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="falco-streamer-demo-")))
         broker = stack.enter_context(MockBroker())
-        scenario = Scenario(rate_per_second=rate, seed=seed, broken_every=70, text_every=110)
+        scenario = Scenario(
+            rate_per_second=rate, seed=seed, broken_every=70, text_every=110, on_event=on_event
+        )
         server = await stack.enter_async_context(SimulatedApiServer(scenario.cluster))
         settings = _settings(server.kubeconfig(folder / "kubeconfig"), broker.bootstrap)
         for spec in settings.topic_specs:

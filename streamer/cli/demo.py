@@ -59,7 +59,13 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
         screen = _Screen(on_closed=stop.request)
         with stop.signals(), screen:
             return await run_demo(
-                stop, rate=rate, seed=seed, seconds=seconds, on_record=screen.record, on_ledger=screen.ledger
+                stop,
+                rate=rate,
+                seed=seed,
+                seconds=seconds,
+                on_record=screen.record,
+                on_ledger=screen.ledger,
+                on_event=screen.event,
             )
 
     click.echo(
@@ -95,6 +101,12 @@ class _Screen:
     def record(self, message: Message) -> None:
         headers = dict(message.headers)
         self._print(line(message.value or b"", headers, message.timestamp_ms, self._width))
+
+    def event(self, text: str) -> None:
+        """Something happens in the cluster; none of it may cost an alert."""
+        if self._terminal:
+            click.echo("\r\x1b[K", nl=False)
+        click.echo(click.style(f"-- {text} --", dim=True))
 
     def ledger(self, ledger: Ledger) -> None:
         if self._terminal:

@@ -51,7 +51,8 @@ class Scenario:
     `rate_per_second`: alerts of all pods together, unevenly spread. Every `broken_every`-th of them comes
     out cut, every `text_every`-th in text mode (0: never). A container is restarted after
     `restart_after_seconds`; a pod is deleted after `recreate_after_seconds`, with a grace period of two
-    seconds in which it prints on, and replaced by one of another name; both again each minute.
+    seconds in which it prints on, and replaced by one of another name; both again each minute. `on_event`
+    is told of these in words.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Scenario:
         broken_every: int = 500,
         text_every: int = 400,
         clock_ns: Callable[[], int] = time.time_ns,
+        on_event: Callable[[str], None] = lambda _: None,
     ) -> None:
+        self._on_event = on_event
         self.cluster = Cluster(rotate_bytes=rotate_bytes, clock_ns=clock_ns, seed=seed)
         self.printed = Printed()
         self._rate_per_second = rate_per_second
@@ -148,12 +151,15 @@ class Scenario:
     def _restart(self, at: float) -> None:
         pod = self._pods[0]
         self._say_goodbye(pod)
+        self._on_event(f"{pod.namespace}/{pod.name}: the container restarts")
         self.cluster.restart_container(pod)
         self._print_log(pod, startup_lines(self.cluster.clock_ns(), hostname=pod.node or ""))
         self._schedule.append((at + EVERY_SECONDS, self._restart))
 
     def _begin_deletion(self, at: float) -> None:
-        self.cluster.begin_deletion(self._pods[-1], grace_seconds=2)
+        pod = self._pods[-1]
+        self._on_event(f"{pod.namespace}/{pod.name}: the pod is being deleted")
+        self.cluster.begin_deletion(pod, grace_seconds=2)
         self._schedule.append((at + 2, self._recreate))
         self._schedule.append((at + EVERY_SECONDS, self._begin_deletion))
 
@@ -165,3 +171,4 @@ class Scenario:
         namespace = 0 if pod.namespace == "falco" else int(pod.namespace.removeprefix("falco-")) - 1
         assert pod.node is not None
         self._pods.append(self._create(namespace, pod.node))
+        self._on_event(f"{pod.namespace}/{pod.name}: the pod is gone, {self._pods[-1].name} takes its place")
