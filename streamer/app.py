@@ -73,11 +73,23 @@ class Worker:
         backoff = Backoff(0.2, 5.0)
         while not self._stop.requested:
             try:
-                return await prepare_topics(self._connection, self._settings)
+                return await self._prepare_topics()
             except KafkaUnavailable as error:
                 log.warning("kafka_unavailable", cause=error.cause, fix=error.fix)
                 await self._stop.wait_for(backoff.next_seconds())
         return None
+
+    async def _prepare_topics(self) -> dict[str, TopicLimits] | None:
+        """Prepare the topics; None if a stop comes first: a broker that never answers must not hold it up."""
+        preparing = asyncio.create_task(prepare_topics(self._connection, self._settings))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([preparing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return preparing.result() if preparing.done() else None
+        finally:
+            preparing.cancel()
+            stopping.cancel()
+            await asyncio.wait([preparing, stopping])
 
     def _make_shards(self, limits: dict[str, TopicLimits]) -> list[Shard]:
         settings, plan = self._settings, plan_of(self._settings)

@@ -1,0 +1,155 @@
+"""`falco-streamer replay` on files as people have them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from streamer.simulator import AlertGenerator
+from streamer.sink.mock_broker import MockBroker
+from streamer.source.files import FileError, read_file
+from tests.e2e.program import COMMAND, environment, run
+from tests.unit.sink.samples import connection, read
+from tests.unit.transform.samples import SECOND_NS, START_NS, stamped
+
+GENERATOR = AlertGenerator(3)
+TIMES = [START_NS + n * SECOND_NS for n in range(200)]
+ALERTS = [GENERATOR.alert(time_ns, "node-1") for time_ns in TIMES]
+PRINTED = b"".join(alert + b"\n" for alert in ALERTS)
+LOG = b"".join(stamped(alert, at) + b"\n" for at, alert in zip(TIMES, ALERTS, strict=True))
+
+
+def ledger_of(stderr: bytes) -> dict[str, Any]:
+    """The last line on stderr."""
+    return dict(orjson.loads(stderr.splitlines()[-1]))
+
+
+def test_values_are_printed_byte_for_byte_whatever_the_file_is(tmp_path: Path) -> None:
+    contents = [PRINTED, LOG, gzip.compress(PRINTED), gzip.compress(LOG)]
+    files = [tmp_path / f"falco-{n}.log" for n in range(len(contents))]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    done = run("replay", *files)
+    assert done.stdout == PRINTED * len(files)
+    assert done.returncode == 0
+    assert ledger_of(done.stderr)["published"] == len(ALERTS) * len(files)
+
+
+@pytest.mark.parametrize("content", [PRINTED, gzip.compress(LOG)], ids=["alerts", "packed pod log"])
+def test_standard_input_is_a_file_like_any_other(content: bytes) -> None:
+    done = run("replay", "--to", "stdout", "-", stdin=content)
+    assert done.stdout == PRINTED
+    assert done.returncode == 0
+
+
+def test_odd_files_lose_nothing(tmp_path: Path) -> None:
+    contents = {
+        "CRLF": PRINTED.replace(b"\n", b"\r\n"),
+        "a log with CRLF": LOG.replace(b"\n", b"\r\n"),
+        "no last newline": PRINTED[:-1],
+        "a log without one": LOG[:-1],
+        "empty": b"",
+        "an empty line": b"\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    done = run("replay", *(tmp_path / name for name in contents))
+    assert done.stdout.replace(b"\r\n", b"\n") == PRINTED * 4
+    assert done.returncode == 0
+    found = ledger_of(done.stderr)
+    assert (found["lines"], found["log_lines"], found["balanced"]) == (801, 1, True)
+
+
+def test_a_ledger_is_written_and_is_that_of_all_files(tmp_path: Path) -> None:
+    one, other, ledger = tmp_path / "one", tmp_path / "other.gz", tmp_path / "ledger.json"
+    one.write_bytes(PRINTED + b"Fri Nov 20 10:00:00 2026: Loading rules from:\n" + b'{"broken\n' * 3)
+    other.write_bytes(gzip.compress(LOG))
+    done = run("replay", "--to", "null", "--ledger", ledger, one, other)
+    assert (done.returncode, done.stdout) == (0, b"")
+    found = orjson.loads(ledger.read_bytes())
+    assert found == ledger_of(done.stderr)
+    assert found["balanced"] is True
+    assert (found["lines"], found["published"], found["log_lines"], found["invalid"]) == (404, 400, 1, 3)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    done = run("replay", tmp_path / "nothing.log")
+    assert done.returncode == 1
+    assert done.stderr.decode() == f"error: {tmp_path}/nothing.log: No such file or directory\n"
+
+
+def test_a_gzip_that_was_cut_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "cut.gz"
+    file.write_bytes(gzip.compress(PRINTED)[:2000])
+    done = run("replay", "--to", "null", file)
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"error: {file}: ")
+
+
+@pytest.mark.parametrize("kept", [2, 3, 9, 11, 40, -9, -4, -1])
+def test_a_gzip_cut_anywhere_is_no_shorter_file(kept: int, tmp_path: Path) -> None:
+    file = tmp_path / "cut.gz"
+    file.write_bytes(gzip.compress(PRINTED)[:kept])
+    with pytest.raises(FileError, match=re.escape(str(file))):
+        list(read_file(str(file), 786_432))
+
+
+def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "falco.log"
+    file.write_bytes(PRINTED)
+    done = run("replay", "--to", "null", "--ledger", tmp_path / "no" / "ledger.json", file)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1].startswith("error: the ledger cannot be written to ")
+    assert b"Traceback" not in done.stderr
+
+
+def test_whoever_has_seen_enough_may_close_the_pipe(tmp_path: Path) -> None:
+    file = tmp_path / "long.log"
+    file.write_bytes(PRINTED * 300)
+    with subprocess.Popen(
+        [*COMMAND, "replay", str(file)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == ALERTS[0] + b"\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=20) == 1
+
+
+async def test_the_same_file_gives_the_same_records_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "falco.log"
+    file.write_bytes(LOG + stamped(b'{"broken', TIMES[-1]) + b"\n")
+    found = []
+    for _ in range(2):
+        with MockBroker() as broker:
+            done = run(
+                "replay", "--to", "kafka", "--set", f"kafka.bootstrap_servers={broker.bootstrap}",
+                "--set", "topics.create=true", "--set", "topics.prefix=r", file,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr.decode()
+            topics = [f"r.alerts.{name}" for name in ("critical", "error", "warning", "notice")]
+            seen = await read(connection(broker.bootstrap), *topics, "r.dead-letter")
+        found.append(sorted((one.topic, one.key, one.value, one.header("ce_id")) for one in seen))
+    assert found[0] == found[1]
+    assert len({identity for *_, identity in found[0]}) == len(found[0]) > 100
+    assert [topic for topic, *_ in found[0] if topic == "r.dead-letter"] == ["r.dead-letter"]
+
+
+def test_kafka_away_is_told_in_a_line_and_by_69(tmp_path: Path) -> None:
+    file = tmp_path / "falco.log"
+    file.write_bytes(PRINTED)
+    done = run("replay", "--to", "kafka", "--set", "kafka.bootstrap_servers=127.0.0.1:1", file)
+    assert done.returncode == 69
+    assert b"cannot reach 127.0.0.1:1: connection refused" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,132 @@
+"""`falco-streamer run` and `simulate` as processes: what they do without Kafka, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import orjson
+import pytest
+
+from streamer.source.api import connect
+from tests.e2e.program import Program, run
+
+
+@pytest.fixture
+def simulated(tmp_path: Path) -> Iterator[Program]:
+    with Program("simulate", "--kubeconfig", tmp_path / "sim.kubeconfig", "--rate", "100") as program:
+        program.until(r"serving at http://127\.0\.0\.1:\d+; kubeconfig: ")
+        yield program
+
+
+async def test_the_simulated_cluster_is_reached_by_its_kubeconfig_and_ends_at_sigterm(
+    simulated: Program, tmp_path: Path
+) -> None:
+    async with connect(tmp_path / "sim.kubeconfig", None) as api:
+        found = await api.get("/api/v1/pods", {"labelSelector": "app.kubernetes.io/name=falco"})
+        pods = found["items"]
+        assert pods
+        name, namespace = pods[0]["metadata"]["name"], pods[0]["metadata"]["namespace"]
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/log"
+        params = {"container": "falco", "follow": "true", "timestamps": "true"}
+        read = b""
+        async with asyncio.timeout(20), api.lines(path, params) as body:
+            async for chunk in body.iter_any():
+                read += chunk
+                if b'"rule":' in read:
+                    break
+        assert re.match(rb"\d{4}-\d\d-\d\dT", read)
+    simulated.send(signal.SIGTERM)
+    assert simulated.end() == 0
+
+
+def test_a_port_that_is_taken_and_a_folder_that_is_not_there_are_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for arguments in (["--port", str(port)], ["--kubeconfig", str(tmp_path / "no" / "kubeconfig")]):
+            given = ["--kubeconfig", str(tmp_path / "kubeconfig"), *arguments]
+            done = run("simulate", *given)
+            assert done.returncode == 1
+            assert done.stderr.decode().splitlines()[-1].startswith("error: ")
+            assert b"Traceback" not in done.stderr
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+async def get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_without_kafka_the_worker_says_so_now_and_then_waits_and_ends_at_sigterm(
+    simulated: Program, tmp_path: Path
+) -> None:
+    port = free_port()
+    settings = {
+        "cluster": "e2e",
+        "kafka.bootstrap_servers": "127.0.0.1:1",
+        "kubernetes.kubeconfig": str(tmp_path / "sim.kubeconfig"),
+        "http.host": "127.0.0.1",
+        "http.port": str(port),
+    }
+    with Program("run", *(part for item in settings.items() for part in ("--set", "=".join(item)))) as worker:
+        worker.until("kafka_unavailable")
+        begun = time.monotonic()
+        assert await get(f"http://127.0.0.1:{port}/livez") == (200, "ok\n")
+        status, text = await get(f"http://127.0.0.1:{port}/readyz")
+        assert status == 503
+        assert "[-] topics verified" in text
+        worker.until(lambda: time.monotonic() - begun > 2.5)  # several tries
+        worker.send(signal.SIGTERM)
+        stopped = time.monotonic()
+        assert worker.end() == 0, worker.text
+        assert time.monotonic() - stopped < 5
+    events = [orjson.loads(line) for line in worker.output.splitlines()]
+    (said,) = [event for event in events if event["event"] == "kafka_unavailable"]
+    assert said["cause"] == "cannot reach 127.0.0.1:1: connection refused"
+    assert "Kafka running" in said["fix"]
+
+
+async def test_a_broker_that_never_answers_does_not_hold_up_the_end(
+    simulated: Program, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = {
+            "cluster": "e2e",
+            "kafka.bootstrap_servers": f"127.0.0.1:{silent.getsockname()[1]}",
+            "kubernetes.kubeconfig": str(tmp_path / "sim.kubeconfig"),
+            "http.host": "127.0.0.1",
+            "http.port": "0",
+        }
+        with Program(
+            "run", *(part for item in settings.items() for part in ("--set", "=".join(item)))
+        ) as worker:
+            worker.until("http_serving")
+            silent.settimeout(10)
+            connected, _ = silent.accept()
+            with connected:
+                worker.send(signal.SIGTERM)
+                stopped = time.monotonic()
+                assert worker.end() == 0, worker.text
+                assert time.monotonic() - stopped < 3
+
+
+def test_an_http_port_that_is_taken_is_one_line_and_a_matter_of_configuration(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run(
+            "run", "--set", "cluster=e2e", "--set", "kafka.bootstrap_servers=127.0.0.1:1",
+            "--set", "http.host=127.0.0.1", "--set", f"http.port={port}",
+        )  # fmt: skip
+    assert done.returncode == 78
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(f"error: cannot listen at http.port {port}: ")
