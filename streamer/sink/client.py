@@ -25,6 +25,9 @@ REFRESH_SECONDS: Final = 0.25
 """The least time between two refreshes of one client's metadata. Without it a partition that has no leader makes
 aiokafka's sender ask in a busy loop: a whole core, and thousands of log lines a second."""
 
+PATIENCE_SECONDS: Final = 2.0
+"""How long a topic that cannot be found is looked for."""
+
 _DROP_SECONDS: Final = 1.0
 _LATEST: Final = -1
 _READ_UNCOMMITTED: Final = 0
@@ -63,15 +66,22 @@ def _pass_on(done: asyncio.Future[bool], waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(not done.cancelled() and done.exception() is None and done.result())
 
 
-async def learn_topics(client: Any, topics: Iterable[str]) -> list[str]:
-    """Have a client know these topics' partitions, in one request; returns those that it cannot find.
+async def learn_topics(
+    client: Any, topics: Iterable[str], *, patience_seconds: float = PATIENCE_SECONDS
+) -> list[str]:
+    """Have a client know these topics' partitions; returns those that it cannot find.
 
-    aiokafka's own way is a request a topic, one after the other.
+    One request for all, where aiokafka's own way is one a topic; and again for a while, since a topic that was just
+    made is not known to every broker at once.
     """
-    unknown = [topic for topic in topics if client.cluster.partitions_for_topic(topic) is None]
-    if unknown:
-        await client.set_topics(client._topics | set(unknown))  # noqa: SLF001
-    return [topic for topic in unknown if client.cluster.partitions_for_topic(topic) is None]
+    wanted = list(topics)
+    deadline = asyncio.get_running_loop().time() + patience_seconds
+    while True:
+        unknown = [topic for topic in wanted if client.cluster.partitions_for_topic(topic) is None]
+        if not unknown or asyncio.get_running_loop().time() > deadline:
+            return unknown
+        client._topics |= set(unknown)  # noqa: SLF001 - set_topics() would refresh only for new ones
+        await client.force_metadata_update()
 
 
 async def high_watermark(client: Any, topic: str, partition: int) -> int:

@@ -69,11 +69,23 @@ async def test_all_topics_are_learnt_by_one_request(
     await drop(client)
 
 
-async def test_a_topic_is_never_made_by_asking_about_it(broker: MockBroker, where: Connection) -> None:
+async def test_a_topic_is_never_made_by_asking_about_it(broker: MockBroker) -> None:
     client = AIOKafkaClient(bootstrap_servers=broker.bootstrap)
+    space_metadata_refreshes(client, 0.05)
     await client.bootstrap()
-    for _ in range(2):
-        assert await learn_topics(client, ["alerts", "nowhere"]) == ["nowhere"]
+    assert await learn_topics(client, ["alerts", "nowhere"], patience_seconds=0.2) == ["nowhere"]
+    await drop(client)
+
+
+async def test_a_topic_that_is_just_being_made_is_waited_for(broker: MockBroker) -> None:
+    client = AIOKafkaClient(bootstrap_servers=broker.bootstrap)
+    space_metadata_refreshes(client, 0.05)
+    await client.bootstrap()
+    async with asyncio.TaskGroup() as tasks:
+        learning = tasks.create_task(learn_topics(client, ["alerts", "late"], patience_seconds=10))
+        assert await learn_topics(client, ["late"], patience_seconds=0.1) == ["late"]
+        broker.create_topic("late", 3)
+    assert learning.result() == []
     await drop(client)
 
 
