@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,20 @@ def test_replay_to_kafka_needs_to_know_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", ["0", "-1", "many"])
 def test_a_rate_that_is_none_is_a_usage_error(rate: str) -> None:
     assert invoke("demo", "--rate", rate).exit_code == 2
+
+
+def test_simulating_on_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = invoke("simulate", "--port", port, "--kubeconfig", str(tmp_path / "kubeconfig"))
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "in use" in line
+
+
+def test_a_kubeconfig_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "kubeconfig"
+    done = invoke("simulate", "--kubeconfig", str(path))
+    assert done.exit_code == 1
+    assert done.stderr == f"error: {path}: No such file or directory\n"
