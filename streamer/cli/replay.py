@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.model import Ledger
 
-_COMMIT_LINES: Final = 10_000
 _SAY_SECONDS: Final = 10.0
 
 
@@ -75,28 +74,18 @@ def replay(
 
 async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger:
     from streamer.plan import plan_of
+    from streamer.replay import Replay
     from streamer.sink import replay_sink
     from streamer.source.files import read_file
-    from streamer.transform.process import Processor
-    from streamer.transform.state import ShardState
 
-    processor = Processor(plan_of(settings), ShardState(settings.cluster))
     progress = _Progress(sys.stderr)
     async with replay_sink(to, settings) as sink:
+        replaying = Replay(plan_of(settings), sink)
         for name in files:
-            pending: list = []  # type: ignore[type-arg]
-            for batch in read_file(name, settings.kubernetes.max_line_bytes):
-                pending.append(batch)
-                if sum(len(one.lines) for one in pending) >= _COMMIT_LINES:
-                    await sink.publish(processor.process(pending, time.time_ns()))
-                    progress.show(processor.state.ledger.lines)
-                    pending = []
-            if pending:
-                await sink.publish(processor.process(pending, time.time_ns()))
-        if (held := processor.publish_held(time.time_ns())) is not None:
-            await sink.publish(held)
+            await replaying.read(read_file(name, settings.kubernetes.max_line_bytes), progress.show)
+        await replaying.end()
     progress.end()
-    return processor.state.ledger.copy()
+    return replaying.ledger
 
 
 class _Progress:

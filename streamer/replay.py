@@ -1,0 +1,76 @@
+"""Files through the same core as the live logs: what `falco-streamer replay` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from streamer.flow.publishing import PublishFailed, RecordsRefused
+from streamer.model import Ledger, LogBatch, Publication
+from streamer.sink import ReplaySink
+from streamer.transform.process import Plan, Processor, Refusal
+from streamer.transform.state import ShardState, load
+
+_COMMIT_LINES: Final = 10_000
+_MOST_REFUSALS: Final = 5
+"""An alert, its dead letter, and that cut short: more is not this record's fault."""
+
+
+class Replay:
+    """One shard without Kafka's state: it is kept here, as the changes that were published."""
+
+    def __init__(self, plan: Plan, sink: ReplaySink) -> None:
+        self._plan = plan
+        self._sink = sink
+        self._state: dict[str, bytes] = {}
+        self._processor = Processor(plan, ShardState(plan.cluster))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of all that was published so far."""
+        return self._processor.state.ledger.copy()
+
+    async def read(self, batches: Iterable[LogBatch], on_progress: Callable[[int], None]) -> None:
+        """Publish what the batches hold. Raises what reading and publishing raise."""
+        pending: list[LogBatch] = []
+        lines = 0
+        for batch in batches:
+            pending.append(batch)
+            lines += len(batch.lines)
+            if lines >= _COMMIT_LINES:
+                await self._publish(pending)
+                on_progress(self._processor.state.ledger.lines)
+                pending, lines = [], 0
+        if pending:
+            await self._publish(pending)
+
+    async def end(self) -> None:
+        """Tell what the limits have kept back."""
+        if (held := self._processor.publish_held(time.time_ns())) is not None:
+            await self._sink.publish(held)
+
+    async def _publish(self, batches: list[LogBatch]) -> None:
+        """As a shard does: what Kafka refuses for itself becomes a dead letter at the next try."""
+        refused: dict[str, Refusal] = {}
+        while True:
+            publication = self._processor.process(batches, time.time_ns(), refused)
+            try:
+                await self._sink.publish(publication)
+            except RecordsRefused as error:
+                for identity in frozenset[str]().union(*error.records.values()):
+                    times = refused[identity].times + 1 if identity in refused else 1
+                    if times > _MOST_REFUSALS:
+                        raise PublishFailed(str(error)) from error
+                    refused[identity] = Refusal(error.reason, times)
+                self._processor = Processor(self._plan, load(self._plan.cluster, self._state.items()))
+                continue
+            self._keep(publication)
+            return
+
+    def _keep(self, publication: Publication) -> None:
+        for key, value in publication.changes:
+            if value is None:
+                self._state.pop(key, None)
+            else:
+                self._state[key] = value
