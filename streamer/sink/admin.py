@@ -16,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.config import TopicSpec
-from streamer.sink.client import drop, space_metadata_refreshes
+from streamer.sink.client import drop, guard
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
 from streamer.sink.packing import TopicLimits
@@ -90,12 +90,12 @@ class Admin:
 async def admin(connection: Connection) -> AsyncIterator[Admin]:
     """An administrative client. Raises KafkaUnavailable for whatever Kafka has against being asked."""
     client: Any = AIOKafkaAdminClient(**connection.arguments("admin"))
-    space_metadata_refreshes(client._client)  # noqa: SLF001 - its clients are all treated alike
+    guard(client._client)  # noqa: SLF001 - its clients are all treated alike
     try:
         async with asyncio.timeout(_SECONDS):
             await client.start()
             yield Admin(client)
-    except (kafka_errors.KafkaError, TimeoutError) as error:
+    except (kafka_errors.KafkaError, TimeoutError, AssertionError) as error:  # aiokafka asserts what it hopes
         raise await diagnose(connection, error) from error
     finally:
         await drop(client._client)  # noqa: SLF001

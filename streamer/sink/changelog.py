@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from streamer.sink.client import drop_consumer, high_watermark, learn_topics, space_metadata_refreshes
+from streamer.sink.client import drop_consumer, guard, high_watermark, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.errors import KafkaUnavailable, StateBlocked
 
@@ -36,7 +36,7 @@ async def load_changelog(
         isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
-    space_metadata_refreshes(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+    guard(consumer._client)  # noqa: SLF001 - its clients are all treated alike
     try:
         async with asyncio.timeout(patience_seconds):
             await consumer.start()

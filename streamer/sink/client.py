@@ -8,18 +8,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiokafka.client
 import aiokafka.errors as kafka_errors
 from aiokafka import TopicPartition
+from aiokafka.conn import create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
 # at once, with one partition and without compaction, where the loss should be seen.
 aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+_opened: ContextVar[WeakSet[Any] | None] = ContextVar("_opened", default=None)
+
+
+async def _create_conn(*arguments: Any, **named: Any) -> Any:
+    conn = await create_conn(*arguments, **named)
+    if (opened := _opened.get()) is not None:
+        opened.add(conn)
+    return conn
+
+
+aiokafka.client.create_conn = _create_conn
 
 REFRESH_SECONDS: Final = 0.25
 """The least time between two refreshes of one client's metadata. Without it a partition that has no leader makes
@@ -31,6 +46,27 @@ PATIENCE_SECONDS: Final = 2.0
 _DROP_SECONDS: Final = 1.0
 _LATEST: Final = -1
 _READ_UNCOMMITTED: Final = 0
+
+
+def guard(client: Any) -> None:
+    """Make a new client fit for use here: what the module's docstring says."""
+    space_metadata_refreshes(client)
+    bootstrap = client.bootstrap
+
+    async def closing() -> None:
+        """Aiokafka loses the connection that it asks first, if it is cancelled while it waits for the answer."""
+        opened = WeakSet[Any]()
+        token = _opened.set(opened)
+        try:
+            await bootstrap()
+        except BaseException:
+            for conn in opened:
+                _close_now(conn)
+            raise
+        finally:
+            _opened.reset(token)
+
+    client.bootstrap = closing
 
 
 def space_metadata_refreshes(client: Any, seconds: float = REFRESH_SECONDS) -> None:
@@ -119,9 +155,7 @@ async def drop(client: Any, tasks: Iterable[asyncio.Task[Any]] = ()) -> None:
     closing = set()
     for conn in list(client._conns.values()):  # noqa: SLF001
         reader = conn._read_task  # noqa: SLF001
-        if (writer := conn._writer) is not None:  # noqa: SLF001
-            writer.transport.abort()
-        closing.add(conn.close())
+        closing.add(_close_now(conn))
         if reader is not None:
             closing.add(reader)
     client._conns.clear()  # noqa: SLF001
@@ -130,6 +164,14 @@ async def drop(client: Any, tasks: Iterable[asyncio.Task[Any]] = ()) -> None:
     for task in working:
         if task.done() and not task.cancelled():
             task.exception()  # looked at, so that asyncio does not report it as lost
+
+
+def _close_now(conn: Any) -> asyncio.Future[None]:
+    """Close a connection without sending what waits to be sent: a frozen broker would never take it."""
+    if (writer := conn._writer) is not None:  # noqa: SLF001
+        writer.transport.abort()
+    closed: asyncio.Future[None] = conn.close()
+    return closed
 
 
 async def drop_consumer(consumer: Any) -> None:

@@ -15,7 +15,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaProducer
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest
 
-from streamer.sink.client import drop, learn_topics, space_metadata_refreshes
+from streamer.sink.client import drop, guard, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.packing import Batch
 
@@ -43,7 +43,7 @@ class GuardedProducer:
         self.tainted = False
         """A request that adds to or ends the transaction was lost and repeated. The first copy may still arrive,
         and would then act on the next transaction of the same producer."""
-        space_metadata_refreshes(self._client)
+        guard(self._client)
         self._client.send = self._watched(self._client.send)
         sender = self._kafka._sender  # noqa: SLF001 - see the module's docstring
         for name in _SENDER_TASKS:

@@ -89,7 +89,8 @@ class ShardProducer:
             state = await load_changelog(self._connection, self._state_topic, self._shard)
         except BaseException as error:
             await self.discard()
-            if isinstance(error, kafka_errors.KafkaError | TimeoutError):
+            # Also what aiokafka only asserts: a broker just thawed names no brokers, and it did not reckon with that.
+            if isinstance(error, Exception) and not isinstance(error, SinkError):
                 raise await why_not_opened(self._connection, self._transactional_id, error) from error
             raise
         return list(state.items())

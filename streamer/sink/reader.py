@@ -10,7 +10,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamer.model.record import Headers
-from streamer.sink.client import drop_consumer, high_watermark, learn_topics, space_metadata_refreshes
+from streamer.sink.client import drop_consumer, guard, high_watermark, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
 from streamer.sink.errors import KafkaUnavailable
@@ -68,7 +68,7 @@ class TopicReader:
             isolation_level=self._isolation,
         )
         self._consumer = consumer
-        space_metadata_refreshes(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+        guard(consumer._client)  # noqa: SLF001 - its clients are all treated alike
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await consumer.start()

@@ -5,6 +5,7 @@ import gc
 import logging
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 
 from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
 from streamer.model import Reason
@@ -53,6 +54,20 @@ async def test_alerts_and_state_are_written(where: Connection) -> None:
         (1, b"position/a", b"1"),
         (1, b"ledger", b"7"),
     ]
+
+
+async def test_a_broker_that_knows_no_brokers_yet_is_an_outage(
+    where: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka after a freeze: it answers, but names no broker until its own session is renewed. aiokafka asserts."""
+    producer = shard(where, "state", "alerts")
+    client = AIOKafkaClient.get_random_node
+    monkeypatch.setattr(AIOKafkaClient, "get_random_node", lambda _: None)
+    with pytest.raises(KafkaUnavailable, match="bootstrap"):
+        await producer.open()
+    monkeypatch.setattr(AIOKafkaClient, "get_random_node", client)
+    assert await producer.open() == []
+    await producer.close()
 
 
 async def test_nothing_to_publish_asks_nothing_of_kafka(where: Connection, broker: MockBroker) -> None:
@@ -263,6 +278,14 @@ class TestOpening:
         broker.set_down()
         with pytest.raises(KafkaUnavailable, match=f"cannot reach {broker.bootstrap}: connection refused"):
             await shard(where, "state").open()
+
+    async def test_a_start_that_is_cut_off_while_it_asks_leaves_no_socket(
+        self, where: Connection, broker: MockBroker
+    ) -> None:
+        broker.set_delay(300)  # the first answer comes in time, the second does not
+        with pytest.raises(KafkaUnavailable, match="did not serve: no answer in time"):
+            await shard(where, "state", operation_seconds=0.45).open()
+        gc.collect()  # a connection that nobody closed complains now
 
     async def test_a_frozen_broker_has_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("streamer.sink.diagnosis._PREFLIGHT_SECONDS", 0.2)
