@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,17 @@ from tests.testbed.process import Process, free_port
 from tests.testbed.topics import create_topic
 
 SHARDS = 4
+PARTITIONS = 2
+# One line for each request of a log, as soon as it comes in.
+_AUDIT = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
+    "rules": [
+        {"level": "Metadata", "resources": [{"group": "", "resources": ["pods/log"]}]},
+        {"level": "None"},
+    ],
+}
 
 
 class ProxiedKafka(Kafka):
@@ -84,21 +96,16 @@ class Worker:
 
 
 @dataclass
-class Bed:
-    """Everything a run needs."""
+class Site:
+    """One installation: Falco's namespace, topics with names of their own, and how a worker is to be set up."""
 
     folder: Path
-    kafka: ProxiedKafka
-    server: KubeApiServer
-    kubelet: Kubelet
-    api_proxy: Proxy
     cluster: FalcoCluster
-    name: str
     kubeconfig: Path
-
-    @property
-    def kafka_proxy(self) -> Proxy:
-        return self.kafka.proxy
+    bootstrap: str
+    worker_bootstrap: str
+    """Where a worker finds Kafka; the judge goes the direct way."""
+    name: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
 
     @property
     def topics(self) -> list[str]:
@@ -114,21 +121,55 @@ class Bed:
         return {
             "cluster": self.name,
             "kubernetes": {"kubeconfig": str(self.kubeconfig), "namespaces": [self.cluster.namespace]},
-            "kafka": {"bootstrap_servers": [f"127.0.0.1:{self.kafka_proxy.port}"], "shards": SHARDS},
-            "topics": {"prefix": self.name, "create": True, "partitions": 2},
+            "kafka": {"bootstrap_servers": [self.worker_bootstrap], "shards": SHARDS},
+            "topics": {"prefix": self.name, "create": True, "partitions": PARTITIONS},
             "http": {"host": "127.0.0.1", "port": 0},
             "log": {"format": "json"},
         }
 
-    def worker(self, name: str = "worker", **changed: Any) -> Worker:
-        return Worker(self.folder / name, self.settings() | changed)
+    def worker(self, name: str = "worker", /, **changed: Mapping[str, Any]) -> Worker:
+        """A worker, not yet started; `changed` settings by section."""
+        settings = self.settings()
+        for section, values in changed.items():
+            settings[section] = settings.get(section, {}) | values
+        return Worker(self.folder / name, settings)
+
+    async def create_topics(self) -> None:
+        """As the worker would; made beforehand, so that there is something to look at from the start."""
+        for topic in self.topics:
+            await create_topic(self.bootstrap, topic, partitions=PARTITIONS)
+        compact = {"cleanup.policy": "compact"}
+        await create_topic(self.bootstrap, self.state_topic, partitions=SHARDS, config=compact)
+
+
+@dataclass(kw_only=True)
+class Bed(Site):
+    """A site with servers of its own, to be killed, frozen and cut off."""
+
+    kafka: ProxiedKafka
+    server: KubeApiServer
+    kubelet: Kubelet
+    api_proxy: Proxy
+    audit_log: Path
+
+    @property
+    def kafka_proxy(self) -> Proxy:
+        return self.kafka.proxy
+
+    def log_requests(self) -> Counter[str]:
+        """How often each pod's log was asked for, by the API server's own account."""
+        events = map(orjson.loads, self.audit_log.read_bytes().splitlines())
+        return Counter(event["objectRef"]["name"] for event in events)
 
 
 @asynccontextmanager
 async def bed(folder: Path) -> AsyncIterator[Bed]:
     """Start everything but a worker (about 8 s), with empty topics."""
+    policy, audit_log = folder / "audit.yaml", folder / "audit.log"
+    policy.write_text(yaml.safe_dump(_AUDIT))
+    audit = [f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"]
     async with AsyncExitStack() as stack:
-        server, kafka = KubeApiServer(), ProxiedKafka()
+        server, kafka = KubeApiServer(extra_arguments=audit), ProxiedKafka()
         stack.callback(server.close)
         stack.callback(kafka.close)
         kubelet = Kubelet(server.authority)
@@ -141,10 +182,17 @@ async def bed(folder: Path) -> AsyncIterator[Bed]:
         kubeconfig = folder / "kubeconfig"
         text = server.kubeconfig.read_text()
         kubeconfig.write_text(text.replace(server.url, f"https://127.0.0.1:{api_proxy.port}"))
-        name = f"chaos-{uuid.uuid4().hex[:8]}"
-        made = Bed(folder, kafka, server, kubelet, api_proxy, cluster, name, kubeconfig)
-        for topic in made.topics:
-            await create_topic(kafka.bootstrap, topic, partitions=2)
-        compact = {"cleanup.policy": "compact"}
-        await create_topic(kafka.bootstrap, made.state_topic, partitions=SHARDS, config=compact)
+        made = Bed(
+            folder,
+            cluster,
+            kubeconfig,
+            kafka.bootstrap,
+            f"127.0.0.1:{kafka.proxy.port}",
+            kafka=kafka,
+            server=server,
+            kubelet=kubelet,
+            api_proxy=api_proxy,
+            audit_log=audit_log,
+        )
+        await made.create_topics()
         yield made

@@ -7,11 +7,12 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
-from tests.chaos.bed import Bed, Worker
+from tests.chaos.bed import Bed, Site, Worker
 from tests.chaos.load import Journal, Kind, Printer
 from tests.chaos.proxy import Proxy
 from tests.chaos.schedule import PEACEFUL, Fault, Meanwhile, Step
@@ -48,12 +49,14 @@ class History:
 class Conductor:
     """One run: pods of different fates, one worker, one step after the other."""
 
-    def __init__(self, bed: Bed, journal: Journal, watch: Watch, worker: Worker, rate: float) -> None:
-        self._bed = bed
+    def __init__(
+        self, site: Site, journal: Journal, watch: Watch, rate: float, **settings: Mapping[str, Any]
+    ) -> None:
+        self._site = site
         self._journal = journal
         self._watch = watch
-        self.worker = worker
-        self._spare = bed.worker("spare")
+        self.worker = site.worker(**settings)
+        self._spare = site.worker("spare", **settings)
         self._rate = rate
         self._pods: dict[str, Pod] = {}
         self._restarts: Counter[str] = Counter()  # since all was well; three unseen ones are a certain gap
@@ -67,11 +70,16 @@ class Conductor:
         """The one at work, and the other."""
         return self.worker, self._spare
 
+    @property
+    def pods(self) -> Mapping[str, Pod]:
+        """The pods there are now, by name."""
+        return self._pods
+
     async def add_pods(self) -> None:
         """Some to rotate, restart, delete; one for holes; and two that nothing ever happens to."""
         fates = {"rotated": 3, "restarted": 2, "mortal": 2, "holed": 1, "quiet": 2}
         for name in [f"{fate}-{n}" for fate, count in fates.items() for n in range(count)]:
-            self._pods[name] = await self._bed.cluster.add_pod(name)
+            self._pods[name] = await self._site.cluster.add_pod(name)
 
     @asynccontextmanager
     async def load(self, printer: Printer) -> AsyncIterator[None]:
@@ -113,9 +121,6 @@ class Conductor:
                 if step.fault not in _READING_GOES_ON:
                     self._reading_disturbed = True
             await self._do(step)
-            if not self.worker.process.running:
-                self.history.violations.append(f"the worker ended by itself after: {step}")
-                await self.worker.start()
             if step.settle:
                 await self.settle(step.fault)
             else:
@@ -130,6 +135,9 @@ class Conductor:
             for name, pod in self._pods.items()
             if pod.container().running and self._watch.newest_ns.get(pod.uid, 0) < since_ns
         ]:
+            if not self.worker.process.running:
+                self.history.violations.append(f"the worker ended by itself after {after}")
+                await self.worker.start()
             if time.monotonic() > started + RECOVERY_SECONDS:
                 self.history.violations.append(
                     f"not recovered {RECOVERY_SECONDS:.0f} s after {after}: {', '.join(late)}"
@@ -139,6 +147,11 @@ class Conductor:
         self.history.recoveries.setdefault(after, []).append(time.monotonic() - started)
         self._all_is_well, self._reading_disturbed = True, False
         self._restarts.clear()
+
+    @property
+    def _bed(self) -> Bed:
+        assert isinstance(self._site, Bed), "other tests use these servers, too"
+        return self._site
 
     async def _do(self, step: Step) -> None:
         match step.fault:
@@ -316,7 +329,7 @@ class Conductor:
         await self._again(pod)
 
     async def _again(self, pod: Pod) -> None:
-        self._pods[pod.name] = await self._bed.cluster.add_pod(pod.name)
+        self._pods[pod.name] = await self._site.cluster.add_pod(pod.name)
 
     # What happens while no worker runs
 
@@ -329,7 +342,7 @@ class Conductor:
         self._printer.print(pod, 5)
 
     async def _hole(self, step: Step) -> None:
-        pod = self._pods["holed-0"]
+        pod = self._victim("holed", step.victim)
         self._journal.add(pod).holes += 1
         for _ in range(3):
             self._printer.print(pod, 5)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.chaos.bed import Bed, Worker, bed
+from tests.chaos.bed import Site, Worker, bed
 from tests.chaos.conductor import Conductor, History
 from tests.chaos.judge import Seen, Verdict, judge
-from tests.chaos.load import Journal, Printer
+from tests.chaos.load import Journal, Kind, Printer
 from tests.chaos.schedule import Step
-from tests.chaos.watch import watching
+from tests.chaos.watch import Watch, watching
 from tests.integration.oracle import oracle
 
 RATE = 300.0
@@ -66,51 +69,72 @@ class Report:
         return "\n".join(lines)
 
 
+class Play:
+    """A site with pods that print, a worker that is watched, and what is noted of both."""
+
+    def __init__(self, site: Site, watch: Watch, journal: Journal, conductor: Conductor, seed: int) -> None:
+        self.site = site
+        self.watch = watch
+        self.journal = journal
+        self.conductor = conductor
+        self.printer = Printer(journal, seed)
+        self._started = time.monotonic()
+
+    async def finish(self) -> Report:
+        """Let all arrive that was written, stop the worker, and judge."""
+        history = self.conductor.history
+        await self._arrival()
+        if (code := await self.conductor.worker.stop()) != 0:
+            history.violations.append(f"exit code {code} after SIGTERM at the end")
+        seconds = time.monotonic() - self._started
+        for each in self.conductor.workers:
+            await each.kill()
+        verdict = await _verdict(self.site, self.journal, history)
+        return Report(history, verdict, _heard(self.conductor.workers, history), seconds)
+
+    async def _arrival(self, patience_seconds: float = 10.0) -> None:
+        """Give what was written last the time to arrive: until nothing new has come for a while."""
+        alerts = sum(line.kind is Kind.ALERT for line in self.journal.lines())
+        count, since = -1, time.monotonic()
+        while time.monotonic() < since + patience_seconds and len(self.watch.seen) < alerts:
+            if len(self.watch.seen) != count:
+                count, since = len(self.watch.seen), time.monotonic()
+            await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def playing(
+    site: Site, seed: int, rate: float = RATE, **settings: Mapping[str, Any]
+) -> AsyncIterator[Play]:
+    """Make pods and a worker, which is not started yet; in the end no worker is left."""
+    journal = Journal()
+    async with watching(site.bootstrap, site.topics[:-2], journal) as watch:
+        conductor = Conductor(site, journal, watch, rate, **settings)
+        try:
+            await conductor.add_pods()
+            yield Play(site, watch, journal, conductor, seed)
+        finally:
+            for each in conductor.workers:
+                await each.kill()
+
+
 async def run(folder: Path, steps: Iterable[Step], seconds: float, seed: int, rate: float = RATE) -> Report:
     """Start servers and a worker, play the steps under load, and judge."""
-    loop = asyncio.get_running_loop()
-    async with bed(folder) as made:
-        journal = Journal()
-        worker = made.worker()
-        async with watching(made.kafka.bootstrap, made.topics[:-2], journal) as watch:
-            conductor = Conductor(made, journal, watch, worker, rate)
-            try:
-                await conductor.add_pods()
-                await worker.start()
-                started = loop.time()
-                async with conductor.load(Printer(journal, seed)):
-                    await conductor.settle("the start")
-                    await conductor.play(steps, seconds)
-                await _arrival(journal, watch.seen)
-                if (code := await conductor.worker.stop()) != 0:
-                    conductor.history.violations.append(f"exit code {code} after SIGTERM at the end")
-            finally:
-                workers = conductor.workers
-                for each in workers:
-                    await each.kill()
-            seconds = loop.time() - started
-        verdict = await _verdict(made, journal, conductor.history)
-        events = _heard(workers, conductor.history)
-        return Report(conductor.history, verdict, events, seconds)
+    async with bed(folder) as made, playing(made, seed, rate) as play:
+        await play.conductor.worker.start()
+        async with play.conductor.load(play.printer):
+            await play.conductor.settle("the start")
+            await play.conductor.play(steps, seconds)
+        return await play.finish()
 
 
-async def _arrival(journal: Journal, seen: set[bytes], patience_seconds: float = 10.0) -> None:
-    """Give what was written last the time to arrive: until nothing new has come for a while."""
-    loop = asyncio.get_running_loop()
-    count, since = -1, loop.time()
-    while loop.time() < since + patience_seconds and len(seen) < len(journal.by_body):
-        if len(seen) != count:
-            count, since = len(seen), loop.time()
-        await asyncio.sleep(0.2)
-
-
-async def _verdict(made: Bed, journal: Journal, history: History) -> Verdict:
-    async with oracle(made.kafka.bootstrap, made.topics) as records:
+async def _verdict(site: Site, journal: Journal, history: History) -> Verdict:
+    async with oracle(site.bootstrap, site.topics) as records:
         await records.read_to_end()
-    async with oracle(made.kafka.bootstrap, [made.state_topic]) as state:
+    async with oracle(site.bootstrap, [site.state_topic]) as state:
         await state.read_to_end()
     return judge(
-        made.name,
+        site.name,
         journal,
         map(_seen, records.records),
         map(_seen, state.records),
