@@ -311,11 +311,13 @@ async def test_the_rights_are_enough_for_what_the_worker_asks(
     kubernetes = settings.kubernetes
     async with connect(kubeconfig_of(worker, tmp_path), None) as api:
         discovery = Discovery(api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container)
-        async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(discovery.run())
+        running = asyncio.create_task(discovery.run())
+        async with asyncio.timeout(SECONDS):
             await anext(discovery.changes())
-            assert discovery.complete
-            running.cancel()
+        assert discovery.complete
+        running.cancel()
+        ended, _ = await asyncio.wait([running], timeout=SECONDS)
+        assert ended, "a watch did not end when it was cancelled"
         # Allowed, so the answer is that there is no such pod.
         with pytest.raises(ApiError) as missing:
             await api.pod("default", "nobody")
