@@ -22,6 +22,8 @@ from tests.testbed.pod import Pod
 RECOVERY_SECONDS = 120.0
 _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
+_DEPARTURE_SECONDS = 3.0
+"""What the worker needs to find that a pod is gone, and to commit that it read its log to the end."""
 _READING_GOES_ON = {
     Fault.KAFKA_KILL,
     Fault.KAFKA_STOP,
@@ -62,6 +64,7 @@ class Conductor:
         self._restarts: Counter[str] = Counter()  # since all was well; three unseen ones are a certain gap
         self._rotated_at: dict[str, float] = {}
         self._reading_disturbed = False
+        self._hurried = False
         self._all_is_well = False
         self.history = History()
 
@@ -120,9 +123,12 @@ class Conductor:
                 self._all_is_well = False
                 if step.fault not in _READING_GOES_ON:
                     self._reading_disturbed = True
+            self._hurried = not step.settle
             await self._do(step)
             if step.settle:
                 await self.settle(step.fault)
+                if step.fault is Fault.RECREATE or Meanwhile.RECREATE in step.meanwhile:
+                    await asyncio.sleep(_DEPARTURE_SECONDS)
             else:
                 await asyncio.sleep(random.Random(step.victim).uniform(0.0, 2.0))
         await self.settle("the end")
@@ -283,8 +289,9 @@ class Conductor:
         return among[draw % len(among)]
 
     def _excuse(self, pod: Pod) -> None:
-        """What happens to this pod now may cost a gap, if its log cannot be read at the moment."""
-        if self._reading_disturbed:
+        """What happens to this pod now may cost a gap, if its log cannot be read at the moment, or if what was read
+        cannot be committed before the next fault."""
+        if self._reading_disturbed or self._hurried:
             self._journal.add(pod).excuses += 1
 
     async def _rotate(self, pod: Pod) -> None:

@@ -1,9 +1,8 @@
-"""A short selection of chaos: each kind of outage once, with kills between. `make chaos` has all of it, at length."""
+"""A short selection of chaos: of each kind of outage one. `make chaos` has all of it, at length."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,37 +13,26 @@ from tests.testbed.fixtures import parts_or_skip
 
 pytestmark = pytest.mark.real
 
-OUTAGES = [
+FAULTS = [
     Fault.KILL,
-    Fault.KAFKA_KILL,
-    Fault.ROTATE_TWICE,
     Fault.API_KILL,
-    Fault.KUBELET_KILL,
     Fault.ROTATED_AWAY,
-    Fault.KILL,
-    Fault.ZOMBIE,
+    Fault.KAFKA_KILL,
+    Fault.CRASH_LOOP,
+    Fault.KUBELET_KILL,
+    Fault.HOLE,
+    Fault.RECREATE,
     Fault.KAFKA_CUT,
 ]
-PODS = [
-    Fault.HOLE,
-    Fault.CRASH_LOOP,
-    Fault.API_CUT,
-    Fault.RECREATE,
-    Fault.KILL,
-    Fault.GONE,
-    Fault.FLOOD,
-    Fault.STOP,
-]
 
 
-@pytest.mark.parametrize(("seed", "faults"), [(11, OUTAGES), (12, PODS)], ids=["outages", "pods"])
-async def test_every_alert_arrives_exactly_once_through(
-    seed: int, faults: Sequence[Fault], tmp_path: Path
-) -> None:
+async def test_every_alert_arrives_exactly_once_through_all_this(tmp_path: Path) -> None:
+    seed = 11
     rng = random.Random(seed)
     with parts_or_skip():
-        report = await run(tmp_path, [step(rng, fault) for fault in faults], 60, seed)
+        report = await run(tmp_path, [step(rng, fault) for fault in FAULTS], 600, seed)
     assert not report.violations, f"\n{report}"
-    assert sum(report.history.faults.values()) == len(faults), f"not all were done in time\n{report}"
-    assert report.history.kills >= faults.count(Fault.KILL)
+    assert sum(report.history.faults.values()) == len(FAULTS)
+    assert report.history.kills >= FAULTS.count(Fault.KILL) + 2
     assert report.verdict.published > 1000
+    assert report.verdict.missing > 0, "the hole was none"
