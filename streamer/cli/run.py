@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from streamer.cli import exits
 from streamer.cli.options import fail, load_settings, settings_options
+
+_MARGIN_SECONDS: Final = 2.0
 
 
 @click.command(
@@ -42,7 +47,16 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     async def work() -> bool:
         stop = StopLadder()
         with stop.signals():
-            return await Worker(settings, stop).run()
+            working = asyncio.ensure_future(Worker(settings, stop).run())
+            stopping = asyncio.ensure_future(stop.wait())
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            # The worker keeps to the grace period by itself; should it not, nothing is lost by ending it here.
+            await asyncio.wait([working], timeout=settings.shutdown.grace_seconds + _MARGIN_SECONDS)
+            if not working.done():
+                click.echo("error: the worker did not end within its grace period and is ended now", err=True)
+                os._exit(exits.FAILED)
+            stopping.cancel()
+            return working.result()
 
     try:
         drained = uvloop.run(work())

@@ -106,7 +106,8 @@ class KubernetesApi:
         """One JSON object."""
         async with self._request(path, params or {}) as response:
             try:
-                return dict(orjson.loads(await asyncio.wait_for(response.read(), _HEADERS_SECONDS)))
+                async with asyncio.timeout(_HEADERS_SECONDS):
+                    return dict(orjson.loads(await response.read()))
             except (
                 orjson.JSONDecodeError,
                 TypeError,
@@ -148,8 +149,8 @@ class KubernetesApi:
             self._host + path, params=params, headers=headers, proxy=self._configuration.proxy
         )
         try:
-            async with self._opening:
-                response = await asyncio.wait_for(request, _HEADERS_SECONDS)
+            async with self._opening, asyncio.timeout(_HEADERS_SECONDS):
+                response = await request
         except TimeoutError as error:
             raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -163,7 +164,8 @@ class KubernetesApi:
 async def _error(response: aiohttp.ClientResponse) -> ApiError:
     """What an answer other than 200 says; a proxy's error page is no Status object."""
     try:
-        text = await asyncio.wait_for(response.content.read(4096), _HEADERS_SECONDS)
+        async with asyncio.timeout(_HEADERS_SECONDS):
+            text = await response.content.read(4096)
     except (aiohttp.ClientError, TimeoutError):
         text = b""
     message, kind = text.decode(errors="replace").strip(), ""
