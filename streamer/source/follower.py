@@ -21,7 +21,7 @@ import structlog
 from streamer.flow.backoff import Backoff
 from streamer.model import DigestRing, Gap, GapReason, Instance, LogBatch, Position, PositionStatus
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
-from streamer.source.place import Place, find_place, last_line, ring_at_end
+from streamer.source.place import Place, find_place, last_digest, last_line, ring_at_end
 from streamer.source.pods import PodView, view
 from streamer.source.stream import LogStream, Where, open_log
 from streamer.transform import align
@@ -31,8 +31,8 @@ from streamer.transform.seek import Seek, SeekRing, SkipLines
 _TAIL: Final = 512
 """Lines asked for when going on: as a rule the break was short."""
 _LONGER_TAIL: Final = 8192
-_PROBE_LINES: Final = 16
-"""Asked for to see the last one: the first of a tail may be the end of a long line, with a time of its own."""
+_DOUBTS: Final = 2
+"""So often a log's first lines are doubted for their times, before its clock is taken to have been set back."""
 
 log = structlog.get_logger()
 
@@ -45,6 +45,8 @@ class Patience:
 
     seek_seconds: float = 1.0
     """A followed tail has been served whole by then; what shows no place is looked through in full."""
+    read_seconds: float = 60.0
+    """Within so long the place is found in the log of an instance that has ended."""
     quiet_seconds: float = 1.0
     """So long silent after a catch-up, a stream is asked whether that was all."""
     empty_seconds: float = 5.0
@@ -91,6 +93,7 @@ class Follower:
         self._max_line_bytes = max_line_bytes
         self._patience = patience
         self._new = position is None
+        self._done = position is not None and position.status is PositionStatus.DONE
         self._from_now = from_now and self._new
         position = position or Position()
         self._ring = position.ring
@@ -99,6 +102,7 @@ class Follower:
         self._instance = position.instance
         self._gap: Gap | None = None  # goes out with the next line, or with the end
         self._behind_told = False
+        self._doubts = 0  # how often lines were found out of order since some were taken
         self._drained = False  # the instance in hand has ended, and its log was read to its end
         self._backoff = Backoff()
         self._renewed = asyncio.Event()
@@ -114,11 +118,14 @@ class Follower:
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; as it was at the last, if that is known."""
         self._view = last or self._view
+        self.last_read_at = asyncio.get_running_loop().time()  # how long it is silent counts from now
         self._departed.set()
         self._renewed.set()
 
     async def run(self) -> None:
         """Follow to the end of the pod."""
+        if self._done:  # the watch may show the pod a while longer; its end was told once
+            return
         if self._new:
             await self._put(LogBatch(self._target, [], []))  # on record before the first line
         while not await self._connect():
@@ -148,6 +155,7 @@ class Follower:
         except _NotInOrderError as error:  # find the place again, at once
             log.info("log_realigned", target=self._target.id, cause=str(error))
             if before == self._ring:
+                self._doubts += 1
                 await self._wait(None)
         except ApiError as error:
             if error.status == 404 and error.kind == "pods":
@@ -169,13 +177,13 @@ class Follower:
         if self._ring:
             await self._go_on()
             return
+        await self._check_uid()  # nothing else tells this log from that of a later pod of the same name
         if self._instance != self._view.instance and self._restarts > 0:
             await self._read_previous(None)
         if self._ring:
             await self._stream_next_instance()
-        else:  # nothing tells this log from that of a later pod of the same name, but the uid
-            await self._check_uid()
-            await self._stream(LogQuery(follow=True))
+        else:
+            await self._stream_from_start(LogQuery(follow=True))
 
     async def _skip_to_now(self) -> None:
         """Take the log's present end as the position, without its lines."""
@@ -227,10 +235,11 @@ class Follower:
                 detail=f"{restarts} restarts unseen" if skipped else "the last line taken was rotated away",
             )
         if restarts > 0:
-            await self._read_previous(None)
+            if not await self._has_read_previous():
+                await self._read_previous(None)
             await self._stream_next_instance()
         else:
-            await self._stream(LogQuery(follow=True))
+            await self._stream_from_start(LogQuery(follow=True))
 
     async def _stream_next_instance(self, *, ours_is_previous: bool = False) -> None:
         """Stream the current log from its first line, if it is that of another instance than the one just read.
@@ -245,12 +254,26 @@ class Follower:
             stream = await self._open(stack, LogQuery(follow=True))
             if ours_is_previous and await self._find(LogQuery(previous=True)) is None:
                 return
-            await self._follow_on(stack, stream, instance)
+            await self._confirm_uid()
+            await self._follow_on(stack, stream, instance, from_start=True)
+
+    async def _has_read_previous(self) -> bool:
+        """Whether the previous instance's last line is among those at hand: ours is a later one, rotated since."""
+        try:
+            end = await last_digest(self._api, self._where, self._max_line_bytes, previous=True)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            return False
+        return bool(end) and align.find_ring(end, self._ring) is not None
 
     async def _read_previous(self, seek: Seek | None) -> None:
         """Read what the previous instance left; there may be nothing any more."""
         try:
-            await self._stream(LogQuery(previous=True), seek)
+            if seek is None:
+                await self._stream_from_start(LogQuery(previous=True))
+            else:
+                await self._stream(LogQuery(previous=True), seek)
             await self._take_last_line(LogQuery(previous=True))
         except ApiError as error:
             if error.status != 400:
@@ -273,6 +296,17 @@ class Follower:
             raise _PodGoneError(read_to_end=False)
         self._view = found
 
+    async def _confirm_uid(self) -> None:
+        """After opening a log without knowing its lines: the name may have changed hands since it was last asked.
+
+        No pod at all is no doubt: what was opened is the log of the one that has just gone.
+        """
+        try:
+            await self._check_uid()
+        except ApiError as error:
+            if (error.status, error.kind) != (404, "pods"):
+                raise
+
     async def _ask_the_pod(self, before: DigestRing) -> bool:
         """The stream has ended cleanly, which means nothing by itself; True if the pod prints nothing more, ever.
 
@@ -288,18 +322,23 @@ class Follower:
                     await self._departed.wait()
             ending = self._view.deleting or not self._view.running
             raise _PodGoneError(read_to_end=ending) from error
-        if self._view.instance == self._instance and not self._view.running:
-            await self._take_last_line(LogQuery(tail_lines=_PROBE_LINES))
+        # Without an instance nothing is known yet, least of all that the container has ended.
+        if self._instance is not None and self._view.instance == self._instance and not self._view.running:
+            await self._take_last_line(LogQuery(tail_lines=_TAIL))
             self._drained = before == self._ring
         return self._view.finished and before == self._ring
 
     async def _take_last_line(self, query: LogQuery) -> None:
         """Take a last line without a newline: the container has ended, and two snapshots must agree."""
         first = await last_line(self._api, self._where, query, self._max_line_bytes)
-        if not first.lines or self._ring.endswith(align.digests(first.lines, first.oversize)):
+        if not first.line.lines or self._ring.endswith(align.digests(first.line.lines, first.line.oversize)):
+            return
+        # It must follow what was taken: the status may be older than the log, which is a later instance's then,
+        # and a tail may begin in the middle of a long line.
+        if not (self._ring.endswith(first.before) if first.before else query.tail_lines is None):
             return
         if first == await last_line(self._api, self._where, query, self._max_line_bytes):
-            await self._hand_over(first, self._instance)
+            await self._hand_over(first.line, self._instance)
 
     @property
     def _restarts(self) -> int:
@@ -307,20 +346,35 @@ class Follower:
 
     # Streams
 
-    async def _stream(self, query: LogQuery, seek: Seek | None = None) -> bool:
+    async def _stream(self, query: LogQuery, seek: Seek) -> bool:
         """Hand over what a request gives, from the place on that `seek` finds; False if it is not there."""
         # As of now: a later view may be of a later instance than the one that this request reads.
         instance = self._instance if query.previous else self._view.instance
         async with AsyncExitStack() as stack:
             stream = await self._open(stack, query)
-            if seek is not None and not await self._find_start(stream, seek, instance, follow=query.follow):
+            if not await self._find_start(stream, seek, instance, follow=query.follow):
                 return False
             await self._follow_on(stack, stream, instance)
         return True
 
-    async def _follow_on(self, stack: AsyncExitStack, stream: LogStream, instance: Instance | None) -> None:
-        """Read a stream, and the ones that replace it, to the end."""
-        self._newest_ns = self._last_ns or 0
+    async def _stream_from_start(self, query: LogQuery) -> None:
+        """Hand over a log of which nothing was taken yet."""
+        instance = self._instance if query.previous else self._view.instance
+        async with AsyncExitStack() as stack:
+            stream = await self._open(stack, query)
+            await self._confirm_uid()
+            await self._follow_on(stack, stream, instance, from_start=True)
+
+    async def _follow_on(
+        self, stack: AsyncExitStack, stream: LogStream, instance: Instance | None, *, from_start: bool = False
+    ) -> None:
+        """Read a stream, and the ones that replace it, to the end.
+
+        Lines older than those taken are doubted. At the start of a log they may only be the lines of a clock that
+        was set back meanwhile: where they come again and again, they are believed.
+        """
+        believed = from_start and self._doubts >= _DOUBTS
+        self._newest_ns = 0 if believed else self._last_ns or 0
         while await self._live(stream, instance):
             # Make before break: an open stream keeps the file readable that a rotation takes away.
             async with AsyncExitStack() as attempt:
@@ -342,7 +396,9 @@ class Follower:
         """Hold lines back until `seek` has found the place; False if the stream cannot have it."""
         found: StampedLines | None = None
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience.seek_seconds if follow else None):
+            async with asyncio.timeout(
+                self._patience.seek_seconds if follow else self._patience.read_seconds
+            ):
                 while found is None and not seek.failed:
                     piece = await stream.read()
                     # At the end: the last line taken may have been one without a newline.
@@ -391,13 +447,13 @@ class Follower:
         """Ask whether the log has more than the stream brought: how long to wait now, and whether for something."""
         jitter = 0.8 + 0.4 * random()
         try:
-            end = await ring_at_end(self._api, self._where, self._max_line_bytes, lines=_PROBE_LINES)
+            end = await last_digest(self._api, self._where, self._max_line_bytes, expected=self._ring)
         except (ApiError, aiohttp.ClientError) as error:  # the stream itself may be well: a deleted pod's is
             log.debug("probe_failed", target=self._target.id, cause=str(error))
             return self._patience.probe_seconds * jitter, False
         if not end and self._ring:
             return self._patience.empty_seconds * jitter, False
-        if self._ring.endswith(end[-DigestRing.WIDTH :]):
+        if self._ring.endswith(end):
             return self._patience.probe_seconds * jitter, False
         return self._patience.stalled_seconds, True
 
@@ -436,6 +492,7 @@ class Follower:
         self._ring, self._instance = ring, instance
         if piece.lines:
             self._drained = False
+            self._doubts = 0
             self._last_ns = piece.times_ns[-1]
             self._newest_ns = max(self._newest_ns, *piece.times_ns)
             self._backoff.reset()

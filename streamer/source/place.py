@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from streamer.model import RING_LINES, DigestRing
-from streamer.source.api import KubernetesApi, LogQuery
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.stream import Where, open_log
 from streamer.transform import align
 from streamer.transform.read import StampedLines
+
+_END_LINES: Final = (16, 512, 8192)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +31,17 @@ async def find_place(
 
     Only digests are kept: 8 bytes a line. Raises `ApiError`, `aiohttp.ClientError`.
     """
+    end = b""
+    if query.tail_lines is None:
+        # A clean end means nothing, and that the ring is nowhere is believed of a whole answer only: one that has
+        # the line which was the log's last before.
+        end = await last_digest(api, where, max_line_bytes, previous=query.previous)
     served = bytearray()
     async with open_log(api, where, query, max_line_bytes) as stream:
-        while (piece := await stream.read()) is not None:
+        async for piece in stream.pieces():
             served += align.digests(piece.lines, piece.oversize)
+        if stream.error_text:
+            raise ApiError(0, f"the kubelet says: {stream.error_text}")
         last = stream.last_line()
     find = align.find_ring if query.tail_lines else align.find_in_whole_file
     taken = find(ring, bytes(served))
@@ -39,23 +49,64 @@ async def find_place(
         # The last line taken may be one without a newline, of a container that had ended.
         served += align.digests(last.lines, last.oversize)
         taken = find(ring, bytes(served))
+    if taken is None and end and align.find_ring(DigestRing(end), bytes(served)) is None:
+        raise ApiError(0, "the log was cut off, or rotated, while it was looked through")
     return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
 
 
+async def last_digest(
+    api: KubernetesApi,
+    where: Where,
+    max_line_bytes: int,
+    *,
+    previous: bool = False,
+    expected: DigestRing | None = None,
+) -> DigestRing:
+    """The digest of the log's last line, none if there is no line. Raises as `find_place` does.
+
+    A tail counts records: of a long last line it may hold the end only, as if that were a line. So there must be
+    a line before it, or it must be the last of those `expected`.
+    """
+    ring = DigestRing()
+    for lines in _END_LINES:
+        ring = await ring_at_end(api, where, max_line_bytes, lines=lines, previous=previous)
+        if ring.lines != 1 or (expected is not None and expected.endswith(ring)):
+            break
+    return DigestRing(ring[-DigestRing.WIDTH :])
+
+
 async def ring_at_end(
-    api: KubernetesApi, where: Where, max_line_bytes: int, *, lines: int = RING_LINES
+    api: KubernetesApi,
+    where: Where,
+    max_line_bytes: int,
+    *,
+    lines: int = RING_LINES,
+    previous: bool = False,
 ) -> DigestRing:
     """The ring of the log's last lines as it is now. Raises as `find_place` does."""
     ring = DigestRing()
-    async with open_log(api, where, LogQuery(tail_lines=lines), max_line_bytes) as stream:
-        while (piece := await stream.read()) is not None:
+    query = LogQuery(tail_lines=lines, previous=previous)
+    async with open_log(api, where, query, max_line_bytes) as stream:
+        async for piece in stream.pieces():
             ring = align.advance(ring, piece.lines, piece.oversize)
     return ring
 
 
-async def last_line(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> StampedLines:
+@dataclass(frozen=True, slots=True)
+class LastLine:
+    """How an answer ends."""
+
+    before: DigestRing
+    """The last line with a newline; none if there is none."""
+    line: StampedLines
+    """What stands behind it."""
+
+
+async def last_line(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LastLine:
     """The line without a newline at the end of an answer, none if it ends with one. Raises as `find_place` does."""
+    before = DigestRing()
     async with open_log(api, where, query, max_line_bytes) as stream:
-        while await stream.read() is not None:
-            pass
-        return stream.last_line()
+        async for piece in stream.pieces():
+            if piece.lines:
+                before = DigestRing(align.advance(before, piece.lines, piece.oversize)[-DigestRing.WIDTH :])
+        return LastLine(before, stream.last_line())

@@ -9,10 +9,12 @@ from typing import Final, NamedTuple
 
 import aiohttp
 
-from streamer.source.api import KubernetesApi, LogQuery
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.transform.read import LineReader, StampedLines
 
 _A_MOMENT_SECONDS: Final = 0.002
+_FINITE_SECONDS: Final = 30.0
+"""So long silent, an answer that does not follow has died."""
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
 
 
@@ -53,6 +55,17 @@ class LogStream:
         if loop.time() - asked_at > _A_MOMENT_SECONDS:
             self.waited_at = loop.time()
         return self._reader.feed(chunk) if chunk else None
+
+    async def pieces(self) -> AsyncIterator[StampedLines]:
+        """What a finite answer brings, to its end. Raises `ApiError` where it stops half way."""
+        while True:
+            try:
+                piece = await self.read(_FINITE_SECONDS)
+            except TimeoutError as error:
+                raise ApiError(0, f"the answer has stopped for {_FINITE_SECONDS:.0f} s") from error
+            if piece is None:
+                return
+            yield piece
 
     def last_line(self) -> StampedLines:
         """What stands after the last newline, as a line. At the end of an answer, and once."""

@@ -58,13 +58,15 @@ def find_ring(ring: DigestRing, served: bytes) -> int | None:
 def find_in_whole_file(ring: DigestRing, served: bytes) -> int | None:
     """The same for a file served from its first line: the ring's beginning may have been rotated away.
 
-    Then the longest end of the ring that opens the file counts.
+    Then the longest end of the ring that opens the file counts, or that follows its first line: a rotation inside
+    of a long line leaves the line's end there, which looks like a line, while a follower was given the whole.
     """
     if (found := find_ring(ring, served)) is not None:
         return found
     for start in range(_WIDTH, len(ring), _WIDTH):
-        if served.startswith(ring[start:]):
-            return (len(ring) - start) // _WIDTH
+        for skipped in (0, _WIDTH):
+            if served.startswith(ring[start:], skipped):
+                return (skipped + len(ring) - start) // _WIDTH
     return None
 
 

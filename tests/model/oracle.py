@@ -1,0 +1,274 @@
+"""What was written, line by line, against what was published: nothing twice, and every hole said."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from streamer.model import Gap, GapReason
+from streamer.simulator.logs import LogFile
+from streamer.simulator.pods import Instance
+from streamer.transform.split import KEPT_BYTES
+from tests.model.server import Born, ModelServer
+from tests.model.worker import Committed, Line
+
+Key = tuple[bytes, bytes]
+_INVERSION_NS: Final = 250_000_000
+
+
+@dataclass
+class Written:
+    """One line as it stands in the files."""
+
+    key: Key
+    time_ns: int
+    instance: Instance
+    file: LogFile
+    headless: Key | None = None
+    """Where a rotation fell between a line's records: its rest, as whoever opens the new file sees it."""
+    optional: bool = False
+    """A last line without a newline: only a line if the container is known to have ended."""
+
+
+@dataclass
+class Truth:
+    """All that one target wrote, in order, and what became of it."""
+
+    lines: list[Written] = field(default_factory=list)
+    files: int = 0
+    instances: list[Instance] = field(default_factory=list)
+    empty_instances: bool = False
+
+
+def truth_of(born: Sequence[Born], uid: str, max_line_bytes: int) -> Truth:
+    truth = Truth()
+    for instance, first in ((item.instance, item.first) for item in born if item.uid == uid):
+        before = len(truth.lines)
+        truth.instances.append(instance)
+        for file, line in _lines(instance, first, max_line_bytes):
+            truth.lines.append(line)
+            truth.files += file
+        if len(truth.lines) == before:
+            truth.empty_instances = True
+    return truth
+
+
+def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool, Written]]:
+    file: LogFile | None = first
+    head, head_ns = b"", 0
+    stamp_bytes = instance.log.stamp_bytes
+    while file is not None:
+        at = 0
+        data = bytes(file.data)
+        while (end := data.find(b"\n", at)) >= 0:
+            raw = data[at:end]
+            time_ns = file.times[bisect_left(file.starts, at)]
+            if head:
+                joined = key_of(head + raw[stamp_bytes:], most)
+                yield at == 0, Written(joined, head_ns, instance, file, headless=key_of(raw, most))
+                head = b""
+            else:
+                yield at == 0, Written(key_of(raw, most), time_ns, instance, file)
+            at = end + 1
+        if at < len(data):
+            if head:  # a line over three files; only its beginning and its rest can be told
+                head += data[at:][stamp_bytes:]
+            else:
+                head, head_ns = data[at:], file.times[bisect_left(file.starts, at)]
+        last, file = file, file.next
+    if head:
+        at = last.data.rfind(b"\n") + 1
+        rest = key_of(bytes(last.data[at:]), most) if at < len(last.data) else None
+        yield False, Written(key_of(head, most), head_ns, instance, last, headless=rest, optional=True)
+
+
+def key_of(raw: bytes, max_line_bytes: int) -> Key:
+    """How a line reaches us: whole, or its beginning and the digest of the whole."""
+    if len(raw) > max_line_bytes:
+        return raw[: min(KEPT_BYTES, max_line_bytes)], hashlib.sha256(raw).digest()
+    return raw, b""
+
+
+@dataclass
+class Circumstances:
+    """What happened to a run that decides what may be missing or said."""
+
+    clock_steps: bool = False
+    long_wait: bool = False
+    """Putting may have waited for 20 s: two rotations may have passed."""
+
+
+def check(
+    server: ModelServer,
+    committed: Committed,
+    max_line_bytes: int,
+    circumstances: Circumstances,
+    *,
+    final: bool,
+) -> list[str]:
+    """Everything that is wrong with a run, in words.
+
+    Before it is `final`, a hole whose gap only the next worker tells is none yet.
+    """
+    found = list(committed.faults)
+    uids = {item.uid for item in server.born}
+    for identity, output in committed.output.items():
+        uid = identity.split("/")[2]
+        truth = truth_of(server.born, uid, max_line_bytes)
+        found += [
+            f"{identity.split('/')[1]}: {text}"
+            for text in _check(server, truth, output, circumstances, uid, final=final)
+        ]
+        uids.discard(uid)
+    for uid in uids:  # never attached: fine only where the pod is gone
+        if any(pod.uid == uid for pod in server.cluster.pods.values()):
+            found.append("a pod that is there was never followed")
+    return found
+
+
+def _check(
+    server: ModelServer,
+    truth: Truth,
+    output: Sequence[Line | Gap],
+    circumstances: Circumstances,
+    uid: str,
+    *,
+    final: bool,
+) -> Iterator[str]:
+    taken = [
+        (line.raw, line.oversize.digest if line.oversize else b"")
+        for line in output
+        if isinstance(line, Line)
+    ]
+    gaps: list[tuple[int, Gap]] = []
+    seen = 0
+    for item in output:
+        if isinstance(item, Gap):
+            gaps.append((seen, item))
+        else:
+            seen += 1
+    places: dict[Key, list[int]] = {}
+    for index, line in enumerate(truth.lines):
+        places.setdefault(line.key, []).append(index)
+        if line.headless is not None:
+            places.setdefault(line.headless, []).append(index)
+    headless = {line.headless for line in truth.lines if line.headless is not None}
+
+    holes: list[tuple[int, list[Written]]] = []
+    at = 0
+    for index, key in enumerate(taken):
+        where = places.get(key)
+        if where is None:
+            yield f"line {index} was never written: {key[0][:120]!r}"
+            return
+        next_at = bisect_left(where, at)
+        if next_at == len(where):
+            if key in headless:
+                continue  # the rest of a line that was cut by a rotation cannot be told from a line
+            yield f"line {index} is doubled or out of order: {key[0][:120]!r}"
+            return
+        if where[next_at] > at:
+            holes.append((index, truth.lines[at : where[next_at]]))
+        at = where[next_at] + 1
+    if at < len(truth.lines):
+        holes.append((len(taken), truth.lines[at:]))
+    holes = [
+        (index, missing) for index, hole in holes if (missing := [line for line in hole if not line.optional])
+    ]
+
+    yield from _judge_holes(server, truth, taken, holes, gaps, circumstances, uid, final=final)
+    yield from _judge_gaps(server, truth, holes, gaps, circumstances, uid)
+
+
+def _judge_holes(
+    server: ModelServer,
+    truth: Truth,
+    taken: Sequence[Key],
+    holes: Sequence[tuple[int, list[Written]]],
+    gaps: Sequence[tuple[int, Gap]],
+    circumstances: Circumstances,
+    uid: str,
+    *,
+    final: bool,
+) -> Iterator[str]:
+    served = _served(server, uid)
+    lost_alike = Counter(line.key for line in truth.lines if (id(line.instance), id(line.file)) not in served)
+    alike = Counter(line.key for line in truth.lines)
+    for index, missing in holes:
+        if index == 0:
+            continue  # what was gone before the first line could be read was never followed
+        for line in missing:
+            still = (id(line.instance), id(line.file)) in served
+            if still and not (alike[line.key] > 1 and lost_alike[line.key]):
+                yield f"missing, though the API serves it: {line.key[0][:120]!r} (before line {index})"
+                return
+        # Lines alike to the nanosecond let a hole slide among them.
+        low = index
+        while low > 0 and taken[low - 1] == missing[0].key:
+            low -= 1
+        high = index
+        while high < len(taken) and taken[high] == missing[-1].key:
+            high += 1
+        covering = [gap for at, gap in gaps if low <= at <= high or (gap.to_ns is None and at <= high)]
+        if not covering and not final:
+            continue
+        if not covering:
+            yield f"{len(missing)} missing in no gap: {missing[0].key[0][:120]!r} (before line {index})"
+            return
+        if circumstances.clock_steps:
+            continue
+        for line in missing:
+            if not any(
+                (gap.from_ns is None or gap.from_ns - _INVERSION_NS <= line.time_ns)
+                and (gap.to_ns is None or line.time_ns <= gap.to_ns + _INVERSION_NS)
+                for gap in covering
+            ):
+                yield f"missing outside its gap's times: {line.key[0][:120]!r} {covering}"
+                return
+
+
+def _judge_gaps(
+    server: ModelServer,
+    truth: Truth,
+    holes: Sequence[tuple[int, list[Written]]],
+    gaps: Sequence[tuple[int, Gap]],
+    circumstances: Circumstances,
+    uid: str,
+) -> Iterator[str]:
+    at_holes = {index for index, _ in holes}
+    where = Counter(at for at, _ in gaps)
+    for at, gap in gaps:
+        if where[at] > 1:
+            yield f"{where[at]} gaps for one hole: {[gap for place, gap in gaps if place == at]}"
+            return
+        if gap.certain and at not in at_holes and not truth.empty_instances:
+            yield f"a certain gap where nothing is missing: {gap}"
+        if gap.reason is GapReason.POD_GONE and uid in {pod.uid for pod in server.cluster.pods.values()}:
+            yield f"the pod is there, but {gap}"
+        if gap.reason is GapReason.INSTANCES_SKIPPED and len(truth.instances) < 3:
+            yield f"no instance was skipped, but {gap}"
+        rotated = any(instance.log.rotations for instance in truth.instances)
+        if (
+            gap.reason is GapReason.ROTATION_UNSEEN
+            and not rotated
+            and len(truth.instances) < 2
+            and not circumstances.long_wait
+        ):
+            yield f"nothing was rotated, but {gap}"
+
+
+def _served(server: ModelServer, uid: str) -> set[tuple[int, int]]:
+    """The files that a request can still have."""
+    served = set()
+    for pod in server.cluster.pods.values():
+        if pod.uid != uid:
+            continue
+        for container in pod.containers.values():
+            for instance in (container.current, container.last):
+                if instance is not None:
+                    served.add((id(instance), id(instance.log.current)))
+    return served

@@ -1,0 +1,375 @@
+"""An API server in this process and in virtual time: logs as the kubelet serves them, and all that goes wrong.
+
+It stands in for `streamer.source.api.KubernetesApi`. The files and their reader, with the real one's faults, are the
+simulator's; this module does to an answer what networks, kubelets and proxies do to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import aiohttp
+
+from streamer.simulator import Cluster
+from streamer.simulator.logs import ContainerLog, LogFile, LogReader
+from streamer.simulator.pods import Instance, Pod
+from streamer.simulator.status import ApiError as SimulatedError
+from streamer.simulator.streams import choose_container, choose_instance
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.discovery import Targets
+from streamer.source.pods import PodView, view
+
+End = Literal["clean", "dirty", "dirty, and what had arrived is lost"]
+ENDS: Final[tuple[End, ...]] = ("clean", "dirty", "dirty, and what had arrived is lost")
+STREAM_LIMIT_SECONDS: Final = 4 * 3600.0
+NOON_NS: Final = 1_790_000_000_000_000_000
+KUBELET_TEXTS: Final = (
+    b"failed to create fsnotify watcher: too many open files",
+    b'failed to try resolving symlinks in path "/x": lstat /x: no such file or directory',
+    b"unable to retrieve container logs for containerd://0123",
+    b"rpc error: code = NotFound desc = an error occurred when try to find container",
+)
+HTML: Final = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\n<body>no</body>\n</html>\n"
+
+
+class Body:
+    """An answer's body, with those methods of aiohttp.StreamReader that are used of it, and its habits."""
+
+    def __init__(self, capacity: int) -> None:
+        self._buffer = bytearray()
+        self._capacity = capacity
+        self._at_end = False
+        self._exception: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
+
+    async def readany(self) -> bytes:
+        if self._exception is not None:
+            raise self._exception
+        while not self._buffer and not self._at_end and self._exception is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self.read_nowait()
+
+    def read_nowait(self) -> bytes:
+        if self._exception is not None:
+            raise self._exception
+        taken = bytes(self._buffer)
+        self._buffer.clear()
+        self._room.set()
+        return taken
+
+    def exception(self) -> BaseException | None:
+        return self._exception
+
+    async def feed(self, piece: bytes) -> None:
+        """Wait for room, as TCP does."""
+        while len(self._buffer) >= self._capacity:
+            self._room.clear()
+            await self._room.wait()
+        self._buffer += piece
+        self._wake()
+
+    def end(self, how: End) -> None:
+        if self._at_end or self._exception is not None:
+            return
+        if how == "clean":
+            self._at_end = True
+            self._wake()
+            return
+        if how == ENDS[2]:
+            self._buffer.clear()
+        self._exception = aiohttp.ClientPayloadError("the connection was reset")
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self._exception)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How often a request meets what, from 0 to 1, and how fast answers are."""
+
+    refused: float = 0.0
+    cut: float = 0.0
+    stalled: float = 0.0
+    text: float = 0.0
+    slow: float = 0.0
+    rotation_bugs: bool = False
+    pipe_bytes: int = 1 << 20
+    piece_bytes: int = 1 << 16
+    status_lag_seconds: float = 0.0
+    watch_lag_seconds: float = 0.0
+
+
+@dataclass
+class _Script:
+    """What will happen to one answer."""
+
+    after_bytes: int | None = None
+    then: End | Literal["stall"] | bytes = "clean"
+
+
+@dataclass(eq=False)
+class _Open:
+    body: Body
+    pump: asyncio.Task[None]
+    follow: bool
+
+
+@dataclass
+class Born:
+    """An instance as it began: the first of its log's files leads to the others."""
+
+    uid: str
+    instance: Instance
+    first: LogFile
+
+
+class ModelServer(KubernetesApi):
+    """The cluster, the API in front of it, and its watch. `clock_offset_ns` is how wrong the node's clock is."""
+
+    def __init__(self, weather: Weather, seed: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.clock_offset_ns = 0
+        self.cluster = Cluster(clock_ns=self.now_ns, seed=seed, history=10)
+        self.weather = weather
+        self.outage: ApiError | None = None
+        self.requests: Counter[int] = Counter()  # by virtual minute
+        self.requests_at: tuple[float, int] = (0.0, 0)
+        self.hot = False
+        self.born: list[Born] = []
+        self.targets = Targets({}, {})
+        self.on_change: Callable[[Targets], None] | None = None
+        self._random = random.Random(seed)
+        self._objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self._status_due: deque[tuple[tuple[str, str], str, dict[str, Any]]] = deque()
+        self._targets_due: deque[Targets] = deque()
+        self._departed: dict[str, PodView] = {}
+        self._open: set[_Open] = set()
+        self._known: set[int] = set()
+
+    def now_ns(self) -> int:
+        """The node's clock."""
+        return NOON_NS + int(self._loop.time() * 1e9) + self.clock_offset_ns
+
+    @property
+    def open_streams(self) -> int:
+        return sum(opened.follow for opened in self._open)
+
+    # What the API shows
+
+    def publish(self) -> None:
+        """After every change of the cluster: objects change at once, their status and the watch a little later."""
+        now: dict[tuple[str, str], Pod] = dict(self.cluster.pods)
+        for key in self._objects.keys() - now.keys():
+            self._gone(key)
+        for key, pod in now.items():
+            for container in pod.containers.values():
+                self._remember(pod, container.current)
+            item = copy.deepcopy(pod.to_json())
+            old = self._objects.get(key)
+            if old is not None and old["metadata"]["uid"] != pod.uid:
+                self._gone(key)
+                old = None
+            self._status_due.append((key, pod.uid, item["status"]))
+            self._objects[key] = item | {"status": old["status"] if old else {"phase": "Pending"}}
+            self._loop.call_later(self.weather.status_lag_seconds, self._publish_status)
+        self._tell()
+
+    def _gone(self, key: tuple[str, str]) -> None:
+        last = view(self._objects.pop(key), "falco")
+        assert last is not None
+        self._departed = self._departed | {last.target.id: last}
+
+    def _remember(self, pod: Pod, instance: Instance | None) -> None:
+        if instance is not None and id(instance) not in self._known:
+            self._known.add(id(instance))
+            self.born.append(Born(pod.uid, instance, instance.log.current))
+
+    def _publish_status(self) -> None:
+        key, uid, status = self._status_due.popleft()
+        item = self._objects.get(key)
+        if item is not None and item["metadata"]["uid"] == uid and item["status"] != status:
+            self._objects[key] = item | {"status": status}
+            self._tell()
+
+    def _tell(self) -> None:
+        views = [view(item, "falco") for item in self._objects.values()]
+        self._targets_due.append(
+            Targets({found.target.id: found for found in views if found}, dict(self._departed))
+        )
+        self._loop.call_later(self.weather.watch_lag_seconds, self._deliver)
+
+    def _deliver(self) -> None:
+        self.targets = self._targets_due.popleft()
+        if self.on_change is not None:
+            self.on_change(self.targets)
+
+    # Requests
+
+    async def renew_token(self) -> None:
+        return
+
+    async def pod(self, namespace: str, name: str) -> dict[str, Any]:
+        await self._receive(f'pods "{name}"')
+        item = self._objects.get((namespace, name))
+        if item is None:
+            raise ApiError(404, f'pods "{name}" not found', kind="pods")
+        return copy.deepcopy(item)
+
+    @asynccontextmanager
+    async def log(
+        self, namespace: str, pod: str, container: str, query: LogQuery
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        await self._receive("log")
+        found = self.cluster.pods.get((namespace, pod))
+        if found is None:
+            raise ApiError(404, f'pods "{pod}" not found', kind="pods")
+        try:
+            instance = choose_instance(found, choose_container(found, container), previous=query.previous)
+        except SimulatedError as error:
+            raise ApiError(error.code, str(error)) from error
+        reader = LogReader(
+            instance.log,
+            follow=query.follow,
+            tail_lines=query.tail_lines,
+            rotation_bugs=self.weather.rotation_bugs,
+        )
+        body = Body(self.weather.pipe_bytes)
+        pump = asyncio.create_task(self._answer(body, reader, self._script(instance.log)))
+        opened = _Open(body, pump, query.follow)
+        self._open.add(opened)
+        try:
+            yield cast(aiohttp.StreamReader, body)
+        finally:
+            self._open.discard(opened)
+            pump.cancel()
+            with suppress(asyncio.CancelledError):
+                await pump
+
+    async def _receive(self, what: str) -> None:
+        now = self._loop.time()
+        self.requests[int(now // 60)] += 1
+        at, count = self.requests_at
+        self.requests_at = (now, count + 1 if at == now else 1)
+        if self.requests_at[1] > 100:  # a loop that lets no time pass would never end
+            self.hot = True
+            await asyncio.sleep(1.0)
+        await self._delay()
+        if self.outage is not None:
+            raise self.outage
+        if self._strikes(self.weather.refused):
+            if self._random.random() < 0.2:
+                await asyncio.sleep(30.0)
+                raise ApiError(0, "no answer within 30 s")
+            raise self._refusal(what)
+
+    def _refusal(self, what: str) -> ApiError:
+        status = self._random.choice((401, 403, 404, 429, 500, 503, 0))
+        kind = "pods/log" if status == 404 and what == "log" else ""
+        if status == 404 and not kind:  # that a pod is not there is never said in error
+            status = 500
+        retry_after = 1.0 if status in (429, 503) and self._random.random() < 0.5 else None
+        return ApiError(status, "refused", kind=kind, retry_after_seconds=retry_after)
+
+    async def _delay(self) -> None:
+        if self.weather.slow:
+            slow = self._random.random() < self.weather.slow
+            await asyncio.sleep(self._random.random() * (3.0 if slow else 0.02))
+
+    def _strikes(self, rate: float) -> bool:
+        return rate > 0 and self._random.random() < rate
+
+    def _script(self, log: ContainerLog) -> _Script:
+        size = len(log.current.data)
+        after = self._random.randint(0, size + 200) if self._random.random() < 0.7 else size
+        if self._strikes(self.weather.cut):
+            return _Script(after, self._random.choice(ENDS))
+        if self._strikes(self.weather.stalled):
+            return _Script(after, "stall")
+        if self._strikes(self.weather.text):
+            if self._random.random() < 0.2:
+                return _Script(0, HTML)
+            return _Script(self._random.choice((0, size)), self._random.choice(KUBELET_TEXTS))
+        return _Script()
+
+    async def _answer(self, body: Body, reader: LogReader, script: _Script) -> None:
+        try:
+            async with asyncio.timeout(STREAM_LIMIT_SECONDS):
+                await self._send(body, reader, script)
+        except TimeoutError:
+            body.end("clean")
+
+    async def _send(self, body: Body, reader: LogReader, script: _Script) -> None:
+        sent = 0
+        while True:
+            if script.after_bytes is not None and sent >= script.after_bytes:
+                await self._strike(body, script)
+                return
+            chunk = reader.read(self.weather.piece_bytes)
+            if not chunk:
+                if reader.finished:
+                    body.end("clean")
+                    return
+                await reader.log.changed()
+                continue
+            for piece in self._pieces(chunk, script.after_bytes, sent):
+                await body.feed(piece)
+                sent += len(piece)
+                await self._delay_piece()
+
+    def _pieces(self, chunk: bytes, after_bytes: int | None, sent: int) -> list[bytes]:
+        if after_bytes is not None:
+            chunk = chunk[: after_bytes - sent]
+        most = self.weather.piece_bytes
+        if most >= 1 << 16:
+            return [chunk]
+        pieces = []
+        while chunk:
+            size = self._random.randint(1, most)
+            pieces.append(chunk[:size])
+            chunk = chunk[size:]
+        return pieces
+
+    async def _delay_piece(self) -> None:
+        if self.weather.slow and self._random.random() < 0.1:
+            await self._delay()
+
+    async def _strike(self, body: Body, script: _Script) -> None:
+        if isinstance(script.then, bytes):
+            await body.feed(script.then)
+            body.end("clean")
+        elif script.then == "stall":
+            if self._random.random() < 0.5:
+                await asyncio.sleep(45.0)  # the API server's own ping found the kubelet hung
+                body.end("clean")
+            else:
+                await asyncio.Event().wait()
+        else:
+            body.end(script.then)
+
+    # What happens to open streams
+
+    def cut(self, how: End) -> None:
+        """End every open answer."""
+        for opened in self._open:
+            opened.pump.cancel()
+            opened.body.end(how)
+
+    def stall(self) -> None:
+        """Let every open answer fall silent for ever."""
+        for opened in self._open:
+            opened.pump.cancel()

