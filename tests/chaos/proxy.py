@@ -98,6 +98,8 @@ class Proxy:
             done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             if any(pump.exception() for pump in done):
                 link.reset()
+        except asyncio.CancelledError:
+            link.reset()  # the proxy is closed; asyncio would report a task that ends as cancelled
         finally:
             self._links.discard(link)
             for pump in pumps:
