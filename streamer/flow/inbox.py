@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from streamer.model import LogBatch
+from streamer.model import LogBatch, Target
 
 
 class Inbox:
@@ -32,6 +32,10 @@ class Inbox:
     def closed(self) -> bool:
         """Whether nothing more will come."""
         return self._closed
+
+    def holds(self, target: Target) -> bool:
+        """Whether a batch of this target is pending."""
+        return any(batch.target == target for batch in self._batches)
 
     async def put(self, batch: LogBatch) -> None:
         """Hand a batch over; waits while the inbox is full. A batch larger than the inbox goes in alone."""

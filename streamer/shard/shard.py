@@ -79,6 +79,8 @@ class Shard:
         self._processor = Processor(plan, ShardState(plan.cluster))
         self._ledger = Ledger()
         self._done_at: dict[str, float] = {}
+        self._in_hand: frozenset[Target] = frozenset()
+        self._settled = asyncio.Event()
         self._loaded = asyncio.Event()
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
@@ -99,8 +101,14 @@ class Shard:
         return [(tracked.target, tracked.position) for tracked in self._processor.state.tracked.values()]
 
     async def attach(self, target: Target) -> Position | None:
-        """The target's committed position, as soon as it is known; None if it was never followed."""
+        """The target's committed position, as soon as it is known; None if it was never followed.
+
+        Batches of a former follower may still be on their way; a new one must begin behind them.
+        """
         await self._loaded.wait()
+        while target in self._in_hand or self._inbox.holds(target):
+            self._settled.clear()
+            await self._settled.wait()
         tracked = self._processor.state.tracked.get(target.id)
         return None if tracked is None else tracked.position
 
@@ -152,7 +160,10 @@ class Shard:
                     async with asyncio.timeout(self._commit.interval_seconds):
                         await self._inbox.wait_full()
                 batches = self._inbox.take(self._commit.max_lines, self._commit.max_bytes)
+                self._in_hand = frozenset(batch.target for batch in batches)
                 await self._settle(partial(self._process, batches))
+                self._in_hand = frozenset()
+                self._settled.set()
             if clock() >= held_told_at + _HELD_SECONDS:
                 held_told_at = clock()
                 await self._settle(lambda _: self._processor.publish_held(self._wall_ns()))

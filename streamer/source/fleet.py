@@ -150,6 +150,9 @@ class Fleet:
 
     async def _drain(self, identity: str) -> None:
         """See a target out that is not wanted any more."""
+        if identity not in self._running:  # it has ended by itself meanwhile
+            self._draining.discard(identity)
+            return
         found, task = self._running[identity]
         target = found.target
         try:

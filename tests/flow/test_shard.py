@@ -716,3 +716,17 @@ def test_whatever_fails_every_line_has_its_outcome_once_and_in_order(
 
     with capture_logs():
         play()
+
+
+@in_virtual_time
+async def test_a_new_follower_begins_behind_the_batches_of_the_one_before() -> None:
+    """A pod may lose its label and get it back while what was read of it is still on its way to Kafka."""
+    log = pod_log(FALCO, *alerts(4))
+    async with owning(MemoryKafka()) as owner:
+        assert await owner.shard.attach(log.target) is None
+        feed = Feed(log.target)
+        await owner.shard.put(feed.batch(*log.lines))
+        position = await owner.shard.attach(log.target)
+        assert position is not None
+        assert position.lines == 4
+        assert len(owner.commits) == 1

@@ -60,16 +60,6 @@ def after(position: Position, batch: LogBatch) -> Position:
     )
 
 
-class _Fleet(Fleet):
-    """Forgives a follower that has ended before its seeing out begins."""
-
-    async def _drain(self, identity: str) -> None:
-        if identity in self._running:
-            await super()._drain(identity)
-        else:
-            self._draining.discard(identity)
-
-
 class Worker:
     """One life of the worker."""
 
@@ -112,7 +102,7 @@ class Worker:
 
     async def _run(self, targets: Targets) -> None:
         stored = [(self._committed.targets[name], place) for name, place in self._committed.positions.items()]
-        async with _Fleet(
+        async with Fleet(
             self._api,
             lambda _: self,
             max_line_bytes=self._max_line_bytes,
