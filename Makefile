@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
+# Fault tests are a target of their own until the issue on faults is closed.
+FAULTS := tests/chaos tests/integration/test_faults_sink.py
 BIN := .venv/bin
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
 # uv installs into the Python at hand; it never fetches one.
@@ -58,7 +60,11 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 
 .PHONY: test
 test: test-quick  ## Everything: the quick tests, then those on real Kafka and a real API server (built once, cached).
-	@$(BIN)/python -m pytest -q -m real $(ARGS)
+	@$(BIN)/python -m pytest -q -m real $(FAULTS:%=--ignore=%) $(ARGS)
+
+.PHONY: test-faults
+test-faults: setup  ## Faults on real parts: brokers frozen and killed, the worker killed, logs rotated (about 3 min).
+	@$(BIN)/python -m pytest -q -m real $(FAULTS) $(ARGS)
 
 .PHONY: chaos
 chaos: setup  ## The worker under faults at length, with a report: MINUTES=2 SEED=any (ARGS='--only KILL KAFKA_KILL').
