@@ -22,6 +22,7 @@ from tests.testbed.pod import Pod
 RECOVERY_SECONDS = 120.0
 _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
+_ENDED_SECONDS = 3.0
 _DEPARTURE_SECONDS = 3.0
 """What the worker needs to find that a pod is gone, and to commit that it read its log to the end."""
 _READING_GOES_ON = {
@@ -331,7 +332,9 @@ class Conductor:
         await asyncio.sleep(0.3)
         self._printer.print(pod, 3)
         await pod.end()
-        await asyncio.sleep(1.0)
+        # A reader sees within a second that the container has ended; who follows has to ask once more whether that
+        # was all, and the object stays for that long.
+        await asyncio.sleep(_ENDED_SECONDS)
         await pod.delete()
         await self._again(pod)
 
