@@ -5,14 +5,13 @@ account's token secret. Tests say what they want instead (`cluster`). Without a 
 the address of a node's log endpoint is what its Node object says.
 """
 
-import shutil
 import ssl
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 import yaml
 
@@ -20,10 +19,16 @@ from tests.testbed import parts
 from tests.testbed.certs import Authority
 from tests.testbed.etcd import Etcd
 from tests.testbed.process import Process, free_port
+from tests.testbed.served import Served
 
 
-class KubeApiServer:
-    """One API server. Objects, port and certificates outlive stop() and kill(); close() ends it all."""
+class KubeApiServer(Served):
+    """One API server. Objects, port and certificates outlive stop() and kill(); close() ends it all.
+
+    After stop() the listener closes at once, open log streams live up to 60 s more. kill() leaves etcd alive.
+    """
+
+    STOP_SECONDS: ClassVar[float] = 90
 
     def __init__(self, *, extra_arguments: Sequence[str] = ()) -> None:
         program, etcd = parts.apiserver(), parts.etcd()
@@ -72,40 +77,11 @@ class KubeApiServer:
         self.process.spawn()
         self.process.wait_until(self._ready, seconds=60)
 
-    def stop(self) -> None:
-        """End it in good order (SIGTERM): the listener closes at once, open log streams live up to 60 s more."""
-        self.process.stop(seconds=90)
-
-    def kill(self) -> None:
-        """End it as a crash does (SIGKILL); etcd lives on."""
-        self.process.kill()
-
-    def freeze(self) -> None:
-        """Stop it where it stands (SIGSTOP)."""
-        self.process.freeze()
-
-    def resume(self) -> None:
-        """Let a frozen one go on."""
-        self.process.resume()
-
     def close(self) -> None:
         """End it and etcd, and remove what they wrote."""
-        self.process.kill()
+        self.process.kill()  # before what it talks to
         self.etcd.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
+        super().close()
 
     def _arguments(self) -> list[str]:
         serving = self.authority.server("kube-apiserver")

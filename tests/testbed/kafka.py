@@ -4,17 +4,17 @@ Three listeners, so that a test may put TLS, SASL and an authorizer on the first
 log in to itself: CLIENT is what tests connect to, INTERNAL is between brokers, CONTROLLER is the quorum's.
 """
 
-import shutil
 import subprocess
 import tempfile
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 from tests.testbed import parts
 from tests.testbed.process import Process, StartError, free_port
+from tests.testbed.served import Served
 
 # What a test wants of a broker: up at once, also after a kill (the controller admits it again when its old
 # session has timed out), groups without the 3 s wait for more members, few partitions of the internal topics
@@ -53,13 +53,15 @@ class Quorum:
         return ",".join(f"{node_id}@127.0.0.1:{port}" for node_id, port in self.ports.items())
 
 
-class Kafka:
+class Kafka(Served):
     """One broker; alone, it is the whole cluster.
 
     `extra_properties` win over ours (server.properties), `format_arguments` go to the storage tool
-    (--add-scram ...), `jvm_arguments` to Java (-Djava.security.auth.login.config=...). Data and ports outlive
-    stop() and kill(), so that start() is a restart; close() ends it all.
+    (--add-scram ...), `jvm_arguments` to Java (-Djava.security.auth.login.config=...). stop() moves leaders
+    and closes logs, and clients see it go.
     """
+
+    STOP_SECONDS: ClassVar[float] = 30
 
     def __init__(
         self,
@@ -100,40 +102,6 @@ class Kafka:
     def wait_ready(self, *, seconds: float = 60.0) -> None:
         """Wait for the broker's own word that it has started; a listener accepts a while before that."""
         self.process.wait_until(lambda: self.process.has_said(r"Kafka Server started"), seconds=seconds)
-
-    def stop(self) -> None:
-        """End it in good order (SIGTERM): leaders move, logs are closed, clients see it go."""
-        self.process.stop(seconds=30)
-
-    def kill(self) -> None:
-        """End it as a crash does (SIGKILL)."""
-        self.process.kill()
-
-    def freeze(self) -> None:
-        """Stop it where it stands (SIGSTOP): connections stay, answers do not come."""
-        self.process.freeze()
-
-    def resume(self) -> None:
-        """Let a frozen broker go on."""
-        self.process.resume()
-
-    def close(self) -> None:
-        """End it and remove its data."""
-        self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
 
     def _defaults(self) -> dict[str, str]:
         listeners = {"CLIENT": self.port, "INTERNAL": free_port()}

@@ -1,20 +1,22 @@
 """The log endpoint of the nodes: a small program around the kubelet's own reader (go/kubernetes/kubelet)."""
 
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 from tests.testbed import parts
 from tests.testbed.certs import Authority
 from tests.testbed.process import Process, accepts, free_port
+from tests.testbed.served import Served
 
 
-class Kubelet:
+class Kubelet(Served):
     """One endpoint, for as many nodes as name its port. Logs and port outlive kill(); close() ends it all.
 
-    `write_timeout_seconds` is the hard limit of every response, 4 h in a cluster.
+    `write_timeout_seconds` is the hard limit of every response, 4 h in a cluster. stop(), too, cuts its streams.
     """
+
+    STOP_SECONDS: ClassVar[float] = 5
 
     def __init__(self, authority: Authority, *, write_timeout_seconds: float = 4 * 3600) -> None:
         program = parts.kubelet()
@@ -38,37 +40,3 @@ class Kubelet:
         """Start it and wait until it accepts; StartError if it does not."""
         self.process.spawn()
         self.process.wait_until(lambda: accepts(self.port), seconds=15)
-
-    def stop(self) -> None:
-        """End it (SIGTERM); a kubelet, too, cuts its streams."""
-        self.process.stop(seconds=5)
-
-    def kill(self) -> None:
-        """End it as a crash does (SIGKILL)."""
-        self.process.kill()
-
-    def freeze(self) -> None:
-        """Stop it where it stands (SIGSTOP), as on a hung node."""
-        self.process.freeze()
-
-    def resume(self) -> None:
-        """Let a frozen one go on."""
-        self.process.resume()
-
-    def close(self) -> None:
-        """End it and remove all logs."""
-        self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
