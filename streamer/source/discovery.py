@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
@@ -17,7 +17,9 @@ from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.pods import PodView, container_names, view
 
 _PAGE: Final = "500"
-_QUIET_SECONDS: Final = 30.0
+_WATCH_SECONDS: Final = 60.0
+"""How long a watch lasts, give or take a quarter: a half open one hides new pods for so long at the most."""
+_QUIET_SECONDS: Final = 10.0
 """How long a watch may outlast its own timeout before it counts as dead."""
 _SHORT_SECONDS: Final = 1.0
 _DEPARTED: Final = 1000
@@ -40,13 +42,22 @@ class Discovery:
     """Keeps the set of targets: the union over all selectors and namespaces, by pod uid."""
 
     def __init__(
-        self, api: KubernetesApi, selectors: Sequence[str], namespaces: Sequence[str], container: str
+        self,
+        api: KubernetesApi,
+        selectors: Sequence[str],
+        namespaces: Sequence[str],
+        container: str,
+        *,
+        watch_seconds: float = _WATCH_SECONDS,
+        quiet_seconds: float = _QUIET_SECONDS,
     ) -> None:
         self._api = api
         self._container = container
-        self._scopes = [(namespace, selector) for namespace in namespaces or [""] for selector in selectors]
-        # Only what is needed of each pod is kept: the objects themselves would be most of our memory.
-        self._pods: dict[tuple[str, str], dict[str, _Pod]] = {}
+        self._watch_seconds = watch_seconds
+        self._quiet_seconds = quiet_seconds
+        self._scopes = [
+            _Scope(namespace, selector) for namespace in namespaces or [""] for selector in selectors
+        ]
         self._departed: dict[str, PodView] = {}
         self._changed = asyncio.Event()
         self._listed = asyncio.Event()
@@ -62,7 +73,7 @@ class Discovery:
 
     def targets(self) -> Targets:
         """All targets."""
-        views = (pod.view for scope in self._pods.values() for pod in scope.values())
+        views = (pod.view for scope in self._scopes for pod in scope.pods.values())
         return Targets({found.target.id: found for found in views if found is not None}, self._departed)
 
     async def changes(self) -> AsyncIterator[Targets]:
@@ -76,99 +87,114 @@ class Discovery:
     async def run(self) -> None:
         """List and watch until cancelled; an API server that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:
-            for namespace, selector in self._scopes:
-                tasks.create_task(
-                    self._keep(namespace, selector), name=f"watch {namespace or '*'} {selector}"
-                )
+            for scope in self._scopes:
+                tasks.create_task(self._keep(scope), name=f"watch {scope}")
             tasks.create_task(self._say_what_is_missing(), name="say what is missing")
 
-    async def _keep(self, namespace: str, selector: str) -> None:
-        path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+    async def _keep(self, scope: _Scope) -> None:
+        clock = asyncio.get_running_loop().time
         backoff = Backoff(most_seconds=10.0)
-        version = ""
         while True:
+            started = clock()
             try:
-                if not version:
-                    version = await self._list(path, namespace, selector)
-                started = asyncio.get_running_loop().time()
-                version = await self._watch(path, namespace, selector, version)
-                if asyncio.get_running_loop().time() - started < _SHORT_SECONDS:
-                    await asyncio.sleep(backoff.next_seconds())  # a server that ends watches at once
-                else:
-                    backoff.reset()
+                if not scope.version:
+                    await self._list(scope)
+                await self._watch(scope)
+                wait = 0.0
             except ApiError as error:
                 if error.status == 410:  # too old a version: start from a new list
-                    version = ""
-                    continue
-                if error.status == 401:
+                    scope.version = ""
+                elif error.status == 401:
                     await self._api.renew_token()
                 log.warning(
                     "watch_failed",
-                    namespace=namespace or "*",
-                    selector=selector,
-                    cause=_explain(error, namespace),
+                    namespace=scope.namespace or "*",
+                    selector=scope.selector,
+                    cause=_explain(error, scope.namespace),
                 )
-                wait = backoff.next_seconds()
-                await asyncio.sleep(max(wait, error.retry_after_seconds or 0.0))
+                wait = max(0.01, error.retry_after_seconds or 0.0)
+            if clock() - started >= _SHORT_SECONDS:
+                backoff.reset()
+                if not wait:
+                    continue
+            # Also after a watch that ended at once, or two that were told to start anew.
+            await asyncio.sleep(max(wait, backoff.next_seconds()))
 
-    async def _list(self, path: str, namespace: str, selector: str) -> str:
-        params = {"labelSelector": selector, "limit": _PAGE}
+    async def _list(self, scope: _Scope) -> None:
+        params = {"labelSelector": scope.selector, "limit": _PAGE}
         pods: dict[str, _Pod] = {}
         while True:
-            answer = await self._api.get(path, params)
-            metadata = answer.get("metadata") or {}
-            pods |= {pod["metadata"]["uid"]: self._read(pod) for pod in answer.get("items") or ()}
-            if not metadata.get("continue"):
+            answer = await self._api.get(scope.path, params)
+            try:
+                metadata = answer.get("metadata") or {}
+                pods |= {pod["metadata"]["uid"]: self._read(pod) for pod in answer.get("items") or ()}
+                version, following = str(metadata["resourceVersion"]), metadata.get("continue")
+            except _NOT_AN_OBJECT as error:
+                raise ApiError(0, f"{scope.path}: the answer is no list of pods: {error!r}") from error
+            if not following:
                 break
-            params["continue"] = metadata["continue"]
-        self._pods[namespace, selector] = pods
-        if len(self._pods) == len(self._scopes):
+            params["continue"] = str(following)
+        # Who left while nothing was watched is missed here; how it left is not known.
+        for uid in scope.pods.keys() - pods.keys():
+            self._depart(scope.pods[uid].view)
+        scope.pods, scope.version, scope.listed = pods, version, True
+        if all(each.listed for each in self._scopes):
             self._listed.set()
         self._changed.set()
-        return str(metadata.get("resourceVersion", ""))
 
-    async def _watch(self, path: str, namespace: str, selector: str, version: str) -> str:
-        """Follow changes until the server ends the watch; returns the version to go on from."""
-        seconds = random.randint(240, 480)  # spread, so that not all watches end together
+    async def _watch(self, scope: _Scope) -> None:
+        """Follow changes until the server ends the watch; `scope` is as it was at the last event, in any case."""
+        # Spread, so that not all watches end together.
+        seconds = max(1, round(self._watch_seconds * random.uniform(0.75, 1.25)))
         params = {
-            "labelSelector": selector,
+            "labelSelector": scope.selector,
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": version,
+            "resourceVersion": scope.version,
             "timeoutSeconds": str(seconds),
         }
-        pods = self._pods[namespace, selector]
         rest = b""
         try:
-            async with asyncio.timeout(seconds + _QUIET_SECONDS), self._api.lines(path, params) as body:
+            async with (
+                asyncio.timeout(seconds + self._quiet_seconds),
+                self._api.lines(scope.path, params) as body,
+            ):
                 async for chunk in body.iter_any():
                     *events, rest = (rest + chunk).split(b"\n")
-                    for event in map(orjson.loads, filter(None, events)):
-                        version = self._apply(pods, event) or version
+                    for event in filter(None, events):
+                        self._apply(scope, event)
                     self._changed.set()
         except TimeoutError:
-            log.info("watch_silent", namespace=namespace or "*", selector=selector)
+            log.info("watch_silent", namespace=scope.namespace or "*", selector=scope.selector)
         except aiohttp.ClientError as error:
             raise ApiError(0, f"the watch broke: {error}") from error
-        except orjson.JSONDecodeError as error:
-            raise ApiError(0, f"the watch sent no JSON: {error}") from error
-        return version
 
-    def _apply(self, pods: dict[str, _Pod], event: Mapping[str, Any]) -> str:
-        """Take one watch event; returns its version. A DELETED pod may only have lost its label."""
-        kind, found = event.get("type"), event.get("object") or {}
-        if kind == "ERROR":
-            raise ApiError(int(found.get("code", 0)), str(found.get("message", "the watch failed")))
-        metadata = found.get("metadata") or {}
-        if kind in ("ADDED", "MODIFIED"):
-            pods[metadata["uid"]] = self._read(found)
-        elif kind == "DELETED":
-            pods.pop(metadata["uid"], None)
-            if (last := view(found, self._container)) is not None:
-                self._departed[last.target.id] = last
-                if len(self._departed) > _DEPARTED:
-                    del self._departed[next(iter(self._departed))]
-        return str(metadata.get("resourceVersion", ""))
+    def _apply(self, scope: _Scope, line: bytes) -> None:
+        """Take one watch event. A DELETED pod may only have lost its label."""
+        try:
+            event = orjson.loads(line)
+            kind, found = event["type"], event["object"]
+            if kind == "ERROR":
+                raise ApiError(int(found.get("code", 0)), str(found.get("message", "the watch failed")))
+            metadata = found["metadata"]
+            version = str(metadata["resourceVersion"])
+            if kind in ("ADDED", "MODIFIED"):
+                scope.pods[metadata["uid"]] = self._read(found)
+            elif kind == "DELETED":
+                scope.pods.pop(metadata["uid"], None)
+                self._depart(view(found, self._container))
+        except _NOT_AN_OBJECT as error:
+            scope.version = ""  # what it was to say is found out by a new list
+            raise ApiError(0, f"the watch sent no event: {error!r}: {line[:200]!r}") from error
+        scope.version = version
+
+    def _depart(self, last: PodView | None) -> None:
+        if last is None:
+            return
+        self._departed.pop(last.target.id, None)
+        self._departed[last.target.id] = last
+        if len(self._departed) > _DEPARTED:
+            del self._departed[next(iter(self._departed))]
 
     def _read(self, pod: Mapping[str, Any]) -> _Pod:
         return _Pod(view(pod, self._container), tuple(container_names(pod)))
@@ -177,12 +203,12 @@ class Discovery:
         """Tell the cause while nothing can be followed; silence would look like a quiet cluster."""
         await self._listed.wait()
         while True:
-            pods = [pod for scope in self._pods.values() for pod in scope.values()]
+            pods = [pod for scope in self._scopes for pod in scope.pods.values()]
             if not pods:
                 log.warning(
                     "no_pod_matches",
-                    selectors=sorted({selector for _, selector in self._scopes}),
-                    namespaces=sorted({namespace or "*" for namespace, _ in self._scopes}),
+                    selectors=sorted({scope.selector for scope in self._scopes}),
+                    namespaces=sorted({scope.namespace or "*" for scope in self._scopes}),
                     fix="set kubernetes.selectors to your Falco pods' labels (kubectl get pods -A --show-labels)",
                 )
             elif not any(self._container in pod.containers for pod in pods):
@@ -195,10 +221,35 @@ class Discovery:
             await asyncio.sleep(_EMPTY_SECONDS)
 
 
+_NOT_AN_OBJECT: Final = (AttributeError, KeyError, TypeError, ValueError)
+"""What reading an answer raises that is JSON, or not even that, but not what it should be."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Pod:
+    """Only what is needed of each: the objects themselves would be most of our memory."""
+
     view: PodView | None
     containers: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Scope:
+    """A selector in a namespace, or in all of them (""), and what is known of it."""
+
+    namespace: str
+    selector: str
+    pods: dict[str, _Pod] = field(default_factory=dict)
+    version: str = ""
+    """The resource version of what was heard last, "" if a list is needed."""
+    listed: bool = False
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods" if self.namespace else "/api/v1/pods"
+
+    def __str__(self) -> str:
+        return f"{self.namespace or '*'} {self.selector}"
 
 
 def _explain(error: ApiError, namespace: str) -> str:

@@ -13,11 +13,14 @@ from streamer.flow.backoff import Backoff
 from streamer.model import LogBatch, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.discovery import Targets
-from streamer.source.follower import PATIENCE, Follower, Patience
+from streamer.source.follower import Follower
+from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pods import PodView
 
 _DRAIN_SECONDS: Final = 60.0
 """How long a deleted pod's open stream may stay silent before it is closed."""
+
+_AGAIN_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -55,6 +58,7 @@ class Fleet:
         self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
         self._followers: dict[str, Follower] = {}
         self._draining: set[str] = set()
+        self._drains: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -65,7 +69,7 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        for _, task in self._running.values():
+        for task in [*self._drains, *(task for _, task in self._running.values())]:
             task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
@@ -89,7 +93,9 @@ class Fleet:
             self._draining.add(identity)
             if (follower := self._followers.get(identity)) is not None and identity in targets.departed:
                 follower.depart(targets.departed[identity])
-            self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
+            draining = self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
+            self._drains.add(draining)
+            draining.add_done_callback(self._drains.discard)
 
     def adopt(self, stored: Iterable[tuple[Target, Position]], targets: Targets) -> None:
         """See out the targets that an owner knows and the cluster does not: their pods left while nobody looked."""
@@ -150,30 +156,43 @@ class Fleet:
 
     async def _drain(self, identity: str) -> None:
         """See a target out that is not wanted any more."""
-        if identity not in self._running:  # it has ended by itself meanwhile
-            self._draining.discard(identity)
-            return
-        found, task = self._running[identity]
-        target = found.target
         try:
-            pod = await self._api.pod(target.namespace, target.pod)
-            labels_changed = pod["metadata"]["uid"] == target.uid and not pod["metadata"].get(
-                "deletionTimestamp"
-            )
-        except ApiError:
-            labels_changed = False
-        if identity not in self._draining:
-            return
-        if labels_changed:  # the pod lives on, but is not ours to follow; its position stays
-            log.info("target_released", target=identity)
-            task.cancel()
-        while not task.done() and identity in self._draining:
-            follower = self._followers.get(identity)
-            now = asyncio.get_running_loop().time()
-            left = _DRAIN_SECONDS if follower is None else follower.last_read_at + _DRAIN_SECONDS - now
-            if left <= 0:
-                log.warning("target_drain_timed_out", target=identity)
-                task.cancel()
-                break
-            await asyncio.wait([task], timeout=left)
-        self._draining.discard(identity)
+            while identity in self._running and identity in self._draining:
+                found, task = self._running[identity]
+                gone = await self._is_gone(found.target)
+                if identity not in self._draining:
+                    return
+                if gone is False:  # the pod lives on, but is not ours to follow; its position stays
+                    log.info("target_released", target=identity)
+                    task.cancel()
+                    await asyncio.wait([task])
+                    return
+                follower = self._followers.get(identity)
+                now = asyncio.get_running_loop().time()
+                left = _DRAIN_SECONDS if follower is None else follower.last_read_at + _DRAIN_SECONDS - now
+                if left <= 0 and gone and follower is not None:
+                    await self._give_up(found, task, follower)
+                    return
+                # Where the API did not answer, it is asked again.
+                await asyncio.wait([task], timeout=max(left, _AGAIN_SECONDS))
+        finally:
+            self._draining.discard(identity)
+
+    async def _is_gone(self, target: Target) -> bool | None:
+        """Whether a pod has left, or is about to, and not only its labels; None if that cannot be told now."""
+        try:
+            metadata = (await self._api.pod(target.namespace, target.pod))["metadata"]
+            return bool(metadata["uid"] != target.uid or metadata.get("deletionTimestamp"))
+        except ApiError as error:
+            return True if (error.status, error.kind) == (404, "pods") else None
+
+    async def _give_up(self, found: PodView, task: asyncio.Task[None], follower: Follower) -> None:
+        """Close the stream of a pod that is gone: it may be half open, and what it might still bring is a gap."""
+        log.warning("target_drain_timed_out", target=found.target.id)
+        task.cancel()
+        await asyncio.wait([task])
+        if task.cancelled() and not self._closed:
+            ending = self._tasks.create_task(follower.give_up(), name=f"give up {found.target.id}")
+            # On record as running, so that nobody begins to follow it anew before its end is told.
+            self._running[found.target.id] = (found, ending)
+            ending.add_done_callback(lambda done: self._forget(found.target.id, done))

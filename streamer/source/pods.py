@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ class PodView:
     deleting: bool
     finished: bool
     """The pod will not start this container again."""
+    started_ns: int | None = None
+    """When `instance` began, by the node's clock and in whole seconds."""
+    previous: Instance | None = None
+    """The run whose log is the previous one: `instance` itself, while its container waits for a restart."""
+    previous_started_ns: int | None = None
 
 
 def view(pod: Mapping[str, Any], container: str) -> PodView | None:
@@ -30,13 +36,22 @@ def view(pod: Mapping[str, Any], container: str) -> PodView | None:
     target = Target(metadata["namespace"], metadata["name"], metadata["uid"], container, spec["nodeName"])
     known = _status(status.get("containerStatuses") or (), container)
     state = known.get("state") or {}
-    identity = known.get("containerID") or (state.get("terminated") or {}).get("containerID")
+    ended = state.get("terminated") or {}
+    last = (known.get("lastState") or {}).get("terminated") or {}
+    identity = known.get("containerID") or ended.get("containerID")
+    restarts = int(known.get("restartCount", 0))
+    instance = Instance(identity, restarts) if identity else None
+    previous = _previous(instance, last.get("containerID"))
+    began = (state.get("running") or ended or (last if previous == instance else {})).get("startedAt")
     return PodView(
         target,
-        Instance(identity, int(known.get("restartCount", 0))) if identity else None,
+        instance,
         running="running" in state,
         deleting=bool(metadata.get("deletionTimestamp")),
         finished=status.get("phase") in ("Succeeded", "Failed"),
+        started_ns=_nanoseconds(began),
+        previous=previous,
+        previous_started_ns=_nanoseconds(last.get("startedAt")),
     )
 
 
@@ -47,3 +62,17 @@ def container_names(pod: Mapping[str, Any]) -> list[str]:
 
 def _status(statuses: Iterable[Mapping[str, Any]], container: str) -> Mapping[str, Any]:
     return next((status for status in statuses if status.get("name") == container), {})
+
+
+def _previous(instance: Instance | None, last_id: str | None) -> Instance | None:
+    if instance is None or not last_id:
+        return None
+    if last_id == instance.container_id:
+        return instance
+    return Instance(last_id, max(0, instance.restart_count - 1))
+
+
+def _nanoseconds(text: str | None) -> int | None:
+    if not text:
+        return None
+    return int(dt.datetime.fromisoformat(text).timestamp()) * 1_000_000_000

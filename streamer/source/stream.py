@@ -72,6 +72,11 @@ class LogStream:
         return self._reader.finish()
 
     @property
+    def cut_off(self) -> bool:
+        """Whether something stands after the last newline: a container that has ended seldom leaves that."""
+        return bool(self._reader.unfinished)
+
+    @property
     def error_text(self) -> str:
         """What the kubelet wrote into the body instead of a line, once its answer had begun; "" if nothing.
 

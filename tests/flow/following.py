@@ -12,7 +12,7 @@ from streamer.simulator import SimulatedApiServer
 from streamer.source.api import connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
-from streamer.source.follower import PATIENCE, Patience
+from streamer.source.patience import PATIENCE, Patience
 
 
 class Recorder:

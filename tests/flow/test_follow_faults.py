@@ -10,7 +10,7 @@ import pytest
 
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
-from streamer.source.follower import Patience
+from streamer.source.patience import Patience
 from tests.flow.following import Recorder, eventually, following
 
 NOON = 1_790_000_000_000_000_000

@@ -17,7 +17,8 @@ from tests.model.server import Born, ModelServer
 from tests.model.worker import Committed, Line
 
 Key = tuple[bytes, bytes]
-_INVERSION_NS: Final = 250_000_000
+_INVERSION_NS: Final = 1_000_000_000
+"""A runtime may stamp a batch at once: with its second, here."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from streamer.model import DigestRing, Gap, LogBatch, Oversize, Position, Target
 from streamer.source.api import KubernetesApi
 from streamer.source.discovery import Targets
 from streamer.source.fleet import Fleet
-from streamer.source.follower import PATIENCE
+from streamer.source.patience import Patience
 from streamer.transform import align
 
 _REBASE_NS: Final = 10_000_000_000
@@ -63,8 +63,16 @@ def after(position: Position, batch: LogBatch) -> Position:
 class Worker:
     """One life of the worker."""
 
-    def __init__(self, api: KubernetesApi, committed: Committed, room: int, max_line_bytes: int) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        committed: Committed,
+        room: int,
+        max_line_bytes: int,
+        patience: Patience,
+    ) -> None:
         self._api = api
+        self._patience = patience
         self._committed = committed
         self._room = room
         self._max_line_bytes = max_line_bytes
@@ -107,7 +115,7 @@ class Worker:
             lambda _: self,
             max_line_bytes=self._max_line_bytes,
             from_now=False,
-            patience=PATIENCE,
+            patience=self._patience,
         ) as self._fleet:
             self._fleet.adopt(stored, targets)
             while True:

@@ -1,0 +1,45 @@
+"""How long the follower waits for what, and how much it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """All times in seconds."""
+
+    tail_lines: int = 512
+    """Lines asked for when going on: as a rule the break was short."""
+    longer_tail_lines: int = 8192
+    seek_seconds: float = 1.0
+    """A followed tail has been served whole by then; what shows no place is looked through in full."""
+    read_seconds: float = 60.0
+    """Within so long the place is found in the log of an instance that has ended."""
+    quiet_seconds: float = 1.0
+    """So long silent after a catch-up, a stream is asked whether that was all."""
+    empty_seconds: float = 5.0
+    """The same where the log's file is empty: a rotation was seen, and the next line may be missed."""
+    probe_seconds: float = 35.0
+    """The same for a stream that had all there was when last asked: a half open one is found out within a minute."""
+    answer_seconds: float = 8.0
+    """Within so long a doubt is settled, or put off: meanwhile the stream is not read."""
+    stalled_seconds: float = 2.0
+    """A line that the log has and the stream does not bring within so long: it never will."""
+    renew_seconds: float = 3 * 3600.0
+    """A stream's age when it is replaced: the kubelet ends it after 4 h."""
+    behind_seconds: float = 20.0
+    """Being behind for longer, two rotations may have passed: the kubelet looks at log sizes every 10 s."""
+    begin_seconds: float = 10.0
+    """A log whose first line is so much younger than its container may have been rotated before it was read."""
+    departed_seconds: float = 5.0
+    """The watch may tell of a deletion so much later than a request for the pod does."""
+    status_seconds: float = 5.0
+    """A pod's status may be so much older than its log."""
+    forbidden_seconds: float = 30.0
+
+
+PATIENCE: Final = Patience()
+EMPTY_PROBES: Final = 12
+"""So often in a row an empty file is looked at in haste; after that it is as quiet as any other."""

@@ -1,0 +1,107 @@
+"""How far a target is read, and the handing over of what was read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from streamer.flow.backoff import Backoff
+from streamer.model import DigestRing, Gap, GapReason, Instance, LogBatch, Position, PositionStatus, Target
+from streamer.transform import align
+from streamer.transform.read import StampedLines
+
+Put = Callable[[LogBatch], Awaitable[None]]
+
+
+class Progress:
+    """The position as it moves. What `put` has not taken has not been read."""
+
+    def __init__(self, target: Target, position: Position | None, put: Put) -> None:
+        position = position or Position()
+        self._target = target
+        self._put = put
+        self._clock = asyncio.get_running_loop().time
+        self._putting = False
+        self._read_at = self._clock()
+        self.ring = position.ring
+        self.last_ns = position.last_ns or None
+        self.newest_ns = 0
+        self.instance = position.instance
+        """Whose lines were taken last, as far as the API has told."""
+        self.gap: Gap | None = None
+        """Goes out with the next line, or with the end."""
+        self.behind_told = False
+        self.drained = False
+        """The instance in hand has ended, and its log was read to its end."""
+        self.doubts = 0
+        """How often lines were found out of order since some were taken."""
+        self.backoff = Backoff()
+
+    @property
+    def last_read_at(self) -> float:
+        """When bytes last came, on the loop's clock; now, while they are waiting to be taken."""
+        return self._clock() if self._putting else self._read_at
+
+    def touch(self) -> None:
+        """How long it is silent counts from now."""
+        self._read_at = self._clock()
+
+    def miss(self, reason: GapReason, *, certain: bool = False, detail: str = "") -> None:
+        """Lines are missing, or may be, behind the last one taken."""
+        self.gap = Gap(reason, certain=certain, from_ns=self.last_ns, to_ns=None, detail=detail)
+
+    def belongs_to(self, instance: Instance | None) -> None:
+        """The place was found in this instance's log, also where there was nothing new."""
+        if instance is not None and (
+            self.instance is None or instance.restart_count >= self.instance.restart_count
+        ):
+            self.instance = instance
+
+    async def attach(self) -> None:
+        """Put the target on record before its first line."""
+        await self._put(LogBatch(self._target, [], []))
+
+    async def skip_to(self, ring: DigestRing, instance: Instance | None) -> None:
+        """Take a place as the position, without the lines before it."""
+        self.ring = ring
+        await self._put(LogBatch(self._target, [], [], ring, instance=instance))
+
+    async def end(self) -> None:
+        """There is nothing more to read, ever."""
+        gap, status = self.gap, PositionStatus.DONE
+        await self._put(LogBatch(self._target, [], [], self.ring, gap=gap, status=status))
+
+    async def hand_over(self, piece: StampedLines, instance: Instance | None) -> None:
+        """Put lines, with the gap before them."""
+        self.touch()
+        if not piece.lines and not piece.fragments:
+            return
+        ring = align.advance(self.ring, piece.lines, piece.oversize)
+        batch = LogBatch(
+            self._target,
+            piece.lines,
+            piece.times_ns,
+            ring,
+            sum(map(len, piece.lines)),
+            oversize=piece.oversize,
+            fragments=piece.fragments,
+            instance=instance,
+        )
+        if piece.lines and self.gap:
+            # While we are behind, nobody knows up to where.
+            batch.gap = replace(self.gap, to_ns=None if self.behind_told else piece.times_ns[0])
+        self._putting = True
+        try:
+            await self._put(batch)
+        finally:
+            self._putting = False
+            self.touch()
+        self.ring, self.instance = ring, instance or self.instance
+        if piece.lines:
+            self.gap = None
+            self.drained = False
+            self.doubts = 0
+            self.last_ns = piece.times_ns[-1]
+            self.newest_ns = max(self.newest_ns, *piece.times_ns)
+            self.backoff.reset()

@@ -1,0 +1,212 @@
+"""Read one target's streams: from a place on, doubting them, and replacing them in time.
+
+An open stream is not trusted (docs/decisions/0004-an-open-stream-is-not-trusted.md): a kubelet can fall silent for
+ever at a rotation, skip a file, or send one twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from random import random
+from typing import Final
+
+import aiohttp
+import structlog
+
+from streamer.model import GapReason, Instance
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.patience import EMPTY_PROBES, Patience
+from streamer.source.place import last_digest
+from streamer.source.progress import Progress
+from streamer.source.stream import LogStream, Where, open_log
+from streamer.transform import align
+from streamer.transform.read import StampedLines
+from streamer.transform.seek import Seek, SeekRing
+
+_DOUBTS: Final = 2
+"""So often a log's first lines are doubted for their times, before its clock is taken to have been set back."""
+
+log = structlog.get_logger()
+
+Begin = Callable[[int], Awaitable[None]]
+"""Called with the time of a log's first line before it is handed over."""
+
+
+class NotInOrderError(Exception):
+    """The stream cannot be trusted any more; the place must be found again."""
+
+
+class Reader:
+    """Hands over what streams bring."""
+
+    def __init__(
+        self, api: KubernetesApi, where: Where, progress: Progress, max_line_bytes: int, patience: Patience
+    ) -> None:
+        self._api = api
+        self._where = where
+        self._progress = progress
+        self._max_line_bytes = max_line_bytes
+        self._patience = patience
+        self._empty_probes = 0
+        self.ended_cleanly = False
+        """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
+
+    async def open(self, stack: AsyncExitStack, query: LogQuery) -> LogStream:
+        """Ask for a log. Raises `ApiError`."""
+        stream = await stack.enter_async_context(
+            open_log(self._api, self._where, query, self._max_line_bytes)
+        )
+        self.ended_cleanly = False
+        return stream
+
+    async def read_from(self, query: LogQuery, seek: Seek, instance: Instance | None) -> bool:
+        """Hand over what a request gives, from the place on that `seek` finds; False if it is not there."""
+        async with AsyncExitStack() as stack:
+            stream = await self.open(stack, query)
+            if not await self._find_start(stream, seek, instance, follow=query.follow):
+                return False
+            await self.follow(stack, stream, instance)
+        return True
+
+    async def follow(
+        self,
+        stack: AsyncExitStack,
+        stream: LogStream,
+        instance: Instance | None,
+        *,
+        begin: Begin | None = None,
+    ) -> None:
+        """Read a stream, and the ones that replace it, to the end. With `begin` it is at a log's first line.
+
+        Lines older than those taken are doubted. At the start of a log they may only be the lines of a clock that
+        was set back meanwhile: where they come again and again, they are believed.
+        """
+        progress = self._progress
+        progress.belongs_to(instance)
+        believed = begin is not None and progress.doubts >= _DOUBTS
+        progress.newest_ns = 0 if believed else progress.last_ns or 0
+        while await self._live(stream, instance, begin):
+            begin = None
+            if (other := await self._renew(stack, instance)) is not None:
+                stream = other
+            else:
+                stream.opened_at += self._patience.renew_seconds / 20
+
+    async def _renew(self, stack: AsyncExitStack, instance: Instance | None) -> LogStream | None:
+        """Make before break: an open stream keeps the file readable that a rotation takes away."""
+        progress, tail = self._progress, self._patience.tail_lines
+        async with AsyncExitStack() as attempt:
+            try:
+                async with asyncio.timeout(self._patience.answer_seconds):
+                    other = await self.open(attempt, LogQuery(follow=True, tail_lines=tail))
+                    found = await self._seek(
+                        other, SeekRing(progress.ring, tail), self._patience.seek_seconds
+                    )
+            except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+                log.debug("stream_not_renewed", where=self._where, cause=repr(error))
+                return None
+            if found is None:
+                return None
+            await progress.hand_over(found, instance)
+            log.debug("stream_renewed", where=self._where)
+            await stack.aclose()
+            stack.push_async_exit(attempt.pop_all())
+            return other
+        raise AssertionError  # no exception is held back above
+
+    async def _find_start(
+        self, stream: LogStream, seek: Seek, instance: Instance | None, *, follow: bool
+    ) -> bool:
+        """Hold lines back until `seek` has found the place; False if the stream cannot have it."""
+        patience = self._patience
+        found = await self._seek(stream, seek, patience.seek_seconds if follow else patience.read_seconds)
+        if found is None:
+            return False
+        await self._progress.hand_over(found, instance)
+        return True
+
+    async def _seek(self, stream: LogStream, seek: Seek, seconds: float) -> StampedLines | None:
+        found: StampedLines | None = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while found is None and not seek.failed:
+                    piece = await stream.read()
+                    # At the end: the last line taken may have been one without a newline.
+                    found = seek.feed(stream.last_line() if piece is None else piece)
+                    if piece is None:
+                        break
+        return found
+
+    async def _live(self, stream: LogStream, instance: Instance | None, begin: Begin | None) -> bool:
+        """Hand over what comes, and doubt the stream where it is silent or out of order.
+
+        False at its end; True once it is old and should be replaced.
+        """
+        progress = self._progress
+        clock = asyncio.get_running_loop().time
+        wait_seconds, expecting = self._patience.quiet_seconds, False
+        while clock() < stream.opened_at + self._patience.renew_seconds:
+            try:
+                piece = await stream.read(wait_seconds)
+            except TimeoutError:
+                if expecting:
+                    raise NotInOrderError("the stream does not bring what the log has") from None
+                wait_seconds, expecting = await self._doubt_silence()
+                continue
+            if piece is None:
+                if stream.error_text:
+                    raise ApiError(0, f"the kubelet says: {stream.error_text}")
+                self.ended_cleanly = not stream.cut_off
+                return False
+            expecting = False
+            if piece.lines:
+                self._empty_probes = 0
+                doubtful = align.first_doubtful(
+                    piece.lines, piece.times_ns, progress.newest_ns, progress.ring
+                )
+                if doubtful != 0 and begin is not None:
+                    await begin(piece.times_ns[0])
+                    begin = None
+                if doubtful is not None:
+                    await progress.hand_over(piece.before(doubtful), instance)
+                    raise NotInOrderError(
+                        "lines out of order: a clock was set, or the kubelet began a file again"
+                    )
+            self._watch_for_delay(stream)
+            await progress.hand_over(piece, instance)
+        return True
+
+    async def _doubt_silence(self) -> tuple[float, bool]:
+        """Ask whether the log has more than the stream brought: how long to wait now, and whether for something."""
+        patience, ring = self._patience, self._progress.ring
+        long_seconds = patience.probe_seconds * (0.8 + 0.4 * random())
+        try:
+            async with asyncio.timeout(patience.answer_seconds):
+                end = await last_digest(self._api, self._where, self._max_line_bytes, expected=ring)
+        except (ApiError, aiohttp.ClientError, TimeoutError) as error:
+            # The stream itself may be well: a deleted pod's is.
+            log.debug("probe_failed", where=self._where, cause=repr(error))
+            return long_seconds, False
+        if not end and ring:
+            self._empty_probes += 1
+            in_haste = self._empty_probes <= EMPTY_PROBES
+            return patience.empty_seconds if in_haste else long_seconds, False
+        self._empty_probes = 0
+        if ring.endswith(end):
+            return long_seconds, False
+        return patience.stalled_seconds, True
+
+    def _watch_for_delay(self, stream: LogStream) -> None:
+        """Say it where two rotations may have passed while we did not read: then a file may have been skipped."""
+        progress = self._progress
+        behind_seconds = asyncio.get_running_loop().time() - stream.waited_at
+        if behind_seconds < self._patience.behind_seconds:
+            progress.behind_told = False
+        elif not progress.behind_told and progress.gap is None:
+            progress.behind_told = True
+            progress.miss(
+                GapReason.ROTATION_UNSEEN,
+                detail=f"reading was behind for {behind_seconds:.0f} s: the log may have been rotated twice",
+            )

@@ -1,0 +1,241 @@
+"""Find the place up to which a target was read in what the API serves now, and read on from there.
+
+Every connection begins so, for a break is never trusted to be what it looks like: a body that ends cleanly may mean
+a kubelet that was killed, a time limit, or the end of the container. The content of the last lines tells
+(docs/decisions/0002-positions-by-content.md); the pod's status is asked only where it cannot.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from streamer.model import GapReason, Instance
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.patience import Patience
+from streamer.source.place import Place, find_place, last_digest, last_line, ring_at_end
+from streamer.source.progress import Progress
+from streamer.source.reader import Begin, Reader
+from streamer.source.stream import Where
+from streamer.source.witness import Witness
+from streamer.transform import align
+from streamer.transform.seek import Seek, SeekRing, SkipLines
+
+_SECOND_NS: Final = 1_000_000_000
+
+
+class Resumption:
+    """One target's way from its position to its log's end; `read` is one connection's worth of it."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        where: Where,
+        progress: Progress,
+        witness: Witness,
+        reader: Reader,
+        max_line_bytes: int,
+        patience: Patience,
+        *,
+        from_now: bool,
+        from_birth: bool,
+    ) -> None:
+        self._api = api
+        self._where = where
+        self._progress = progress
+        self._witness = witness
+        self._reader = reader
+        self._max_line_bytes = max_line_bytes
+        self._patience = patience
+        self._from_now = from_now
+        self._watched = from_birth
+        """Whether the log's first lines are ours to read: what was gone before the target was known is not."""
+
+    async def read(self) -> None:
+        """Find the place, then stream from it to the end of the connection. Raises what its parts raise."""
+        progress, witness = self._progress, self._witness
+        if self._from_now:
+            await self._skip_to_now()
+        if progress.ring:
+            await self._go_on()
+            return
+        await witness.check()  # nothing else tells this log from that of a later pod of the same name
+        if progress.instance != witness.view.instance and witness.restarts > 0:
+            await self._read_previous(None)
+        if progress.ring:
+            await self._stream_next_instance()
+        else:
+            await self._stream_from_start(LogQuery(follow=True))
+
+    async def _skip_to_now(self) -> None:
+        """Take the log's present end as the position, without its lines."""
+        ring = await ring_at_end(self._api, self._where, self._max_line_bytes)
+        await self._progress.skip_to(ring, self._witness.view.instance)
+        self._from_now = False
+
+    async def _go_on(self) -> None:
+        """Align on the ring: in a short tail, a longer one, the whole file, the previous instance's file."""
+        progress, tail = self._progress, self._patience.tail_lines
+        if progress.instance != self._witness.view.instance and await self._cross_restart():
+            return
+        if await self._stream(LogQuery(follow=True, tail_lines=tail), SeekRing(progress.ring, tail)):
+            return
+        for query in (LogQuery(tail_lines=self._patience.longer_tail_lines), LogQuery()):
+            place = await self._find(query)
+            if place is None:
+                continue
+            if query.tail_lines is None and place.taken <= progress.ring.lines:
+                # A young log, or one whose file begins in the middle of the ring: count from its first line.
+                await self._stream(LogQuery(follow=True), SkipLines(progress.ring, place.taken))
+            else:
+                longer = place.after + progress.ring.lines + tail
+                await self._stream(LogQuery(follow=True, tail_lines=longer), SeekRing(progress.ring, longer))
+            return
+        await self._cross_break()
+
+    async def _cross_restart(self) -> bool:
+        """Go on in the previous instance's log, then in the current one; False if the place is not there."""
+        if (place := await self._find(LogQuery(previous=True))) is None:
+            return False
+        await self._read_previous(SkipLines(self._progress.ring, place.taken))
+        await self._stream_next_instance(ours_is_previous=True)
+        return True
+
+    async def _cross_break(self) -> None:
+        """The last line taken is not in the container's log: it has restarted, or the log was rotated away."""
+        progress = self._progress
+        if await self._cross_restart():
+            return
+        await self._witness.check()
+        restarts = self._witness.restarts - (progress.instance.restart_count if progress.instance else 0)
+        if not progress.drained or not 0 < restarts <= 2:
+            # After two restarts the rest of ours may be missing; after three, a whole instance is.
+            skipped = restarts > 1
+            progress.miss(
+                GapReason.INSTANCES_SKIPPED if skipped else GapReason.ROTATION_UNSEEN,
+                certain=restarts > 2,
+                detail=f"{restarts} restarts unseen" if skipped else "the last line taken was rotated away",
+            )
+        if restarts > 0:
+            if not await self._has_read_previous():
+                await self._read_previous(None)
+            await self._stream_next_instance()
+        else:
+            await self._stream_from_start(LogQuery(follow=True))
+
+    async def _stream_next_instance(self, *, ours_is_previous: bool = False) -> None:
+        """Stream the current log from its first line, if it is that of another instance than the one just read.
+
+        While a container waits for its restart the API serves the former instance's log as the current one. And
+        the instance after ours may have ended as well: with `ours_is_previous`, that is asked once the stream is open.
+        """
+        if await self._find(LogQuery()) is not None:
+            return  # it is still the log that was read; the next try aligns on it
+        async with AsyncExitStack() as stack:
+            stream = await self._reader.open(stack, LogQuery(follow=True))
+            if ours_is_previous and await self._find(LogQuery(previous=True)) is None:
+                return
+            await self._witness.confirm()
+            await self._reader.follow(stack, stream, await self._next_instance(), begin=self._begin_current)
+
+    async def _next_instance(self) -> Instance | None:
+        """The instance after the one just read, as soon as the status tells of it."""
+        before = self._progress.instance
+        await self._witness.ask_until(lambda view: view.instance not in (None, before))
+        now = self._witness.view.instance
+        if before is None or now != before:
+            return now
+        return Instance("", before.restart_count + 1)
+
+    async def _has_read_previous(self) -> bool:
+        """Whether the previous instance's last line is among those at hand: ours is a later one, rotated since."""
+        try:
+            end = await last_digest(self._api, self._where, self._max_line_bytes, previous=True)
+        except ApiError as error:
+            if error.status != 400:
+                raise
+            return False
+        return bool(end) and align.find_ring(end, self._progress.ring) is not None
+
+    async def _read_previous(self, seek: Seek | None) -> None:
+        """Read what the previous instance left; there may be nothing any more."""
+        try:
+            if seek is None:
+                await self._stream_from_start(LogQuery(previous=True))
+            else:
+                await self._stream(LogQuery(previous=True), seek)
+            await self.take_last_line(LogQuery(previous=True))
+        except ApiError as error:
+            if error.status != 400:
+                raise
+        self._reader.ended_cleanly = False  # that was not the log that may go on
+
+    async def _find(self, query: LogQuery) -> Place | None:
+        try:
+            return await find_place(self._api, self._where, query, self._progress.ring, self._max_line_bytes)
+        except ApiError as error:
+            if query.previous and error.status == 400:  # there is no previous instance
+                return None
+            raise
+
+    async def take_last_line(self, query: LogQuery) -> None:
+        """Take a last line without a newline: the container has ended, and two snapshots must agree."""
+        progress = self._progress
+        first = await last_line(self._api, self._where, query, self._max_line_bytes)
+        if not first.line.lines or progress.ring.endswith(
+            align.digests(first.line.lines, first.line.oversize)
+        ):
+            return
+        # It must follow what was taken: the status may be older than the log, which is a later instance's then,
+        # and a tail may begin in the middle of a long line.
+        if not (progress.ring.endswith(first.before) if first.before else query.tail_lines is None):
+            return
+        if first == await last_line(self._api, self._where, query, self._max_line_bytes):
+            await progress.hand_over(first.line, progress.instance)
+
+    async def _stream(self, query: LogQuery, seek: Seek) -> bool:
+        # As of now: a later view may be of a later instance than the one that this request reads.
+        instance = self._progress.instance if query.previous else self._witness.view.instance
+        return await self._reader.read_from(query, seek, instance)
+
+    async def _stream_from_start(self, query: LogQuery) -> None:
+        """Hand over a log of which nothing was taken yet."""
+        witness = self._witness
+        instance = witness.view.previous if query.previous else witness.view.instance
+        async with AsyncExitStack() as stack:
+            stream = await self._reader.open(stack, query)
+            await witness.confirm()
+            begin: Begin = self._begin_previous if query.previous else self._begin_current
+            known = instance or (None if query.previous else witness.view.instance)
+            await self._reader.follow(stack, stream, known, begin=begin)
+
+    async def _begin_current(self, first_ns: int) -> None:
+        await self._begin(first_ns, previous=False)
+
+    async def _begin_previous(self, first_ns: int) -> None:
+        await self._begin(first_ns, previous=True)
+
+    async def _begin(self, first_ns: int, *, previous: bool) -> None:
+        """Say it where a log does not begin with its container: its first file was rotated before it was read.
+
+        Both times are the node's. Sooner than the kubelet looks at its size, no file is rotated away.
+        """
+        watched, self._watched = self._watched, True
+        progress, patience = self._progress, self._patience
+        if not watched or progress.gap is not None:
+            return
+
+        def began_ns() -> int | None:
+            view = self._witness.view
+            return view.previous_started_ns if previous else view.started_ns
+
+        def fits() -> bool:
+            began = began_ns()
+            return (
+                began is not None and -_SECOND_NS <= first_ns - began <= patience.begin_seconds * _SECOND_NS
+            )
+
+        if not await self._witness.ask_until(lambda _: fits()) and began_ns() is not None:
+            progress.miss(
+                GapReason.ROTATION_UNSEEN, detail="the log does not begin with its container: it was rotated"
+            )
