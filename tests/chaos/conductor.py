@@ -22,9 +22,8 @@ from tests.testbed.pod import Pod
 RECOVERY_SECONDS = 120.0
 _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
-_ENDED_SECONDS = 3.0
-_DEPARTURE_SECONDS = 3.0
-"""What the worker needs to find that a pod is gone, and to commit that it read its log to the end."""
+_ENDED_SECONDS = 1.0
+"""How long a deleted pod's object outlives its container: a kubelet looks at its containers once a second."""
 _READING_GOES_ON = {
     Fault.KAFKA_KILL,
     Fault.KAFKA_STOP,
@@ -65,7 +64,10 @@ class Conductor:
         self._restarts: Counter[str] = Counter()  # since all was well; three unseen ones are a certain gap
         self._rotated_at: dict[str, float] = {}
         self._reading_disturbed = False
-        self._hurried = False
+        self._uncommitted: list[
+            Pod
+        ] = []  # changed while only Kafka was away, and the worker not yet back at work
+        self._departed: set[str] = set()
         self._all_is_well = False
         self.history = History()
 
@@ -123,24 +125,19 @@ class Conductor:
             if step.fault not in PEACEFUL:
                 self._all_is_well = False
                 if step.fault not in _READING_GOES_ON:
-                    self._reading_disturbed = True
-            self._hurried = not step.settle
+                    self._disturb_reading()
             await self._do(step)
             if step.settle:
                 await self.settle(step.fault)
-                if step.fault is Fault.RECREATE or Meanwhile.RECREATE in step.meanwhile:
-                    await asyncio.sleep(_DEPARTURE_SECONDS)
             else:
                 await asyncio.sleep(random.Random(step.victim).uniform(0.0, 2.0))
         await self.settle("the end")
 
     async def settle(self, after: str) -> None:
-        """Wait until of each pod a line has arrived that was written from now on."""
+        """Wait until of each pod a line has arrived that was written from now on, and who is gone was seen out."""
         started, since_ns = time.monotonic(), time.time_ns()
-        while late := [
-            name
-            for name, pod in self._pods.items()
-            if pod.container().running and self._watch.newest_ns.get(pod.uid, 0) < since_ns
+        while late := self._behind(since_ns) or [
+            f"{uid} (gone)" for uid in self._departed - self._watch.done
         ]:
             if not self.worker.process.running:
                 self.history.violations.append(f"the worker ended by itself after {after}")
@@ -154,6 +151,22 @@ class Conductor:
         self.history.recoveries.setdefault(after, []).append(time.monotonic() - started)
         self._all_is_well, self._reading_disturbed = True, False
         self._restarts.clear()
+        self._uncommitted.clear()
+        self._departed.clear()
+
+    def _behind(self, since_ns: int) -> list[str]:
+        return [
+            name
+            for name, pod in self._pods.items()
+            if pod.container().running and self._watch.newest_ns.get(pod.uid, 0) < since_ns
+        ]
+
+    def _disturb_reading(self) -> None:
+        """From now on streams may be gone; and with them what they held and Kafka did not take in time."""
+        self._reading_disturbed = True
+        for pod in self._uncommitted:
+            self._journal.add(pod).excuses += 1
+        self._uncommitted.clear()
 
     @property
     def _bed(self) -> Bed:
@@ -290,10 +303,14 @@ class Conductor:
         return among[draw % len(among)]
 
     def _excuse(self, pod: Pod) -> None:
-        """What happens to this pod now may cost a gap, if its log cannot be read at the moment, or if what was read
-        cannot be committed before the next fault."""
-        if self._reading_disturbed or self._hurried:
+        """What happens to this pod now may cost a possible gap, if its log cannot be read at the moment.
+
+        While only Kafka is away, no: the streams are open. Unless these are lost, too, before all is committed.
+        """
+        if self._reading_disturbed:
             self._journal.add(pod).excuses += 1
+        elif not self._all_is_well:
+            self._uncommitted.append(pod)
 
     async def _rotate(self, pod: Pod) -> None:
         wait_seconds = self._rotated_at.get(pod.uid, 0.0) + _SHORT_ROTATION_SECONDS - time.monotonic()
@@ -332,13 +349,12 @@ class Conductor:
         await asyncio.sleep(0.3)
         self._printer.print(pod, 3)
         await pod.end()
-        # A reader sees within a second that the container has ended; who follows has to ask once more whether that
-        # was all, and the object stays for that long.
         await asyncio.sleep(_ENDED_SECONDS)
         await pod.delete()
         await self._again(pod)
 
     async def _again(self, pod: Pod) -> None:
+        self._departed.add(pod.uid)
         self._pods[pod.name] = await self._site.cluster.add_pod(pod.name)
 
     # What happens while no worker runs

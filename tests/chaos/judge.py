@@ -39,13 +39,13 @@ class Hole(NamedTuple):
     detail: str
     from_ns: int | None
     to_ns: int | None
+    open_ended: bool = False
+    """The record names no end: this one is where the next alert arrived. Who reads no alerts cannot say."""
 
-    def covers(self, at_ns: int, *, gone: bool) -> bool:
-        """Whether a line of this time lies in it. Only of a pod that is gone, all that follows is."""
+    def covers(self, at_ns: int) -> bool:
+        """Whether a line of this time lies in it."""
         low = self.from_ns if self.from_ns is not None else -1
-        if self.to_ns is not None:
-            return low < at_ns < self.to_ns
-        return low < at_ns and (gone or at_ns < low + _OPEN_END_NS)
+        return low < at_ns and (self.to_ns is None or at_ns < self.to_ns)
 
 
 @dataclass
@@ -148,11 +148,25 @@ class _Judge:
                 _nanoseconds(value["from"]),
                 _nanoseconds(value["to"]),
             )
-            self._holes[hole.uid].append(hole)
+            self._holes[hole.uid].append(self._closed(hole))
             self._verdict.gaps[f"{hole.reason}, {'certain' if hole.certain else 'possible'}"] += 1
         self._verdict.blame(
             "gaps of unknown targets", sorted(self._holes.keys() - self._journal.targets.keys())
         )
+
+    def _closed(self, hole: Hole) -> Hole:
+        """A gap without an end was told when no later line was there: the next that did arrive is its end.
+
+        Only of a pod that is gone all that follows may be missing; else what comes much later is no part of it.
+        """
+        if hole.to_ns is not None or (target := self._journal.targets.get(hole.uid)) is None:
+            return hole
+        low = hole.from_ns if hole.from_ns is not None else -1
+        arrived = [line.at_ns for line in target.lines if line.at_ns > low and self._outcomes[line.body]]
+        if hole.reason == "pod_gone" and not arrived:
+            return hole
+        latest = [] if hole.reason == "pod_gone" else [low + _OPEN_END_NS]
+        return hole._replace(to_ns=min([*arrived, *latest]), open_ended=True)
 
     def _notices(self, records: list[Seen]) -> None:
         for record in records:
@@ -205,8 +219,8 @@ class _Judge:
         for each in ledgers:
             self._balance(each)
         held_still = sum(value["held"] for key, value in values if key.startswith(b"bucket/"))
-        recount = self._recount()
-        recount |= {
+        recount = {
+            "alerts": len(by_kind["alert"]),
             "published": len(by_kind["alert"]),
             "dead_lettered": len(by_kind["dead-letter"]),
             "dead_letter_limited": self._held + held_still,
@@ -218,6 +232,12 @@ class _Judge:
             for name, count in recount.items()
             if found[name] != count
         ]
+        least, most = self._recount()
+        wrong += [
+            f"{name} is {found[name]}, counted {least[name]}" + f" to {most[name]}" * (most != least)
+            for name in least
+            if not least[name] <= found[name] <= most[name]
+        ]
         self._verdict.blame("counters of the ledger that are wrong", wrong)
         self._positions([value for key, value in values if key.startswith(b"position/")])
 
@@ -228,46 +248,54 @@ class _Judge:
         if (ledger["lines"], ledger["alerts"], ledger["invalid"]) != (outcomes, alerts, invalid):
             self._verdict.violations.append(f"a shard's ledger does not balance: {ledger}")
 
-    def _recount(self) -> dict[str, int]:
+    def _recount(self) -> tuple[dict[str, int], dict[str, int]]:
         """What can be said of lines that leave no record: those outside gaps were read, those inside were not.
 
-        Not where a gap has an open end in a log that went on: then nobody can say.
+        The least and the most: the two differ by the lines around the end of a gap that names none.
         """
-        kinds: Counter[Kind] = Counter()
-        for target in self._journal.targets.values():
-            if self._open_ended(target):
-                return {}
-            kinds += _read(target, self._holes.get(target.uid, []))
-        return {
-            "lines": kinds.total(),
-            "alerts": kinds[Kind.ALERT],
-            "log_lines": kinds[Kind.TEXT],
-            "invalid": kinds[Kind.BROKEN],
-        }
+        reads = [self._read(target) for target in self._journal.targets.values()]
+        least, most = (
+            {
+                "lines": kinds.total(),
+                "alerts": kinds[Kind.ALERT],
+                "log_lines": kinds[Kind.TEXT],
+                "invalid": kinds[Kind.BROKEN],
+            }
+            for kinds in (sum(bounds, Counter[Kind]()) for bounds in zip(*reads, strict=True))
+        )
+        return least, most
+
+    def _read(self, target: TargetLog) -> tuple[Counter[Kind], Counter[Kind]]:
+        """How many lines of each kind were read, at least and at most."""
+        holes = self._holes.get(target.uid, [])
+        outside = Counter(line.kind for line in target.lines if not _covered(line, holes))
+        unsure = Counter(
+            line.kind
+            for line in target.lines
+            if line.kind is not Kind.ALERT
+            and _covered(line, holes)
+            and not _covered(line, [hole for hole in holes if not hole.open_ended])
+        )
+        return outside, outside + unsure
 
     def _positions(self, positions: list[dict[str, Any]]) -> None:
         wrong = []
         for position in positions:
             if (target := self._journal.targets.get(position["target"]["uid"])) is None:
                 wrong.append(f"{position['target']} is unknown")
-            elif not self._open_ended(target):
-                count = _read(target, self._holes.get(target.uid, [])).total()
-                if position["lines"] != count:
-                    wrong.append(f"{target.pod} is at line {position['lines']}, {count} could be read")
+                continue
+            least, most = (read.total() for read in self._read(target))
+            if not least <= position["lines"] <= most:
+                wrong.append(
+                    f"{target.pod} is at line {position['lines']}, {least}"
+                    + f" to {most}" * (most != least)
+                    + " could be read"
+                )
         self._verdict.blame("positions that are wrong", wrong)
-
-    def _open_ended(self, target: TargetLog) -> bool:
-        return any(
-            hole.to_ns is None and hole.reason != "pod_gone" for hole in self._holes.get(target.uid, [])
-        )
-
-
-def _read(target: TargetLog, holes: list[Hole]) -> Counter[Kind]:
-    return Counter(line.kind for line in target.lines if not _covered(line, holes))
 
 
 def _covered(line: Line, holes: Iterable[Hole]) -> bool:
-    return any(hole.covers(line.at_ns, gone=hole.reason == "pod_gone") for hole in holes)
+    return any(hole.covers(line.at_ns) for hole in holes)
 
 
 def _nanoseconds(text: str | None) -> int | None:

@@ -108,7 +108,7 @@ async def playing(
 ) -> AsyncIterator[Play]:
     """Make pods and a worker, which is not started yet; in the end no worker is left."""
     journal = Journal()
-    async with watching(site.bootstrap, site.topics[:-2], journal) as watch:
+    async with watching(site.bootstrap, site.topics[:-2], site.state_topic, journal) as watch:
         conductor = Conductor(site, journal, watch, rate, **settings)
         try:
             await conductor.add_pods()

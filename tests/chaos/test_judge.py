@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import orjson
@@ -31,6 +31,7 @@ class Run:
     records: list[Seen] = field(default_factory=list)
     ledger: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     position: int = 0
+    ids: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.journal.targets["u"] = TargetLog("ns", "falco", "u")
@@ -55,7 +56,7 @@ class Run:
 
     def add(self, kind: str, topic: str, value: bytes) -> None:
         offset = len(self.records)
-        headers = [("kind", kind.encode()), ("ce_id", b"%d" % offset)]
+        headers = [("kind", kind.encode()), ("ce_id", b"%d" % next(self.ids))]
         self.records.append(Seen(f"{NAME}.{topic}", 0, offset, b"ns/falco", value, headers))
 
     def lose(self, *numbers: int) -> None:
@@ -222,3 +223,34 @@ def test_a_seed_gives_the_same_schedule_each_time_and_every_fault_comes_once_a_r
     first, again, other = (list(islice(steps(seed), 60)) for seed in (1, 1, 2))
     assert first == again != other
     assert {step.fault for step in islice(steps(3), 2 * len(Fault))} == set(Fault)
+
+
+def test_a_gap_without_an_end_ends_where_the_next_alert_arrived() -> None:
+    def with_missing(*numbers: int) -> Verdict:
+        run = Run()
+        run.lose(*numbers)
+        run.target.excuses = 1
+        value = {"target": {"uid": "u"}, "certain": False, "reason": "rotation_unseen", "detail": ""}
+        run.ledger["gaps"] += 1
+        run.add("gap", "notices", orjson.dumps(value | {"from": stamp(1), "to": None}))
+        return run.verdict()
+
+    assert with_missing(2).violations == []
+    assert any("lost outside any gap: u/7" in violation for violation in with_missing(2, 7).violations)
+
+
+def test_a_line_without_a_record_at_the_end_of_an_open_gap_may_have_been_read_or_not() -> None:
+    for was_read in (True, False):
+        run = Run()
+        run.lose(3)
+        run.target.excuses = 1
+        if not was_read:
+            forget_a_text_line(run)  # number 4, before number 5 arrived
+            run.position -= 1
+        value = {"target": {"uid": "u"}, "certain": False, "reason": "rotation_unseen", "detail": ""}
+        run.ledger["gaps"] += 1
+        run.add("gap", "notices", orjson.dumps(value | {"from": stamp(2), "to": None}))
+        assert run.verdict().violations == []
+        run.ledger["log_lines"] += 2
+        run.ledger["lines"] += 2
+        assert "log_lines is " in "".join(run.verdict().violations)
