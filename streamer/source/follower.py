@@ -7,6 +7,7 @@ status is worth `witness`, and what was taken so far `progress`.
 from __future__ import annotations
 
 import asyncio
+from random import random
 
 import aiohttp
 import structlog
@@ -70,12 +71,17 @@ class Follower:
 
     def update(self, found: PodView) -> None:
         """The pod as the API server describes it now."""
+        was_running = self._witness.view.running
         self._witness.update(found)
+        if was_running and not self._witness.view.running:
+            self._reader.expect_end()
 
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; as it was at the last, if that is known."""
         self._progress.touch()
         self._witness.depart(last)
+        if not self._witness.view.running:
+            self._reader.expect_end()
 
     async def run(self) -> None:
         """Follow to the end of the pod."""
@@ -155,7 +161,9 @@ class Follower:
     async def _wait(self, error: ApiError | None) -> None:
         """Before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
         seconds = self._progress.backoff.next_seconds()
-        if self._witness.view.deleting and not self._progress.drained:  # its log may be gone in a moment
+        if self._progress.drained:  # there is nothing to come until the container starts again, which is news
+            seconds = self._patience.probe_seconds * (0.8 + 0.4 * random())
+        elif self._witness.view.deleting:  # its log may be gone in a moment
             seconds = min(seconds, 0.1)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)

@@ -27,6 +27,8 @@ class Patience:
     """Within so long a doubt is settled, or put off: meanwhile the stream is not read."""
     stalled_seconds: float = 2.0
     """A line that the log has and the stream does not bring within so long: it never will."""
+    ending_seconds: float = 0.5
+    """So long after its container's end a stream may still be open and silent."""
     renew_seconds: float = 3 * 3600.0
     """A stream's age when it is replaced: the kubelet ends it after 4 h."""
     behind_seconds: float = 20.0

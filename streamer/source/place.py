@@ -31,11 +31,8 @@ async def find_place(
 
     Only digests are kept: 8 bytes a line. Raises `ApiError`, `aiohttp.ClientError`.
     """
-    end = b""
-    if query.tail_lines is None:
-        # A clean end means nothing, and that the ring is nowhere is believed of a whole answer only: one that has
-        # the line which was the log's last before.
-        end = await last_digest(api, where, max_line_bytes, previous=query.previous)
+    whole = query.tail_lines is None
+    end = await _last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
     served = bytearray()
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
@@ -43,15 +40,26 @@ async def find_place(
         if stream.error_text:
             raise ApiError(0, f"the kubelet says: {stream.error_text}")
         last = stream.last_line()
-    find = align.find_ring if query.tail_lines else align.find_in_whole_file
-    taken = find(ring, bytes(served))
+    taken = align.find_ring(ring, bytes(served))
     if taken is None and last.lines:
         # The last line taken may be one without a newline, of a container that had ended.
         served += align.digests(last.lines, last.oversize)
-        taken = find(ring, bytes(served))
-    if taken is None and end and align.find_ring(DigestRing(end), bytes(served)) is None:
-        raise ApiError(0, "the log was cut off, or rotated, while it was looked through")
+        taken = align.find_ring(ring, bytes(served))
+    if taken is None and whole:
+        # A clean end means nothing: that the ring is not there, or not all of it, is believed of a whole answer only.
+        # One is whole that has the lines which were the log's last before.
+        if end and align.find_ring(end, bytes(served)) is None:
+            raise ApiError(0, "the log was cut off, or rotated, while it was looked through")
+        taken = align.find_in_whole_file(ring, bytes(served))
     return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
+
+
+async def _last_lines(api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool) -> DigestRing:
+    """The log's last lines: more than one, for lines may be alike; without the first, which may be half a line."""
+    ring = await ring_at_end(api, where, max_line_bytes, previous=previous)
+    if ring.lines > 1:
+        return DigestRing(ring[DigestRing.WIDTH :])
+    return await last_digest(api, where, max_line_bytes, previous=previous)
 
 
 async def last_digest(

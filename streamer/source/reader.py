@@ -50,8 +50,15 @@ class Reader:
         self._max_line_bytes = max_line_bytes
         self._patience = patience
         self._empty_probes = 0
+        self._stream: LogStream | None = None
+        self._in_doubt = False
         self.ended_cleanly = False
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
+
+    def expect_end(self) -> None:
+        """The container has ended: a stream that stays silent and open is doubted now."""
+        if self._stream is not None:
+            self._stream.hurry(self._patience.ending_seconds)
 
     async def open(self, stack: AsyncExitStack, query: LogQuery) -> LogStream:
         """Ask for a log. Raises `ApiError`."""
@@ -65,8 +72,13 @@ class Reader:
         """Hand over what a request gives, from the place on that `seek` finds; False if it is not there."""
         async with AsyncExitStack() as stack:
             stream = await self.open(stack, query)
-            if not await self._find_start(stream, seek, instance, follow=query.follow):
+            # A short tail has been served soon; what is known to be there may take its time.
+            short = query.follow and query.tail_lines == self._patience.tail_lines
+            seconds = self._patience.seek_seconds if short else self._patience.read_seconds
+            found = await self._seek(stream, seek, seconds)
+            if found is None:
                 return False
+            await self._progress.hand_over(found, instance)
             await self.follow(stack, stream, instance)
         return True
 
@@ -87,12 +99,16 @@ class Reader:
         progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
-        while await self._live(stream, instance, begin):
-            begin = None
-            if (other := await self._renew(stack, instance)) is not None:
-                stream = other
-            else:
-                stream.opened_at += self._patience.renew_seconds / 20
+        self._stream, self._in_doubt = stream, False
+        try:
+            while await self._live(stream, instance, begin):
+                begin = None
+                if (other := await self._renew(stack, instance)) is not None:
+                    self._stream = stream = other
+                else:
+                    stream.opened_at += self._patience.renew_seconds / 20
+        finally:
+            self._stream = None
 
     async def _renew(self, stack: AsyncExitStack, instance: Instance | None) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
@@ -115,17 +131,6 @@ class Reader:
             stack.push_async_exit(attempt.pop_all())
             return other
         raise AssertionError  # no exception is held back above
-
-    async def _find_start(
-        self, stream: LogStream, seek: Seek, instance: Instance | None, *, follow: bool
-    ) -> bool:
-        """Hold lines back until `seek` has found the place; False if the stream cannot have it."""
-        patience = self._patience
-        found = await self._seek(stream, seek, patience.seek_seconds if follow else patience.read_seconds)
-        if found is None:
-            return False
-        await self._progress.hand_over(found, instance)
-        return True
 
     async def _seek(self, stream: LogStream, seek: Seek, seconds: float) -> StampedLines | None:
         found: StampedLines | None = None
@@ -153,12 +158,13 @@ class Reader:
             except TimeoutError:
                 if expecting:
                     raise NotInOrderError("the stream does not bring what the log has") from None
+                self._in_doubt = True
                 wait_seconds, expecting = await self._doubt_silence()
                 continue
             if piece is None:
                 if stream.error_text:
                     raise ApiError(0, f"the kubelet says: {stream.error_text}")
-                self.ended_cleanly = not stream.cut_off
+                self.ended_cleanly = not stream.cut_off and not self._in_doubt
                 return False
             expecting = False
             if piece.lines:
@@ -195,6 +201,7 @@ class Reader:
             return patience.empty_seconds if in_haste else long_seconds, False
         self._empty_probes = 0
         if ring.endswith(end):
+            self._in_doubt = False
             return long_seconds, False
         return patience.stalled_seconds, True
 

@@ -80,16 +80,14 @@ class Resumption:
             return
         if await self._stream(LogQuery(follow=True, tail_lines=tail), SeekRing(progress.ring, tail)):
             return
-        for query in (LogQuery(tail_lines=self._patience.longer_tail_lines), LogQuery()):
-            place = await self._find(query)
-            if place is None:
-                continue
-            if query.tail_lines is None and place.taken <= progress.ring.lines:
-                # A young log, or one whose file begins in the middle of the ring: count from its first line.
-                await self._stream(LogQuery(follow=True), SkipLines(progress.ring, place.taken))
-            else:
-                longer = place.after + progress.ring.lines + tail
-                await self._stream(LogQuery(follow=True, tail_lines=longer), SeekRing(progress.ring, longer))
+        longer = self._patience.longer_tail_lines
+        if await self._find(LogQuery(tail_lines=longer)) is not None and await self._stream(
+            LogQuery(follow=True, tail_lines=2 * longer), SeekRing(progress.ring, 2 * longer)
+        ):
+            return
+        # A tail counts records, and of long lines it holds few: the place is counted from the file's first line.
+        if (place := await self._find(LogQuery())) is not None:
+            await self._stream(LogQuery(follow=True), SkipLines(progress.ring, place.taken))
             return
         await self._cross_break()
 

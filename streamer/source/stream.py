@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -34,6 +34,7 @@ class LogStream:
         self._reader = LineReader(max_line_bytes)
         self.opened_at = self.waited_at = asyncio.get_running_loop().time()
         """When all that had arrived was last read, on the loop's clock: since then we may be behind."""
+        self._waiting: asyncio.Timeout | None = None
 
     async def read(self, within_seconds: float | None = None) -> StampedLines | None:
         """The next lines, perhaps none of a chunk's; None at the end of the answer.
@@ -43,7 +44,7 @@ class LogStream:
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         try:
-            async with asyncio.timeout(within_seconds):
+            async with asyncio.timeout(within_seconds) as self._waiting:
                 chunk = await self._body.readany()
         except TimeoutError:
             self.waited_at = loop.time()
@@ -55,6 +56,14 @@ class LogStream:
         if loop.time() - asked_at > _A_MOMENT_SECONDS:
             self.waited_at = loop.time()
         return self._reader.feed(chunk) if chunk else None
+
+    def hurry(self, within_seconds: float) -> None:
+        """Let whoever waits in `read` wait no longer than this from now on."""
+        until = asyncio.get_running_loop().time() + within_seconds
+        waiting = self._waiting
+        if waiting is not None and (when := waiting.when()) is not None and until < when:
+            with suppress(RuntimeError):  # it waits no more
+                waiting.reschedule(until)
 
     async def pieces(self) -> AsyncIterator[StampedLines]:
         """What a finite answer brings, to its end. Raises `ApiError` where it stops half way."""

@@ -108,21 +108,15 @@ def check(
     committed: Committed,
     max_line_bytes: int,
     circumstances: Circumstances,
-    *,
-    final: bool,
 ) -> list[str]:
-    """Everything that is wrong with a run, in words.
-
-    Before it is `final`, a hole whose gap only the next worker tells is none yet.
-    """
+    """Everything that is wrong with a run, in words."""
     found = list(committed.faults)
     uids = {item.uid for item in server.born}
     for identity, output in committed.output.items():
         uid = identity.split("/")[2]
         truth = truth_of(server.born, uid, max_line_bytes)
         found += [
-            f"{identity.split('/')[1]}: {text}"
-            for text in _check(server, truth, output, circumstances, uid, final=final)
+            f"{identity.split('/')[1]}: {text}" for text in _check(server, truth, output, circumstances, uid)
         ]
         uids.discard(uid)
     for uid in uids:  # never attached: fine only where the pod is gone
@@ -137,8 +131,6 @@ def _check(
     output: Sequence[Line | Gap],
     circumstances: Circumstances,
     uid: str,
-    *,
-    final: bool,
 ) -> Iterator[str]:
     taken = [
         (line.raw, line.oversize.digest if line.oversize else b"")
@@ -181,7 +173,7 @@ def _check(
         (index, missing) for index, hole in holes if (missing := [line for line in hole if not line.optional])
     ]
 
-    yield from _judge_holes(server, truth, taken, holes, gaps, circumstances, uid, final=final)
+    yield from _judge_holes(server, truth, taken, holes, gaps, circumstances, uid)
     yield from _judge_gaps(server, truth, holes, gaps, circumstances, uid)
 
 
@@ -193,8 +185,6 @@ def _judge_holes(
     gaps: Sequence[tuple[int, Gap]],
     circumstances: Circumstances,
     uid: str,
-    *,
-    final: bool,
 ) -> Iterator[str]:
     served = _served(server, uid)
     lost_alike = Counter(line.key for line in truth.lines if (id(line.instance), id(line.file)) not in served)
@@ -215,8 +205,6 @@ def _judge_holes(
         while high < len(taken) and taken[high] == missing[-1].key:
             high += 1
         covering = [gap for at, gap in gaps if low <= at <= high or (gap.to_ns is None and at <= high)]
-        if not covering and not final:
-            continue
         if not covering:
             yield f"{len(missing)} missing in no gap: {missing[0].key[0][:120]!r} (before line {index})"
             return

@@ -181,21 +181,21 @@ class Run:
         quiet_from = int(clock() // 60) + 1
         await asyncio.sleep(600.0)
         found = self._judge_requests(quiet_from)
-        if (
-            self._writes
-        ):  # what a log that is empty since its rotation may have lost is told with its next line
+        # What a log that is empty since its rotation may have lost is told with its next line, or with its end.
+        if self._writes:
             self._banner()
-            await asyncio.sleep(60.0)
+        elif self.pod is not None:
+            await self._delete(Delete(0.0, again=False))
+        await asyncio.sleep(150.0)
         await worker.die(None)
-        found += self._check(final=False)
-        worker = self._start()  # who was given up in silence is seen out by the next worker
+        found += self._check()
+        worker = self._start()  # who finds nothing to add
         await asyncio.sleep(300.0)
         await worker.die(None)
-        found += self._check(final=True)
-        return found
+        return found + self._check()
 
-    def _check(self, *, final: bool) -> list[str]:
-        return check(self.server, self.committed, self.plan.max_line_bytes, self.circumstances, final=final)
+    def _check(self) -> list[str]:
+        return check(self.server, self.committed, self.plan.max_line_bytes, self.circumstances)
 
     def _start(self) -> Worker:
         patience = replace(PATIENCE, tail_lines=96, longer_tail_lines=160) if self.plan.small else PATIENCE
@@ -372,7 +372,8 @@ class Run:
                 self._banner()
                 cluster.terminate(pod)
             self.server.publish()
-            await asyncio.sleep(event.grace_seconds / 2)
+            # The kubelet has told of the container's end, and has taken the pod's volumes away, before the object goes.
+            await asyncio.sleep(max(event.grace_seconds / 2, 2.0 + self.server.weather.status_lag_seconds))
             cluster.remove_pod(pod)
             self.server.publish()
         self.pod = None
