@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from streamer.flow.publishing import PublishFailed, RecordsRefused
+from streamer.flow.publishing import PublishFailed, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Publication
 from streamer.sink import ReplaySink
-from streamer.transform.process import Plan, Processor, Refusal
-from streamer.transform.state import ShardState, load
+from streamer.transform.load import load
+from streamer.transform.process import Plan, Processor
+from streamer.transform.state import ShardState
 
 _COMMIT_LINES: Final = 10_000
 _MOST_REFUSALS: Final = 5
@@ -46,23 +47,23 @@ class Replay:
             await self._publish(pending)
 
     async def end(self) -> None:
-        """Tell what the limits have kept back."""
-        if (held := self._processor.publish_held(time.time_ns())) is not None:
-            await self._sink.publish(held)
+        """Tell what was counted and kept back."""
+        await self._settle(
+            lambda refused: self._processor.publish_due(time.time_ns(), refused, everything=True)
+        )
 
     async def _publish(self, batches: list[LogBatch]) -> None:
+        await self._settle(lambda refused: self._processor.process(batches, time.time_ns(), refused))
+
+    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> None:
         """As a shard does: what Kafka refuses for itself becomes a dead letter at the next try."""
-        refused: dict[str, Refusal] = {}
-        while True:
-            publication = self._processor.process(batches, time.time_ns(), refused)
+        refused = Refusals()
+        while (publication := make(refused)) is not None:
             try:
                 await self._sink.publish(publication)
             except RecordsRefused as error:
-                for identity in frozenset[str]().union(*error.records.values()):
-                    times = refused[identity].times + 1 if identity in refused else 1
-                    if times > _MOST_REFUSALS:
-                        raise PublishFailed(str(error)) from error
-                    refused[identity] = Refusal(error.reason, times)
+                if refused.add(error) > _MOST_REFUSALS:
+                    raise PublishFailed(str(error)) from error
                 self._processor = Processor(self._plan, load(self._plan.cluster, self._state.items()))
                 continue
             self._keep(publication)

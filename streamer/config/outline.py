@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 from streamer.config.secret import HiddenText
@@ -17,6 +18,7 @@ class Shape(Enum):
 
     SECTION = "section"
     MAPPING = "mapping"
+    LISTS = "lists"  # a mapping whose values are lists
     LIST = "list"
     VALUE = "value"
     SECRET = "secret"  # noqa: S105 (the name of a shape)
@@ -30,7 +32,8 @@ def shape(annotation: Any) -> Shape:
     if isinstance(bare, type) and origin is None and issubclass(bare, Section):
         return Shape.SECTION
     if origin is Mapping:
-        return Shape.MAPPING
+        lists = get_origin(unwrapped(get_args(bare)[1])) is tuple
+        return Shape.LISTS if lists else Shape.MAPPING
     if origin is tuple:
         return Shape.LIST
     return Shape.SECRET if HiddenText in (bare, *get_args(bare)) else Shape.VALUE
@@ -42,10 +45,10 @@ def shape_at(model: type[Section], keys: Sequence[str]) -> tuple[Shape, int]:
         if key not in model.model_fields:
             return Shape.UNKNOWN, depth
         annotation = model.model_fields[key].annotation
-        kind = shape(annotation)
-        if kind is not Shape.SECTION:
-            return kind, depth
-        model = unwrapped(annotation)
+        section = _section(annotation)
+        if section is None:
+            return shape(annotation), depth
+        model = section
     return Shape.SECTION, len(keys)
 
 
@@ -56,12 +59,19 @@ def known_keys(model: type[Section], path: Path) -> list[str]:
         bare = unwrapped(here)
         if isinstance(key, int):
             here = next(iter(get_args(bare)), None)
-        elif shape(bare) is Shape.SECTION and key in bare.model_fields:
-            here = bare.model_fields[key].annotation
+        elif (section := _section(here)) is not None and key in section.model_fields:
+            here = section.model_fields[key].annotation
         else:
             return []
-    bare = unwrapped(here)
-    return list(bare.model_fields) if shape(bare) is Shape.SECTION else []
+    section = _section(here)
+    return [] if section is None else list(section.model_fields)
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """The section that a type is, or may be if it is not null."""
+    bare = unwrapped(annotation)
+    choices = get_args(bare) if get_origin(bare) is UnionType else (bare,)
+    return next((unwrapped(choice) for choice in choices if shape(choice) is Shape.SECTION), None)
 
 
 def unwrapped(annotation: Any) -> Any:

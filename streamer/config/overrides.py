@@ -37,7 +37,7 @@ def from_flags(flags: Sequence[str], problems: list[Problem]) -> Iterator[Node]:
             place = Place(Source(f"--set {path}")) if kind is not Shape.UNKNOWN else None
             problems.append(Problem("malformed --set", place, "expected `--set key.path=value`"))
             continue
-        if kind is Shape.MAPPING and len(keys) > depth:
+        if kind in {Shape.MAPPING, Shape.LISTS} and len(keys) > depth:
             keys[depth:] = [".".join(keys[depth:])]
         yield _tree(keys, kind, text, Source(f"--set {path.strip()}"), problems)
 

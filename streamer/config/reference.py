@@ -58,21 +58,26 @@ def _section(model: type[Section], given: Mapping[str, Any], depth: int) -> Iter
             yield _indented(f"{name}:", depth)
             # The loader takes all values here as text, so that numbers need no quotes.
             yield from (_indented(f"{key}: {value}", depth + 1) for key, value in field.default.items())
+        elif kind is Shape.LISTS:
+            yield _indented(f"{name}:", depth)
+            for key, value in field.default.items():
+                yield from _value_lines(key, value, depth + 1)
         elif kind is Shape.LIST and shape(item := get_args(unwrapped(field.annotation))[0]) is Shape.SECTION:
             yield _indented(f"{name}: []", depth)
             yield from _items(item, field.examples or [], depth)
         else:
             required = "Required." in (field.description or "")
             default = field.examples[0] if required and field.examples else field.default
-            yield _indented(f"{name}: {_value(given.get(name, default))}", depth)
+            yield from _value_lines(name, given.get(name, default), depth)
 
 
 def _items(model: type[Section], examples: list[Any], depth: int) -> Iterator[str]:
     """An example of the list's items, as a comment that works once it is uncommented."""
     for item in examples[0] if examples else ():
-        for number, line in enumerate(_section(model, item, depth + 2)):
-            first = number == 1 and not line.lstrip().startswith("#")
-            yield f"# {_indented('- ', depth)}{line.strip()}" if first else f"# {line[2:]}"
+        dash = _indented("- ", depth)
+        for line in _section(model, item, depth + 2):
+            first, dash = (dash, "") if dash and not line.lstrip().startswith("#") else ("", dash)
+            yield f"# {first}{line.strip()}" if first else f"# {line[2:]}"
 
 
 def _words(field: FieldInfo) -> str:
@@ -80,8 +85,9 @@ def _words(field: FieldInfo) -> str:
     annotation = unwrapped(field.annotation)
     if get_origin(annotation) is Literal:
         words += f" One of: {', '.join(get_args(annotation))}."
-    low = next((bound for bound in field.metadata if isinstance(bound, Ge | Gt)), None)
-    high = next((bound.le for bound in field.metadata if isinstance(bound, Le)), None)
+    bounds = [*field.metadata, *(part for each in field.metadata for part in getattr(each, "metadata", ()))]
+    low = next((bound for bound in bounds if isinstance(bound, Ge | Gt)), None)
+    high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
     if low is not None and high is not None:
         words += f" From {low.ge} to {high}." if isinstance(low, Ge) else f" Above {low.gt}, up to {high}."
     return words
@@ -96,12 +102,31 @@ def _indented(text: str, depth: int) -> str:
     return "  " * depth + text
 
 
+def _value_lines(name: str, value: Any, depth: int) -> list[str]:
+    line = _indented(f"{name}: {_value(value)}", depth)
+    if len(line) <= _WIDTH or not isinstance(value, tuple | list):
+        return [line]
+    items = ", ".join(map(_quoted, value))
+    wrapped = textwrap.wrap(items, _WIDTH - 2 * depth - 2, break_on_hyphens=False, break_long_words=False)
+    return [
+        _indented(f"{name}: [", depth),
+        *(_indented(part, depth + 1) for part in wrapped),
+        _indented("]", depth + 1),
+    ]
+
+
 def _value(value: Any) -> str:
     if isinstance(value, tuple | list):
-        return f"[{', '.join(json.dumps(item, ensure_ascii=False) for item in value)}]"
+        return f"[{', '.join(map(_quoted, value))}]"
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS_OF_YAML:
         return value
     return json.dumps(value, ensure_ascii=False)
+
+
+def _quoted(item: Any) -> str:
+    if isinstance(item, str) and '"' in item and "'" not in item and item.isprintable():
+        return f"'{item}'"
+    return json.dumps(item, ensure_ascii=False)
 
 
 def _with_variables(schema: Any) -> Any:

@@ -106,3 +106,4 @@ Text = Annotated[str, Matching(r"[\s\S]*\S[\s\S]*", "text that is not empty")]
 NotEmpty = AfterValidator(_not_empty)
 TakesOne = BeforeValidator(_one_is_a_list)
 TakesCommas = BeforeValidator(_commas_make_a_list)
+Names = Annotated[tuple[Text, ...], TakesOne]

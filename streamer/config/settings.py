@@ -7,11 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from streamer.config.dedupe import Dedupe
 from streamer.config.faults import Fault, FaultsError
+from streamer.config.filters import FilterRule
 from streamer.config.kafka import Kafka
 from streamer.config.kubernetes import Kubernetes
+from streamer.config.limits import Limits
 from streamer.config.naming import TopicNames, TopicSpec
-from streamer.config.section import Flag, Matching, Number, Section, TakesOne, Text, Whole
+from streamer.config.section import Flag, Matching, Names, Number, Section, Text, Whole
 from streamer.config.topics import Topics, TopicTemplate
 
 ClusterName = Annotated[
@@ -21,7 +24,6 @@ ClusterName = Annotated[
         "1 to 63 of a-z, 0-9, `.` and `-`, a letter or digit at each end",
     ),
 ]
-Names = Annotated[tuple[Text, ...], TakesOne]
 
 
 class Records(Section):
@@ -135,6 +137,26 @@ class Settings(Section):
         description="How many dead letters are published, for each target and reason; the rest is counted into a "
         "notice.",
     )
+    filters: tuple[FilterRule, ...] = Field(
+        default=(),
+        examples=[
+            [
+                {
+                    "action": "drop",
+                    "match": ['rule = "Terminal shell in container"', 'k8s.ns.name =~ "dev-.*"'],
+                    "reason": "developers work in their own namespaces",
+                    "expires": "2027-01-31T00:00:00Z",
+                }
+            ]
+        ],
+        description="Which alerts are not wanted. The first filter that matches an alert decides; where none does, it "
+        "is kept. Falco's own reports are dropped by nothing but a filter that names their rule.",
+    )
+    dedupe: Dedupe = Field(default=Dedupe(), description="What passes once and is counted then.")
+    limits: Limits = Field(
+        default=Limits(),
+        description="What passes only so often; what is more goes to the overflow topic, whole.",
+    )
     http: Http = Field(
         default=Http(), description="The server for health, metrics, the ledger and the status page."
     )
@@ -153,9 +175,11 @@ class Settings(Section):
     @classmethod
     def _legal_topics(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
         # At the last field, so that clashes are told along with the other faults of this level.
-        topics, cluster = info.data.get("topics"), info.data.get("cluster")
+        topics, cluster, dedupe = (info.data.get(name) for name in ("topics", "cluster", "dedupe"))
         if isinstance(topics, Topics) and isinstance(cluster, str):
-            faults = TopicNames(topics, cluster, [route.topic for route in routes]).faults(topics)
+            summaries = dedupe.summaries_topic if isinstance(dedupe, Dedupe) else None
+            names = TopicNames(topics, cluster, [route.topic for route in routes], summaries)
+            faults = names.faults(topics)
             if faults:
                 raise FaultsError([fault._replace(at=("..", *fault.at)) for fault in faults])
         return routes
@@ -163,7 +187,8 @@ class Settings(Section):
     @cached_property
     def topic_names(self) -> TopicNames:
         """Which topic is written for what, all places filled in."""
-        return TopicNames(self.topics, self.cluster, [route.topic for route in self.routes])
+        routes = [route.topic for route in self.routes]
+        return TopicNames(self.topics, self.cluster, routes, self.dedupe.summaries_topic)
 
     @cached_property
     def topic_specs(self) -> tuple[TopicSpec, ...]:

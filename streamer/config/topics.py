@@ -65,7 +65,8 @@ class TopicConfigs(Section):
     """Kafka's own settings for topics that are made here, over the defaults shown; null takes one away."""
 
     alerts: TopicConfig = Field(
-        default=_DEFAULTS["alerts"], description="For the topics of the priorities and of the routes."
+        default=_DEFAULTS["alerts"],
+        description="For the topics of the priorities, of the routes and of summaries.",
     )
     overflow: TopicConfig = Field(default=_DEFAULTS["overflow"], description="For the overflow topic.")
     dead_letter: TopicConfig = Field(

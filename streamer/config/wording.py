@@ -15,6 +15,7 @@ _NUMBER_OR_FLAG: Final = re.compile(r"[-+]?[0-9][0-9_.eE+-]*|true|false", re.IGN
 
 _WORDS: Final[dict[str, str]] = {
     "bool_type": "expected `true` or `false`",
+    "dict_type": "expected a mapping",
     "float_parsing": "expected a number",
     "float_type": "expected a number",
     "finite_number": "expected a finite number",

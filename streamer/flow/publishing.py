@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from streamer.model import Publication, Reason
+from streamer.transform.plan import Refusal
 
 
 class PublishError(Exception):
@@ -40,6 +41,17 @@ class RecordsRefused(PublishError):  # noqa: N818
         super().__init__(f"{count} record(s) were refused ({reason}) by {', '.join(sorted(records))}")
         self.records = records
         self.reason = reason
+
+
+class Refusals(dict[str, Refusal]):
+    """The records that were refused while one publication was tried, by id: what the next try must do without."""
+
+    def add(self, error: RecordsRefused) -> int:
+        """Count a refusal; returns how often the record refused most often was refused."""
+        for identity in frozenset[str]().union(*error.records.values()):
+            times = self[identity].times + 1 if identity in self else 1
+            self[identity] = Refusal(error.reason, times)
+        return max(refusal.times for refusal in self.values())
 
 
 class Publisher(Protocol):

@@ -10,8 +10,9 @@ class Ledger:
     """Counters of outcomes since the shard's first line (for `replay` and `demo`: since the start).
 
     `lines = alerts + log_lines + invalid`, `alerts = filtered + deduplicated + limited + published`,
-    `invalid = dead_lettered + dead_letter_limited`. The rest stands beside the account: records that are no
-    line's outcome (`gaps`, `notices`, `summaries`) and `fragments`, which are no lines.
+    `invalid = dead_lettered + dead_letter_limited`. Of the deduplicated alerts, `summarised` stand in the counts of
+    summaries; the rest is counted in open windows. The other counters stand beside the account: records that are
+    no line's outcome (`gaps`, `notices`, `summaries`) and `fragments`, which are no lines.
     """
 
     lines: int = 0
@@ -24,6 +25,7 @@ class Ledger:
     published: int = 0
     dead_lettered: int = 0
     dead_letter_limited: int = 0
+    summarised: int = 0
     summaries: int = 0
     gaps: int = 0
     notices: int = 0
@@ -35,6 +37,7 @@ class Ledger:
         return (
             self.lines == self.alerts + self.log_lines + self.invalid
             and self.alerts == self.filtered + self.deduplicated + self.limited + self.published
+            and self.deduplicated >= self.summarised
             and self.invalid == self.dead_lettered + self.dead_letter_limited
         )
 

@@ -54,3 +54,5 @@ class Publication:
     """Lines whose outcome this publication settles."""
     malformed: Counter[tuple[Target, Reason]] = field(default_factory=Counter)
     """What was wrong with lines, for the log and the metrics."""
+    evictions: int = 0
+    """Windows that were forgotten because there were too many."""

@@ -17,13 +17,14 @@ import structlog
 
 from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
-from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused
+from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
-from streamer.transform.process import Plan, Processor, Refusal
-from streamer.transform.state import ShardState, StateUnreadableError, load
+from streamer.transform.load import load
+from streamer.transform.process import Plan, Processor
+from streamer.transform.state import ShardState, StateUnreadableError
 
-_HELD_SECONDS: Final = 60.0
-"""How often what a limit has kept back is told."""
+_TICK_SECONDS: Final = 1.0
+"""How often it is asked whether something is to be told by our clock."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
 _FENCED_SECONDS: Final = 10.0
@@ -150,10 +151,10 @@ class Shard:
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
-        held_told_at = clock()
+        told_at = clock()
         while self._inbox or not self._inbox.closed:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(held_told_at + _HELD_SECONDS):
+                async with asyncio.timeout_at(told_at + _TICK_SECONDS):
                     await self._inbox.wait()
             if self._inbox:
                 with suppress(TimeoutError):
@@ -164,11 +165,11 @@ class Shard:
                 await self._settle(partial(self._process, batches))
                 self._in_hand = frozenset()
                 self._settled.set()
-            if clock() >= held_told_at + _HELD_SECONDS:
-                held_told_at = clock()
-                await self._settle(lambda _: self._processor.publish_held(self._wall_ns()))
-                if gone := self._gone_for_long(clock()):
-                    await self._settle(lambda _, gone=gone: self._processor.forget(gone, self._wall_ns()))  # type: ignore[misc]
+            if clock() >= told_at + _TICK_SECONDS:
+                told_at = clock()
+                await self._settle(lambda refused: self._processor.publish_due(self._wall_ns(), refused))
+                if gone := self._gone_for_long(told_at):
+                    await self._settle(partial(self._forget, gone))
 
     def _gone_for_long(self, now: float) -> list[Target]:
         """Targets that were read to their end a while ago: a uid never comes back, its state may be forgotten."""
@@ -180,12 +181,15 @@ class Shard:
         self._done_at = {identity: self._done_at.get(identity, now) for identity in done}
         return [done[identity] for identity, at in self._done_at.items() if now - at >= _FORGET_SECONDS]
 
-    def _process(self, batches: list[LogBatch], refused: dict[str, Refusal]) -> Publication:
+    def _process(self, batches: list[LogBatch], refused: Refusals) -> Publication:
         return self._processor.process(batches, self._wall_ns(), refused)
 
-    async def _settle(self, make: Callable[[dict[str, Refusal]], Publication | None]) -> None:
+    def _forget(self, targets: list[Target], refused: Refusals) -> Publication:
+        return self._processor.forget(targets, self._wall_ns(), refused)
+
+    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> None:
         """Publish what `make` makes, as often as it takes, until it is committed exactly once."""
-        refused: dict[str, Refusal] = {}
+        refused = Refusals()
         isolate: frozenset[str] = frozenset()
         backoff = Backoff(0.2, 5.0)
         before = self._processor.state.sequence
@@ -211,10 +215,7 @@ class Shard:
                 log.warning(
                     "records_refused", shard=self.index, topics=sorted(error.records), cause=error.reason
                 )
-                for identity in frozenset[str]().union(*error.records.values()):
-                    times = refused[identity].times + 1 if identity in refused else 1
-                    refused[identity] = Refusal(error.reason, times)
-                if max(refusal.times for refusal in refused.values()) > _LETTER_TRIES:
+                if refused.add(error) > _LETTER_TRIES:
                     await asyncio.sleep(backoff.next_seconds())
             except Fenced as error:
                 log.warning("shard_fenced", shard=self.index, cause=str(error))
@@ -250,6 +251,6 @@ class Shard:
                 await asyncio.sleep(backoff.next_seconds())
         state = load(self._plan.cluster, items)
         last_owner, state.owner = state.owner, self._owner
-        self._processor = Processor(self._plan, state)
+        self._processor = Processor(self._plan, state, secrets.token_bytes(16))
         log.debug("shard_opened", shard=self.index, targets=len(state.tracked), sequence=state.sequence)
         return last_owner

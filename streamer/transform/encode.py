@@ -1,4 +1,4 @@
-"""Make Kafka records of alerts, dead letters, gaps and notices.
+"""Make Kafka records of alerts, summaries, dead letters, gaps and notices.
 
 An alert's value is its bytes as Falco wrote them. Everything we know besides stands in headers, as CloudEvents
 1.0 in Kafka's binary mode, with the plain names that consumers filter by.
@@ -16,7 +16,7 @@ import orjson
 
 from streamer.model import Alert, Gap, Malformed, Priority, Reason, Record, RecordKind, Target
 from streamer.model.record import Headers
-from streamer.transform.limit import Bucket
+from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.stamp import to_rfc3339
 
 SECOND_NS: Final = 1_000_000_000
@@ -42,7 +42,7 @@ def create_time_ms(alert_ns: int, line_ns: int, now_ns: int) -> int:
 class TargetEncoder:
     """Encodes what one target's log gives; what is the same for all its records is made once."""
 
-    __slots__ = ("_alert_headers", "_annotate", "_cluster", "_common", "_target", "id_prefix", "key")
+    __slots__ = ("_annotate", "_cluster", "_common", "_rule_headers", "_target", "id_prefix", "key")
 
     def __init__(self, cluster: str, target: Target, *, annotate: bool = False) -> None:
         self._cluster = cluster
@@ -62,7 +62,7 @@ class TargetEncoder:
             ("ce_cluster", cluster.encode()),
             ("node", target.node.encode()),
         ]
-        self._alert_headers: dict[tuple[str, Priority], Headers] = {}
+        self._rule_headers: dict[tuple[RecordKind, str, Priority], Headers] = {}
 
     def line_id(self, line_digest: str, ordinal: int) -> str:
         """The `ce_id` of what comes of a line: the same each time the line is read.
@@ -73,21 +73,38 @@ class TargetEncoder:
         known = f"{self.id_prefix}-{line_digest[:32]}"
         return f"{known}-{ordinal}" if ordinal else known
 
-    def alert(self, alert: Alert, identity: str, topic: str, line_ns: int, now_ns: int) -> Record:
-        """The record of an alert."""
-        kind = (alert.rule, alert.priority)
-        fixed = self._alert_headers.get(kind)
-        if fixed is None:
-            if len(self._alert_headers) >= 1000:  # rules are few; whoever floods us with names pays for it
-                self._alert_headers.clear()
-            fixed = self._alert_headers[kind] = self._headers_of_rule(*kind)
+    def alert(
+        self, alert: Alert, identity: str, topic: str, line_ns: int, now_ns: int, limited_by: str = ""
+    ) -> Record:
+        """The record of an alert; `limited_by` names the limit that diverted it to this topic."""
         time = alert.time or to_rfc3339(line_ns)
+        headers = [("ce_id", identity.encode()), ("ce_time", time.encode())]
+        headers += self._headers_of_rule(RecordKind.ALERT, alert)
+        if limited_by:
+            headers.append(("limited_by", limited_by.encode()))
         return Record(
             topic,
             self.key,
-            self._annotated(alert.body, identity) if self._annotate else alert.body,
-            [("ce_id", identity.encode()), ("ce_time", time.encode()), *fixed],
+            self._annotated(alert.body, identity, RecordKind.ALERT) if self._annotate else alert.body,
+            headers,
             create_time_ms(alert.time_ns, line_ns, now_ns),
+            identity,
+        )
+
+    def summary(
+        self, value: bytes, sample: Alert, identity: str, topic: str, last_ns: int, now_ns: int
+    ) -> Record:
+        """The record of a summary: the headers of its alerts, with a kind of its own."""
+        return Record(
+            topic,
+            self.key,
+            self._annotated(value, identity, RecordKind.SUMMARY) if self._annotate else value,
+            [
+                ("ce_id", identity.encode()),
+                ("ce_time", to_rfc3339(last_ns).encode()),
+                *self._headers_of_rule(RecordKind.SUMMARY, sample),
+            ],
+            create_time_ms(last_ns, last_ns, now_ns),
             identity,
         )
 
@@ -149,9 +166,47 @@ class TargetEncoder:
             "to": to_rfc3339(bucket.held_to_ns),
         }
         identity = self._event_id("held", reason, lines_before, bucket.held_from_ns, bucket.held_to_ns)
-        headers = [("reason", reason.encode())]
+        headers = [("notice", b"dead_letters_limited"), ("reason", reason.encode())]
         notice = self._record(RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns)
         return notice._replace(timestamp_ms=now_ns // 1_000_000)
+
+    def storm(
+        self, bucket: StormBucket, lines_before: int, topic: str, now_ns: int, *, ended: bool
+    ) -> Record:
+        """The notice that a limit has been exceeded for long, or is not any more."""
+        value = {
+            "notice": "storm_ended" if ended else "storm_started",
+            "limit": bucket.limit,
+            "name": bucket.name,
+            "cluster": self._cluster,
+            "target": asdict(self._target),
+            "count": bucket.held,
+            "from": to_rfc3339(bucket.held_from_ns),
+            "to": to_rfc3339(bucket.held_to_ns),
+        }
+        identity = self._event_id(
+            value["notice"], bucket.limit, bucket.name, lines_before, bucket.held_from_ns
+        )
+        headers = [("notice", str(value["notice"]).encode())]
+        return self._record(
+            RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns
+        )._replace(timestamp_ms=now_ns // 1_000_000)
+
+    def falco_report(self, alert: Alert, alert_id: str, topic: str, line_ns: int, now_ns: int) -> Record:
+        """The notice that Falco itself is not well: it dropped events, or could not restart."""
+        value = {
+            "notice": "falco_report",
+            "rule": alert.rule,
+            "cluster": self._cluster,
+            "target": asdict(self._target),
+            "alert_id": alert_id,
+            "counters": {
+                n: v for n, v in alert.fields.items() if v is None or isinstance(v, str | int | float)
+            },
+        }
+        identity = self._event_id("falco_report", alert_id)
+        headers = [("notice", b"falco_report")]
+        return self._record(RecordKind.NOTICE, value, headers, identity, topic, line_ns, now_ns)
 
     def _record(
         self,
@@ -173,20 +228,34 @@ class TargetEncoder:
         time_ms = create_time_ms(time_ns, time_ns, now_ns)
         return Record(topic, self.key, orjson.dumps(value), every, time_ms, identity)
 
-    def _annotated(self, body: bytes, identity: str) -> bytes:
-        """The alert with what we know of it as its last key; up to there, its bytes are the original ones."""
-        ours = {"id": identity, "cluster": self._cluster, "node": self._target.node, "kind": RecordKind.ALERT}
+    def _annotated(self, body: bytes, identity: str, kind: RecordKind) -> bytes:
+        """The value with what we know of it as its last key; up to there, its bytes are the original ones."""
+        ours = {"id": identity, "cluster": self._cluster, "node": self._target.node, "kind": kind}
         return b'%b,"falco_streamer":%b}' % (body.rstrip()[:-1], orjson.dumps(ours))
 
-    def _headers_of_rule(self, rule: str, priority: Priority) -> Headers:
-        label = priority.label.encode()
-        return [
-            ("rule", rule.encode()[:_HEADER_BYTES].decode(errors="ignore").encode()),
-            ("priority", label),
-            ("ce_priority", label),
-            *_kind_headers(RecordKind.ALERT),
-            *self._common,
-        ]
+    def _headers_of_rule(self, kind: RecordKind, alert: Alert) -> Headers:
+        """The headers that all records of a rule share."""
+        known = self._rule_headers.get((kind, alert.rule, alert.priority))
+        if known is None:
+            if len(self._rule_headers) >= 1000:  # rules are few; whoever floods us with names pays for it
+                self._rule_headers.clear()
+            label = alert.priority.label.encode()
+            known = self._rule_headers[kind, alert.rule, alert.priority] = [
+                ("rule", alert.rule.encode()[:_HEADER_BYTES].decode(errors="ignore").encode()),
+                ("priority", label),
+                ("ce_priority", label),
+                *_kind_headers(kind),
+                *self._common,
+            ]
+        return known
+
+    def summary_id(self, group: bytes, start_ns: int, part: int) -> str:
+        """The `ce_id` of a summary: the same for the same part of the same window."""
+        return self._event_id("summary", group.hex(), start_ns, part)
+
+    def head_id(self, head: bytes) -> str:
+        """The `ce_id` of a window's first alert, from what the window keeps of it."""
+        return self.line_id(head[:16].hex(), head[16])
 
     def _event_id(self, *parts: object) -> str:
         text = "\0".join(map(str, parts))

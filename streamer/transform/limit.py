@@ -1,10 +1,19 @@
-"""Token buckets on a target's own clock."""
+"""Token buckets: how much of a kind passes, and what was kept back.
+
+A target's buckets run on the target's own clock: nothing depends on when they are asked, so a replay decides as the
+live run did.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-_SECOND_NS = 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+STORM_AFTER_NS: Final = 10 * _SECOND_NS
+"""A limit that is still exceeded after this long is a storm."""
+CALM_AFTER_NS: Final = 60 * _SECOND_NS
+"""A storm is over when its limit has diverted nothing for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +26,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Bucket:
-    """One bucket's state. `held` is what was kept back since the last notice; times are the target's clock.
-
-    Nothing depends on when it is asked: tokens are a function of the elapsed time alone, so a replay decides as
-    the live run did.
-    """
+    """One bucket's state. `held` is what was kept back since the last notice; its times are those of lines."""
 
     tokens: float
     at_ns: int
@@ -29,15 +34,18 @@ class Bucket:
     held_from_ns: int = 0
     held_to_ns: int = 0
 
-    def admit(self, rate: Rate, elapsed_ns: int) -> bool:
+    def admit(self, rate: Rate, clock_ns: int) -> bool:
         """Take one token if there is one."""
-        refill = max(0, elapsed_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
-        self.tokens = min(float(rate.burst), self.tokens + refill)
-        self.at_ns = max(self.at_ns, elapsed_ns)
+        self.tokens = self._filled(rate, clock_ns)
+        self.at_ns = max(self.at_ns, clock_ns)
         if self.tokens < 1:
             return False
         self.tokens -= 1
         return True
+
+    def is_full(self, rate: Rate, clock_ns: int) -> bool:
+        """Whether it may be forgotten: a new bucket would be the same."""
+        return not self.held and self._filled(rate, clock_ns) >= rate.burst
 
     def hold(self, line_ns: int) -> None:
         """Count one that was kept back, written at `line_ns`."""
@@ -45,3 +53,44 @@ class Bucket:
             self.held_from_ns = line_ns
         self.held_to_ns = line_ns
         self.held += 1
+
+    def _filled(self, rate: Rate, clock_ns: int) -> float:
+        refill = max(0, clock_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
+        return min(float(rate.burst), self.tokens + refill)
+
+
+@dataclass(slots=True)
+class StormBucket(Bucket):
+    """A bucket whose excess goes elsewhere whole, and which tells when that goes on for long."""
+
+    limit: str = "rule"
+    """Which limit this is: of a rule (and target), of a topic, or overall."""
+    name: str = ""
+    """The rule, or the topic."""
+    since_ns: int = 0
+    """When it began to divert, by the bucket's clock."""
+    last_ns: int = 0
+    """When it diverted last, by the bucket's clock."""
+    due_ns: int = 0
+    """When it is calm again if nothing more comes, by our clock."""
+    storm: bool = False
+
+    def divert(self, clock_ns: int, line_ns: int, now_ns: int) -> bool:
+        """Count one that went elsewhere; True if this is where a storm begins."""
+        if not self.held:
+            self.since_ns = clock_ns
+        self.hold(line_ns)
+        self.last_ns = clock_ns
+        self.due_ns = now_ns + CALM_AFTER_NS
+        if self.storm or clock_ns - self.since_ns < STORM_AFTER_NS:
+            return False
+        self.storm = True
+        return True
+
+    def is_calm(self, clock_ns: int) -> bool:
+        """Whether it has diverted something, but nothing for a while."""
+        return self.held > 0 and clock_ns - self.last_ns >= CALM_AFTER_NS
+
+    def settle(self) -> None:
+        """Begin anew, with nothing diverted."""
+        self.storm, self.held = False, 0

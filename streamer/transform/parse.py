@@ -38,6 +38,13 @@ _ALERT_KEYS: Final = (b'"priority":', b'"output_fields":', b'"rule":')
 _MEMBER: Final = re.compile(rb'":["{\[\d-]')
 _OBJECT_END: Final = re.compile(rb'(?:["\]}]|:[\w.+-]*)\}$')
 
+_INTERNAL: Final = "Falco internal: "
+
+
+def is_internal(rule: str) -> bool:
+    """Whether an alert is Falco's report on itself, such as `Falco internal: syscall event drop`."""
+    return rule.startswith(_INTERNAL)
+
 
 def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | Malformed:
     """Classify a line's text (without its timestamp). `line_ns` stands in where an alert has no time."""

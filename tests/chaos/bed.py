@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 
 from tests.chaos.proxy import Proxy
 from tests.integration.oracle import PRIORITIES
+from tests.integration.worker import EVERY_ALERT_PASSES
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
@@ -58,13 +60,13 @@ class ProxiedKafka(Kafka):
 class Worker:
     """`falco-streamer run` as a process that can be killed, frozen and started again; its log is kept."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], program: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "streamer.yaml"
-        config.write_text(yaml.safe_dump(dict(settings)))
+        config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings}))
         self.log = folder / "worker.log"
         self.log.touch()
-        command = [sys.executable, "-m", "streamer", "run", "--config", str(config)]
+        command = [sys.executable, *program, "run", "--config", str(config)]
         self.process = Process("falco-streamer", command, self.log)
 
     async def start(self) -> None:
@@ -90,6 +92,19 @@ class Worker:
                 continue
         return found
 
+    def heard(self, event: str) -> list[dict[str, Any]]:
+        """Every time it logged this."""
+        return [each for each in self.events() if each["event"] == event]
+
+    async def until_heard(self, event: str, seconds: float = 20) -> dict[str, Any]:
+        """Wait until it has logged this; AssertionError if it does not, or ends before."""
+        deadline = time.monotonic() + seconds
+        while not (found := self.heard(event)):
+            assert self.process.running, self.process.last_words()
+            assert time.monotonic() < deadline, f"no {event} in {seconds} s:\n{self.process.last_words()}"
+            await asyncio.sleep(0.05)
+        return found[0]
+
     def tracebacks(self) -> int:
         """How often Python, not our log, had the word: nothing should end so."""
         return self.log.read_bytes().count(b"Traceback (most recent call last)")
@@ -105,6 +120,8 @@ class Site:
     bootstrap: str
     worker_bootstrap: str
     """Where a worker finds Kafka; the judge goes the direct way."""
+    program: Sequence[str] = ("-m", "streamer")
+    """What Python runs as the worker: a test may plant a fault."""
     name: str = field(default_factory=lambda: f"chaos-{uuid.uuid4().hex[:8]}")
 
     @property
@@ -132,7 +149,7 @@ class Site:
         settings = self.settings()
         for section, values in changed.items():
             settings[section] = settings.get(section, {}) | values
-        return Worker(self.folder / name, settings)
+        return Worker(self.folder / name, settings, self.program)
 
     async def create_topics(self) -> None:
         """As the worker would; made beforehand, so that there is something to look at from the start."""

@@ -27,6 +27,15 @@ LEAVES = (
     "port",
     "selectors",
     "cleanup.policy",
+    "filters",
+    "dedupe",
+    "group_fields",
+    "syscall",
+    "window_seconds",
+    "overrides",
+    "limits",
+    "per_topic",
+    "expires",
 )
 words = st.sampled_from((*KEYS, *LEAVES)) | st.text(max_size=6)
 scalars = (
@@ -40,12 +49,17 @@ pieces = st.sampled_from([*KEYS, *LEAVES, *marks.split("|"), "|\n", '"', '"\\ud8
 
 LEAF_KEYS = (
     "cluster",
+    "dedupe.max_windows",
+    "dedupe.summaries_topic",
+    "dedupe.window_seconds",
     "http.port",
     "kafka.client_id",
     "kafka.commit.interval_seconds",
     "kafka.shards",
     "kubernetes.context",
     "kubernetes.namespaces",
+    "limits.by",
+    "limits.overall.burst",
     "log.level",
     "topics.create",
     "topics.partitions",

@@ -54,13 +54,23 @@ def test_the_reference_holds_every_key_with_its_default_and_its_description() ->
     assert given == Settings.model_validate(required)
 
 
-def test_the_commented_example_of_a_route_works(tmp_path: Path) -> None:
+def test_the_commented_examples_work(tmp_path: Path) -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    head, routes = text.split("routes: []\n")
+    # An example follows its list, which is empty by default; all of it begins with `#` in the first column.
+    text, count = re.subn(
+        r"^( *\w+:) \[\]\n((?:# .*\n)+)",
+        lambda found: f"{found[1]}\n{re.sub('^# ', '', found[2], flags=re.MULTILINE)}",
+        text,
+        flags=re.MULTILINE,
+    )
+    assert count == 4
     path = tmp_path / "streamer.yaml"
-    path.write_text(f"{head}routes:\n{re.sub('^# ', '', routes, flags=re.MULTILINE)}", encoding="utf-8")
-    (route,) = load(path, environ={}).routes
-    assert route.match.rules == ("Terminal shell*",)
+    path.write_text(text, encoding="utf-8")
+    settings = load(path, environ={})
+    assert settings.routes[0].match.rules == ("Terminal shell*",)
+    assert settings.filters[0].match[1] == 'k8s.ns.name =~ "dev-.*"'
+    assert settings.dedupe.overrides[0].max_variants == 100
+    assert settings.limits.overrides[0].burst == 20
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -42,6 +42,14 @@ def test_places_are_filled_in_and_topics_may_be_shared() -> None:
     assert len(names.all_topics()) == 13
 
 
+def test_summaries_may_have_a_topic_of_their_own() -> None:
+    assert settings().topic_names.summaries is None
+    given = settings(dedupe={"summaries_topic": "<prefix>.summaries"})
+    assert given.topic_names.summaries == "falco.summaries"
+    assert {spec.name: spec.kind for spec in given.topic_specs}["falco.summaries"] == "alerts"
+    assert given.topic_specs[-1].kind == "state"
+
+
 def test_specs_say_how_each_topic_is_made() -> None:
     given = settings(kafka={"shards": 3}, topics={"partitions": 6, "replication_factor": 2})
     specs = {spec.name: spec for spec in given.topic_specs}
@@ -72,4 +80,4 @@ def test_settings_are_frozen_and_know_no_other_keys() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings().cluster = "other"
     with pytest.raises(ValidationError, match="extra"):
-        settings(limits={})
+        settings(limit={})

@@ -10,9 +10,10 @@ import orjson
 from streamer.model import DigestRing, Gap, LogBatch, Oversize, Priority, Target
 from streamer.transform.align import advance
 from streamer.transform.limit import Rate
-from streamer.transform.process import Plan
+from streamer.transform.plan import Plan
 from streamer.transform.route import Router
 from streamer.transform.stamp import to_rfc3339
+from streamer.transform.treatment import DedupePlan, LimitPlan
 
 SECOND_NS = 1_000_000_000
 START_NS = 1_795_168_800 * SECOND_NS  # 2026-11-20T10:00:00Z
@@ -26,8 +27,12 @@ PLAN = Plan(
     router=Router({priority: f"falco.alerts.{priority.label}" for priority in Priority}),
     dead_letter_topic="falco.dead-letter",
     notices_topic="falco.notices",
+    overflow_topic="falco.overflow",
     dead_letters=Rate(per_minute=60, burst=3),
+    dedupe=DedupePlan(enabled=False),
+    limits=LimitPlan(enabled=False),
 )
+"""Every alert passes: for tests of what stands around deduplication and limits."""
 
 
 def alert(time_ns: int = START_NS, **changed: Any) -> bytes:

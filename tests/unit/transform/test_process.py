@@ -28,11 +28,13 @@ from streamer.model import (
     TextLine,
 )
 from streamer.transform.limit import Rate
+from streamer.transform.load import load
 from streamer.transform.parse import parse
-from streamer.transform.process import Plan, Processor, Refusal
+from streamer.transform.plan import Plan, Refusal
+from streamer.transform.process import Processor
 from streamer.transform.read import LineReader
 from streamer.transform.stamp import StampReader
-from streamer.transform.state import ShardState, load
+from streamer.transform.state import ShardState
 from tests.unit.strategies import BODIES, cuts, pieces
 from tests.unit.transform.samples import (
     FALCO,
@@ -422,7 +424,7 @@ class TestTheDeadLetterLimit:
         store.commit(first)
         assert [kind(record) for record in first.records] == ["dead-letter"] * 3
         assert (first.ledger.dead_lettered, first.ledger.dead_letter_limited) == (3, 7)
-        notices = processor.publish_held(NOW_NS)
+        notices = processor.publish_due(NOW_NS, everything=True)
         assert notices is not None
         store.commit(notices)
         [notice] = notices.records
@@ -433,8 +435,8 @@ class TestTheDeadLetterLimit:
             "2026-11-20T10:00:00.900000000Z",
         )
         assert notices.ledger.notices == 1
-        assert processor.publish_held(NOW_NS) is None
-        assert store.processor().publish_held(NOW_NS) is None
+        assert processor.publish_due(NOW_NS, everything=True) is None
+        assert store.processor().publish_due(NOW_NS, everything=True) is None
 
     def test_is_one_for_each_target_and_reason(self) -> None:
         texts = [(START_NS, b"10:00:00.123456789: Notice text %d" % number) for number in range(4)]
@@ -466,7 +468,7 @@ class TestTheDeadLetterLimit:
         ids = set()
         for _ in range(2):
             processor.process([feed.batch((0, b"{broken"))], NOW_NS)
-            notices = processor.publish_held(NOW_NS)
+            notices = processor.publish_due(NOW_NS, everything=True)
             assert notices is not None
             ids.add(notices.records[0].id)
         assert len(ids) == 2
@@ -637,7 +639,7 @@ def test_the_stored_state_is_the_one_in_memory_after_any_course(
         if verb == "process":
             publication = processor.process(whole(target, entries), NOW_NS)
         elif verb == "held":
-            publication = processor.publish_held(NOW_NS)
+            publication = processor.publish_due(NOW_NS, everything=True)
         elif verb == "forget":
             publication = processor.forget([target], NOW_NS)
         else:

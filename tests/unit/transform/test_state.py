@@ -19,17 +19,17 @@ from streamer.model import (
     PositionStatus,
     Reason,
 )
-from streamer.transform.limit import Bucket
-from streamer.transform.state import (
-    ShardState,
-    StateUnreadableError,
-    Tracked,
-    bucket_change,
+from streamer.transform.changes import (
     forget_changes,
+    key_change,
     ledger_change,
-    load,
     position_change,
+    take_changes,
 )
+from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.load import load
+from streamer.transform.state import ShardState, StateUnreadableError, Tracked
+from streamer.transform.window import Repeats, Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, OTHER
 
@@ -43,38 +43,103 @@ POSITIONS = st.builds(
     st.none() | st.builds(Instance, st.text(max_size=20), st.integers(0, 1000)),
 )
 BUCKETS = st.builds(Bucket, st.floats(0, 1e6), *[NANOSECONDS] * 4)
+DIGESTS = st.binary(min_size=16, max_size=16)
+STORMS = st.builds(
+    StormBucket,
+    st.floats(0, 1e6),
+    *[NANOSECONDS] * 4,
+    st.sampled_from(["rule", "topic"]),
+    st.text(max_size=5),
+    *[NANOSECONDS] * 3,
+    st.booleans(),
+)
+REPEATED = st.builds(
+    Repeats,
+    st.just(b'{"rule":"a \xc3\xa9"}'),
+    *[NANOSECONDS] * 4,
+    st.dictionaries(DIGESTS, st.integers(1, 9), max_size=3),
+)
+WINDOWS = st.builds(
+    Window,
+    *[NANOSECONDS] * 3,
+    st.integers(0, 5),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 1000),
+    st.binary(min_size=17, max_size=17),
+    st.lists(DIGESTS, max_size=3).map(b"".join),
+)
+
+
+@st.composite
+def windows_of_a_target(draw: st.DrawFn) -> Windows:
+    windows = Windows()
+    windows.restore(list(draw(st.dictionaries(DIGESTS, WINDOWS, max_size=3)).items()))
+    for group in windows.packed:
+        if (repeats := draw(st.none() | REPEATED)) is not None:
+            repeats.texts = {variant: draw(st.text(max_size=5)) for variant in repeats.variants}
+            windows.repeats[group] = repeats
+    return windows
+
+
 TRACKED = st.builds(
-    Tracked, st.just(FALCO), POSITIONS, st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3)
+    Tracked,
+    st.just(FALCO),
+    POSITIONS,
+    windows_of_a_target(),
+    st.dictionaries(DIGESTS, STORMS, max_size=3),
+    st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
 )
 LEDGERS = st.builds(Ledger, lines=NANOSECONDS, alerts=NANOSECONDS, gaps=NANOSECONDS)
 
 
 def saved(state: ShardState) -> dict[str, bytes]:
-    changes = [ledger_change(state)]
+    changes = [ledger_change(state), *([key_change(state)] if state.key else [])]
     for tracked in state.tracked.values():
         changes.append(position_change(tracked))
-        changes += [
-            bucket_change(tracked.target, reason, bucket) for reason, bucket in tracked.buckets.items()
-        ]
+        tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
+        tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
+        tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
+        for repeats in tracked.windows.repeats.values():
+            repeats.stored.clear()
+        changes += take_changes(tracked)
     return {change.key: change.value for change in changes if change.value is not None}
 
 
 def sample() -> dict[str, bytes]:
     position = Position(DigestRing(b"12345678"), 1, 2, 3, 4, PositionStatus.ATTACHED, Instance("c", 1))
-    tracked = Tracked(FALCO, position, {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)})
-    return saved(ShardState("prod", {FALCO.id: tracked}, Ledger(lines=1, log_lines=1), 7, "me"))
+    windows = Windows()
+    windows.restore([(GROUP, Window(1, 2, 3, 0, True, False, 1, bytes(17), VARIANT))])
+    windows.repeats[GROUP] = Repeats(b"{}", 4, 5, 6, 7, {VARIANT: 7}, {VARIANT: "proc.cmdline=ls"})
+    tracked = Tracked(
+        FALCO,
+        position,
+        windows,
+        {LIMIT: StormBucket(1.5, 2, 3, 4, 5, "rule", "Terminal shell", 6, 7, 8, True)},
+        {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
+    )
+    ledger = Ledger(lines=1, log_lines=1)
+    return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16))))
 
 
+GROUP, VARIANT, LIMIT = b"g" * 16, b"v" * 16, b"l" * 16
 POSITION_KEY = f"position/{FALCO.id}"
 BUCKET_KEY = f"bucket/{FALCO.id}/text_alert"
+LIMIT_KEY = f"limit/{FALCO.id}/{LIMIT.hex()}"
+WINDOW_KEY = f"window/{FALCO.id}/{GROUP.hex()}"
+REPEATS_KEY = f"repeats/{FALCO.id}/{GROUP.hex()}"
+SAMPLE_KEY = f"sample/{FALCO.id}/{GROUP.hex()}"
+VARIANT_KEY = f"variant/{FALCO.id}/{GROUP.hex()}/{VARIANT.hex()}"
 
 
-@given(TRACKED, LEDGERS, st.integers(0, 2**62), st.text(max_size=20), st.randoms(use_true_random=False))
+@given(
+    TRACKED, LEDGERS, st.integers(0, 2**62), st.text(max_size=20), DIGESTS, st.randoms(use_true_random=False)
+)
 def test_what_is_saved_is_loaded_in_any_order_of_keys(
-    tracked: Tracked, ledger: Ledger, sequence: int, owner: str, random: Any
+    tracked: Tracked, ledger: Ledger, sequence: int, owner: str, key: bytes, random: Any
 ) -> None:
     other = Tracked(OTHER, Position())
-    state = ShardState("prod", {FALCO.id: tracked, OTHER.id: other}, ledger, sequence, owner)
+    state = ShardState("prod", {FALCO.id: tracked, OTHER.id: other}, ledger, sequence, owner, key)
     items = list(saved(state).items())
     random.shuffle(items)
     assert load("prod", items) == state
@@ -86,11 +151,12 @@ def test_nothing_saved_is_a_new_shard() -> None:
 
 def test_a_target_that_is_gone_leaves_only_tombstones() -> None:
     stored = sample()
-    changes = forget_changes(load("prod", stored.items()).tracked[FALCO.id])
-    assert set(changes) == {Change(key, None) for key in stored if key != "ledger"}
+    tracked = load("prod", stored.items()).tracked[FALCO.id]
+    tracked.windows.take_repeats(GROUP)
+    assert set(forget_changes(tracked)) == {Change(key, None) for key in stored if FALCO.id in key}
 
 
-def test_a_bucket_that_outlived_its_target_is_left_alone() -> None:
+def test_what_outlived_its_target_is_left_alone() -> None:
     stored = sample()
     del stored[POSITION_KEY]
     assert load("prod", stored.items()).tracked == {}
@@ -107,6 +173,17 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product([BUCKET_KEY], ["tokens"], [None, "1", [], True]),
     *itertools.product([BUCKET_KEY], ["at_ns", "held", "held_from_ns", "held_to_ns"], WRONG_COUNTS),
     (BUCKET_KEY, "unknown", 1),
+    *itertools.product([LIMIT_KEY], ["tokens", "name", "storm", "limit"], [None, [], {}]),
+    *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
+    *itertools.product([WINDOW_KEY], ["start_ns", "length_ns", "head_ns", "level", "part"], WRONG_COUNTS),
+    *itertools.product([WINDOW_KEY], ["busy", "ended"], [None, 0, "x"]),
+    *itertools.product([WINDOW_KEY], ["head", "passed"], [None, 0, "x", "00"]),
+    *itertools.product([WINDOW_KEY], ["level", "part"], [2**64 - 1]),
+    *itertools.product([REPEATS_KEY], ["count", "first_ns", "last_ns", "due_ns"], WRONG_COUNTS),
+    *itertools.product([REPEATS_KEY], ["variants"], [None, [], {"x": 1}, {"00": 1}, {VARIANT.hex(): -1}]),
+    *itertools.product([SAMPLE_KEY], ["alert"], [None, 1]),
+    *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
+    *itertools.product(["key"], ["key"], [None, 1, "x", "00"]),
     *itertools.product(["ledger"], ["lines", "published", "sequence"], WRONG_COUNTS),
     *itertools.product(["ledger"], ["owner", "cluster"], [None, 1]),
     ("ledger", "unknown", 1),
@@ -126,8 +203,8 @@ class TestUnreadable:
             load("prod", stored.items())
 
     def test_is_a_kind_that_is_not_known(self) -> None:
-        with pytest.raises(StateUnreadableError, match="window"):
-            load("prod", {**sample(), "window/x": b'{"v":1}'}.items())
+        with pytest.raises(StateUnreadableError, match="pane"):
+            load("prod", {**sample(), "pane/x": b'{"v":1}'}.items())
 
     def test_is_a_state_without_its_ledger(self) -> None:
         stored = sample()
@@ -160,7 +237,7 @@ class TestUnreadable:
             with pytest.raises(StateUnreadableError, match="bad_luck"):
                 load("prod", stored.items())
         else:
-            assert list(load("prod", stored.items()).tracked[FALCO.id].buckets) == [Reason.TEXT_ALERT]
+            assert list(load("prod", stored.items()).tracked[FALCO.id].dead_letters) == [Reason.TEXT_ALERT]
 
 
 KEYS = st.sampled_from([*sample(), "position/x", "bucket/x", f"bucket/{FALCO.id}/x", "", "other/x"])

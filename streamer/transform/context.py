@@ -1,0 +1,40 @@
+"""What all steps of a shard's core share: the plan, the state, and what is made of them once."""
+
+from __future__ import annotations
+
+from streamer.model import Target
+from streamer.transform.dedupe import Deduplicator
+from streamer.transform.encode import TargetEncoder
+from streamer.transform.limiter import Limiter
+from streamer.transform.plan import Plan
+from streamer.transform.stamp import StampReader
+from streamer.transform.state import ShardState
+from streamer.transform.treatment import Treatments
+
+
+class Context:
+    """Made anew whenever the state is loaded."""
+
+    def __init__(self, plan: Plan, state: ShardState) -> None:
+        self.plan = plan
+        self.state = state
+        self.stamps = StampReader()
+        self.treatments = Treatments(plan.dedupe, plan.limits, state.key)
+        self.deduplicator = Deduplicator(plan.dedupe, state)
+        self.limiter = Limiter(plan.limits, state)
+        self._encoders: dict[str, TargetEncoder] = {}
+
+    def encoder(self, target: Target) -> TargetEncoder:
+        """The encoder of a target's records."""
+        if (encoder := self._encoders.get(target.id)) is None:
+            encoder = self._encoders[target.id] = TargetEncoder(
+                self.plan.cluster, target, annotate=self.plan.annotate
+            )
+        return encoder
+
+    def forget(self, target: Target) -> None:
+        """A target is gone, with all that was known of it."""
+        if (tracked := self.state.tracked.pop(target.id, None)) is not None:
+            self.deduplicator.forget(tracked)
+            self.limiter.forget(tracked)
+            self._encoders.pop(target.id, None)

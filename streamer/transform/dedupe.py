@@ -1,0 +1,178 @@
+"""Deduplication: the first alert of a group passes at once, further variants up to a bound; the rest is counted.
+
+Decisions depend on one target's input alone. What is counted leaves in summaries, made in `summary`.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from streamer.model import Alert
+from streamer.transform.fingerprint import Fingerprint
+from streamer.transform.state import ShardState, Tracked
+from streamer.transform.treatment import DedupePlan, Treatment
+from streamer.transform.window import Repeats, Window, Windows
+
+MOST_VARIANTS: Final = 500
+"""A window that has counted so many distinct variants tells of them at once."""
+_SILENCE_NS: Final = 9 * 1_000_000_000
+"""How long after a silent window's end it is told of, by our clock: with ticks of a second, within ten."""
+_SAMPLE_BYTES: Final = 16 * 1024
+_SAMPLE_FIELDS: Final = 64
+_SAMPLE_TEXT: Final = 256
+
+
+class Deduplicator:
+    """Keeps the windows of a shard's targets."""
+
+    def __init__(self, plan: DedupePlan, state: ShardState) -> None:
+        self._plan = plan
+        self._state = state
+        every = [tracked.windows for tracked in state.tracked.values()]
+        self.open_windows = sum(map(len, every))
+        self.evidence_bytes = sum(
+            repeats.evidence_bytes for windows in every for repeats in windows.repeats.values()
+        )
+        self.next_due_ns = min(
+            (repeats.due_ns for windows in every for repeats in windows.repeats.values()), default=1 << 63
+        )
+
+    def count(
+        self,
+        windows: Windows,
+        window: Window,
+        print_: Fingerprint,
+        treatment: Treatment,
+        alert: Alert,
+        elapsed_ns: int,
+        now_ns: int,
+    ) -> int:
+        """Count an alert instead of passing it; how many variants its window has counted by now."""
+        group, variant = print_
+        repeats = windows.repeats.get(group)
+        if repeats is None:
+            due_ns = now_ns + window.end_ns - elapsed_ns + _SILENCE_NS
+            repeats = windows.repeats[group] = Repeats(_sample(alert), due_ns, alert.time_ns)
+            self.evidence_bytes += repeats.evidence_bytes
+            self.next_due_ns = min(self.next_due_ns, due_ns)
+            if not window.busy:
+                windows.change(group, window._replace(busy=True))
+        repeats.count += 1
+        repeats.last_ns = alert.time_ns
+        seen = repeats.variants.get(variant, 0)
+        repeats.variants[variant] = seen + 1
+        if not seen:
+            before = repeats.evidence_bytes
+            known = _fields(repeats.sample) if repeats.count > 1 else None
+            repeats.texts[variant] = treatment.selection.variant_text(alert, known)
+            self.evidence_bytes += repeats.evidence_bytes - before
+        windows.touch(group)
+        windows.dirty[group] = None
+        return len(repeats.variants)
+
+    def passed(
+        self,
+        windows: Windows,
+        window: Window | None,
+        print_: Fingerprint,
+        treatment: Treatment,
+        head: bytes,
+        elapsed_ns: int,
+        line_ns: int,
+    ) -> None:
+        """Note that an alert has passed: as another variant of its group's window, or as the first of a new one."""
+        group, variant = print_
+        if window is not None and not window.ended:
+            windows.change(group, window._replace(passed=window.passed + variant))
+            windows.touch(group)
+            return
+        level = 0 if window is None else min(window.level + 1, len(treatment.window_ns) - 1)
+        length_ns = treatment.window_ns[level]
+        self.open_windows += window is None
+        windows.put(group, Window(elapsed_ns, length_ns, line_ns, level, False, False, 0, head, variant))
+
+    def take_repeats(self, windows: Windows, group: bytes) -> Repeats | None:
+        """What a window has counted and not told; it must be told now."""
+        repeats = windows.take_repeats(group)
+        if repeats is not None:
+            self.evidence_bytes -= repeats.evidence_bytes
+        return repeats
+
+    def end(self, windows: Windows, group: bytes, window: Window) -> None:
+        """Let a window end whose repeats were told: a busy one is remembered for another length."""
+        if window.busy and not window.ended:
+            windows.put(group, window._replace(ended=True))
+        else:
+            self.drop(windows, group)
+
+    def drop(self, windows: Windows, group: bytes) -> None:
+        """Forget a window whose repeats were told."""
+        self.open_windows -= group in windows.packed
+        windows.drop(group)
+
+    def forget(self, tracked: Tracked) -> None:
+        """A target is gone, with its windows; their repeats were told."""
+        self.open_windows -= len(tracked.windows)
+
+    def to_evict(self) -> tuple[Tracked, list[bytes]] | None:
+        """The windows to forget where there are too many: of the target that has most, those not used for longest.
+
+        So a flood on one node pushes out what was known of that node, and of no other.
+        """
+        if self.open_windows <= self._plan.max_windows:
+            return None
+        fullest = max(self._state.tracked.values(), key=lambda tracked: len(tracked.windows))
+        return fullest, list(islice(fullest.windows.packed, max(1, len(fullest.windows) // 16)))
+
+    def over_budget(self) -> tuple[Tracked, list[bytes]] | None:
+        """The windows to tell of early where samples and texts take too much memory: of the target that has most."""
+        if self.evidence_bytes <= self._plan.max_evidence_bytes:
+            return None
+        fullest = max(
+            self._state.tracked.values(),
+            key=lambda tracked: sum(r.evidence_bytes for r in tracked.windows.repeats.values()),
+        )
+        counted = fullest.windows.repeats
+        return fullest, list(islice(counted, max(1, len(counted) // 4)))
+
+    def due(self, until_ns: int) -> list[tuple[Tracked, bytes]]:
+        """The windows that are to be told of by `until_ns` of our clock."""
+        if self.next_due_ns > until_ns:
+            return []
+        found, self.next_due_ns = [], 1 << 63
+        for tracked in self._state.tracked.values():
+            for group, repeats in tracked.windows.repeats.items():
+                if repeats.due_ns <= until_ns:
+                    found.append((tracked, group))
+                else:
+                    self.next_due_ns = min(self.next_due_ns, repeats.due_ns)
+        return found
+
+
+def _fields(sample: bytes) -> dict[str, Any]:
+    fields = orjson.loads(sample).get("output_fields")
+    return fields if isinstance(fields, dict) else {}
+
+
+def _sample(alert: Alert) -> bytes:
+    """The alert as it is; a very long one with its long values cut."""
+    if len(alert.body) <= _SAMPLE_BYTES:
+        return alert.body
+    cut = {
+        name: value[:_SAMPLE_TEXT] if isinstance(value, str) else value
+        for name, value in islice(alert.fields.items(), _SAMPLE_FIELDS)
+        if value is None or isinstance(value, str | int | float)
+    }
+    return orjson.dumps(
+        {
+            "hostname": alert.hostname,
+            "output_fields": cut,
+            "priority": alert.priority.name.capitalize(),
+            "rule": alert.rule[:_SAMPLE_TEXT],
+            "source": alert.source[:_SAMPLE_TEXT],
+            "tags": alert.tags[:_SAMPLE_FIELDS],
+        }
+    )

@@ -1,0 +1,220 @@
+"""Rebuild a shard's state from its live keys, and refuse rather than guess."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any, Final
+
+import orjson
+
+from streamer.model import RING_LINES, DigestRing, Instance, Ledger, Position, PositionStatus, Reason, Target
+from streamer.transform.changes import SAMPLE
+from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.state import FORMAT, ShardState, StateUnreadableError, Tracked
+from streamer.transform.window import HEAD_BYTES, Repeats, Window, Windows
+
+Value = dict[str, Any]
+
+
+def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
+    """The state that was stored; raises `StateUnreadableError`."""
+    state = ShardState(cluster)
+    by_kind: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    for key, raw in items:
+        by_kind[key.partition("/")[0]].append((key, raw))
+    if unknown := by_kind.keys() - _LOADERS.keys():
+        raise StateUnreadableError(f"state keys of a kind this release does not know: {sorted(unknown)}")
+    windows: dict[str, list[tuple[bytes, Window]]] = defaultdict(list)
+    for kind, loader in _LOADERS.items():  # in this order: what belongs to a target comes after it
+        for key, raw in by_kind[kind]:
+            value = _value(key, raw)
+            try:
+                loader(state, key.partition("/")[2], value, windows)
+            except (AttributeError, KeyError, TypeError, ValueError, IndexError, struct.error) as error:
+                raise StateUnreadableError(f"state key {key!r} is damaged: {error!r}") from error
+    if any(by_kind.values()) and not by_kind["ledger"]:  # every transaction writes it
+        raise StateUnreadableError("the state is damaged: it holds no ledger")
+    for identity, found in windows.items():
+        state.tracked[identity].windows.restore(found)
+    return state
+
+
+def _value(key: str, raw: bytes) -> Value:
+    try:
+        value = orjson.loads(raw)
+        version = value.pop("v")
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise StateUnreadableError(
+            f"state key {key!r} is damaged: it holds no versioned JSON object"
+        ) from error
+    if version != FORMAT:
+        raise StateUnreadableError(
+            f"state key {key!r} has format {version!r}, this release reads format {FORMAT}: "
+            "run the release that wrote it, or a newer one"
+        )
+    return dict(value)
+
+
+def _load_position(state: ShardState, name: str, value: Value, _: object) -> None:
+    target = Target(**{part: _text(text) for part, text in value["target"].items()})
+    if target.id != name:
+        raise ValueError(f"it holds the position of {target.id}")
+    instance = value["instance"]
+    ring = DigestRing(base64.b64decode(_text(value["ring"]), validate=True))
+    if len(ring) % DigestRing.WIDTH or ring.lines > RING_LINES:
+        raise ValueError(f"a ring of {len(ring)} bytes")
+    state.tracked[target.id] = Tracked(
+        target,
+        Position(
+            ring,
+            _count(value["lines"]),
+            _count(value["last_ns"]),
+            _count(value["elapsed_ns"]),
+            _count(value["newest_ns"]),
+            PositionStatus(value["status"]),
+            None
+            if instance is None
+            else Instance(_text(instance["container_id"]), _count(instance["restart_count"])),
+        ),
+    )
+
+
+def _load_bucket(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, reason = name.rpartition("/")
+    bucket = Bucket(_number(value.pop("tokens")), **{field: _count(count) for field, count in value.items()})
+    if (tracked := state.tracked.get(identity)) is not None:  # else it is on its way out, with its target
+        tracked.dead_letters[Reason(reason)] = bucket
+
+
+def _load_limit(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, key = name.rpartition("/")
+    bucket = StormBucket(
+        tokens=_number(value.pop("tokens")),
+        limit=_text(value.pop("limit")),
+        name=_text(value.pop("name")),
+        storm=_flag(value.pop("storm")),
+        **{field: _count(count) for field, count in value.items()},
+    )
+    if (tracked := state.tracked.get(identity)) is not None:
+        tracked.limits[_digest(key)] = bucket
+
+
+def _load_window(
+    state: ShardState, name: str, value: Value, windows: dict[str, list[tuple[bytes, Window]]]
+) -> None:
+    identity, _, group = name.rpartition("/")
+    window = Window(
+        start_ns=_count(value["start_ns"]),
+        length_ns=_count(value["length_ns"]),
+        head_ns=_count(value["head_ns"]),
+        level=_count(value["level"]),
+        busy=_flag(value["busy"]),
+        ended=_flag(value["ended"]),
+        part=_count(value["part"]),
+        head=bytes.fromhex(value["head"]),
+        passed=bytes.fromhex(value["passed"]),
+    )
+    if len(window.passed) % DIGEST_BYTES or len(window.head) != HEAD_BYTES:
+        raise ValueError("a window of the wrong size")
+    window.pack()
+    if identity in state.tracked:
+        windows[identity].append((_digest(group), window))
+
+
+def _load_repeats(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, group = name.rpartition("/")
+    repeats = Repeats(
+        b"",
+        due_ns=_count(value["due_ns"]),
+        first_ns=_count(value["first_ns"]),
+        last_ns=_count(value["last_ns"]),
+        count=_count(value["count"]),
+        variants={_digest(variant): _count(count) for variant, count in value["variants"].items()},
+    )
+    if (tracked := state.tracked.get(identity)) is not None:
+        tracked.windows.repeats[_digest(group)] = repeats
+
+
+def _load_sample(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, group = name.rpartition("/")
+    if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
+        repeats.sample = _text(value["alert"]).encode()
+        repeats.stored.add(SAMPLE)
+
+
+def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, group, variant = name.rsplit("/", 2)
+    if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
+        repeats.texts[_digest(variant)] = _text(value["text"])
+        repeats.stored.add(_digest(variant))
+
+
+def _load_key(state: ShardState, _: str, value: Value, __: object) -> None:
+    state.key = _digest(value["key"])
+
+
+def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
+    cluster = _text(value.pop("cluster"))
+    if cluster != state.cluster:
+        raise StateUnreadableError(
+            f"this state belongs to cluster {cluster!r}, this worker is set to {state.cluster!r}: "
+            "give each cluster its own name (`cluster`) or its own Kafka"
+        )
+    state.sequence, state.owner = _count(value.pop("sequence")), _text(value.pop("owner"))
+    if unknown := value.keys() - {field.name for field in fields(Ledger)}:
+        raise ValueError(f"counters this release does not know: {sorted(unknown)}")
+    state.ledger = Ledger(**{counter: _count(number) for counter, number in value.items()})
+
+
+_LOADERS: Final[dict[str, Callable[[ShardState, str, Value, Any], None]]] = {
+    "ledger": _load_ledger,
+    "key": _load_key,
+    "position": _load_position,
+    "bucket": _load_bucket,
+    "limit": _load_limit,
+    "window": _load_window,
+    "repeats": _load_repeats,
+    "sample": _load_sample,
+    "variant": _load_variant,
+}
+
+
+def _windows(state: ShardState, identity: str) -> Windows:
+    tracked = state.tracked.get(identity)
+    return Windows() if tracked is None else tracked.windows
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in {int, float}:
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{value!r} is no flag")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _digest(value: Any) -> bytes:
+    digest = bytes.fromhex(_text(value))
+    if len(digest) != DIGEST_BYTES:
+        raise ValueError(f"{value!r} is no digest")
+    return digest

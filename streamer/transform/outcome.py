@@ -1,0 +1,266 @@
+"""The order of the verbs: what becomes of each line, and where it is counted."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from streamer.model import (
+    RING_LINES,
+    Alert,
+    DigestRing,
+    LogBatch,
+    Malformed,
+    Position,
+    Reason,
+    TextLine,
+)
+from streamer.transform import align
+from streamer.transform.context import Context
+from streamer.transform.dedupe import MOST_VARIANTS
+from streamer.transform.fingerprint import Fingerprint
+from streamer.transform.limit import Bucket
+from streamer.transform.parse import parse
+from streamer.transform.plan import Refusal
+from streamer.transform.split import KEPT_BYTES
+from streamer.transform.stamp import LAST_NS, body_start
+from streamer.transform.state import Tracked
+from streamer.transform.treatment import Treatment
+from streamer.transform.window import Window
+from streamer.transform.writer import Writer
+
+_REBASE_NS: Final = 10 * 1_000_000_000
+"""A timestamp this far before the last one is a stepped clock, not lines out of order."""
+_SMALL_LETTER_BYTES: Final = 1024
+"""What is kept of a line whose dead letter Kafka refused for its size."""
+_METRICS_RULE: Final = "Falco internal: metrics snapshot"
+
+
+class BatchRun:
+    """One batch on its way through the verbs, with the target's clock as it advances."""
+
+    def __init__(self, context: Context, tracked: Tracked, writer: Writer) -> None:
+        self._context = context
+        self._plan = context.plan
+        self._ledger = context.state.ledger
+        self._encoder = context.encoder(tracked.target)
+        self._tracked = tracked
+        self._windows = tracked.windows
+        self._writer = writer
+        self._publication = writer.publication
+        self._now_ns = writer.now_ns
+        self._refused = writer.refused
+        position = tracked.position
+        self._last_ns, self._elapsed_ns, self._newest_ns = (
+            position.last_ns,
+            position.elapsed_ns,
+            position.newest_ns,
+        )
+
+    def take(self, batch: LogBatch) -> None:
+        """Give each line its one outcome and move the position behind the batch."""
+        position = self._tracked.position
+        if batch.gap is not None:
+            self._gap(batch, position)
+        ordinals = _Ordinals(position.ring, batch)
+        for index, line in enumerate(batch.lines):
+            line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
+            self._line(batch, index, line, line_ns, ordinals)
+        self._ledger.lines += len(batch.lines)
+        self._ledger.fragments += batch.fragments
+        self._publication.lines += len(batch.lines)
+        if batch.lines:
+            self._writer.touched[self._tracked.target.id] = self._tracked
+        self._tracked.position = Position(
+            batch.ring,
+            position.lines + len(batch.lines),
+            self._last_ns,
+            self._elapsed_ns,
+            self._newest_ns,
+            batch.status,
+            batch.instance or position.instance,
+        )
+
+    def _line(self, batch: LogBatch, index: int, line: bytes, line_ns: int, ordinals: _Ordinals) -> None:
+        body = line[body_start(line) :] if batch.stamped else line
+        if (oversize := batch.oversize.get(index)) is not None:
+            ordinal = self._tick(line_ns, ordinals, index)
+            found = Malformed(Reason.LINE_TOO_LONG, "longer than kubernetes.max_line_bytes")
+            identity = self._encoder.line_id(oversize.digest.hex(), ordinal)
+            original_bytes = oversize.original_bytes - (len(line) - len(body))
+            self._invalid(found, self._refused.get(identity), body, original_bytes, identity, line_ns)
+            return
+        parsed = parse(body, line_ns, self._context.stamps)
+        if type(parsed) is Alert:
+            if not batch.stamped:
+                line_ns = parsed.time_ns
+            ordinal = self._tick(line_ns, ordinals, index)
+            self._alert(parsed, line, ordinal, line_ns)
+        elif type(parsed) is TextLine:
+            self._tick(line_ns)
+            self._ledger.log_lines += 1
+        else:
+            assert isinstance(parsed, Malformed)
+            ordinal = self._tick(line_ns, ordinals, index)
+            identity = self._encoder.line_id(hashlib.sha256(line).hexdigest(), ordinal)
+            self._invalid(parsed, self._refused.get(identity), body, len(body), identity, line_ns)
+
+    def _alert(self, alert: Alert, line: bytes, ordinal: int, line_ns: int) -> None:
+        """Filter, deduplicate, limit, publish: an alert's one outcome."""
+        digest = b""
+        if self._refused:
+            digest = hashlib.sha256(line).digest()
+            identity = self._encoder.line_id(digest.hex(), ordinal)
+            if (refusal := self._refused.get(identity)) is not None:
+                self._invalid(alert, refusal, alert.body, len(alert.body), identity, line_ns)
+                return
+        self._ledger.alerts += 1
+        if self._plan.filters and self._plan.filters.drops(alert, line_ns):
+            self._ledger.filtered += 1
+            return
+        treatment = self._context.treatments.of(alert)
+        fingerprint: Fingerprint | None = None
+        window: Window | None = None
+        if treatment.deduplicated:
+            fingerprint = treatment.selection.fingerprint(alert)
+            window = self._windows.get(fingerprint.group)
+            if (
+                window is not None
+                and not window.ended
+                and window.counts(fingerprint.variant, treatment.most_passed)
+            ):
+                self._repeat(alert, window, fingerprint, treatment)
+                return
+        digest = digest or hashlib.sha256(line).digest()
+        identity = self._encoder.line_id(digest.hex(), ordinal)
+        topic = self._plan.router.topic(alert)
+        if treatment.limited and self._diverted(alert, treatment, topic, identity, line_ns):
+            return
+        self._publication.records.append(self._encoder.alert(alert, identity, topic, line_ns, self._now_ns))
+        self._ledger.published += 1
+        if fingerprint is not None:
+            head = digest[:16] + bytes((min(ordinal, 255),))
+            self._context.deduplicator.passed(
+                self._windows, window, fingerprint, treatment, head, self._elapsed_ns, line_ns
+            )
+            self._writer.evict()
+        elif treatment.internal:
+            self._report(alert, identity, line_ns)
+
+    def _repeat(self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment) -> None:
+        variants = self._context.deduplicator.count(
+            self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, self._now_ns
+        )
+        self._ledger.deduplicated += 1
+        if variants >= MOST_VARIANTS:
+            self._writer.summarise(self._tracked, fingerprint.group, reason="variants")
+
+    def _diverted(self, alert: Alert, treatment: Treatment, topic: str, identity: str, line_ns: int) -> bool:
+        """Send an alert to the overflow topic if a limit is exceeded."""
+        limiter = self._context.limiter
+        exceeded = limiter.admit(self._tracked, treatment, alert, topic, self._elapsed_ns, self._now_ns)
+        if exceeded is None:
+            return False
+        bucket, clock_ns = exceeded
+        if bucket.is_calm(clock_ns):  # what it diverted before belongs to another storm
+            self._writer.settle(self._tracked, bucket)
+        if limiter.divert(bucket, clock_ns, line_ns, self._now_ns):
+            self._writer.storm(self._tracked, bucket, ended=False)
+        overflow = self._plan.overflow_topic
+        self._publication.records.append(
+            self._encoder.alert(alert, identity, overflow, line_ns, self._now_ns, limited_by=bucket.limit)
+        )
+        self._ledger.limited += 1
+        return True
+
+    def _report(self, alert: Alert, identity: str, line_ns: int) -> None:
+        """Falco's reports that it is not well also go where operators look."""
+        if alert.rule == _METRICS_RULE and not _tells_of_drops(alert):
+            return
+        self._writer.own(
+            self._encoder.falco_report(alert, identity, self._plan.notices_topic, line_ns, self._now_ns)
+        )
+        self._ledger.notices += 1
+
+    def _tick(self, line_ns: int, ordinals: _Ordinals | None = None, index: int = 0) -> int:
+        """Advance the target's clock, and end the windows that are over; how many equal lines are before this one.
+
+        A step back of more than ten seconds re-bases the clock.
+        """
+        ordinal = ordinals.of(index) if ordinals is not None and line_ns <= self._newest_ns else 0
+        if line_ns >= self._last_ns:
+            if self._last_ns:
+                self._elapsed_ns = min(self._elapsed_ns + line_ns - self._last_ns, LAST_NS)
+            self._last_ns = line_ns
+            if self._elapsed_ns >= self._windows.next_ns:
+                self._writer.end_windows(self._tracked, self._elapsed_ns)
+        elif self._last_ns - line_ns > _REBASE_NS:
+            self._last_ns = line_ns
+        self._newest_ns = max(self._newest_ns, line_ns)
+        return ordinal
+
+    def _invalid(
+        self,
+        found: Alert | Malformed,
+        refusal: Refusal | None,
+        body: bytes,
+        original_bytes: int,
+        identity: str,
+        line_ns: int,
+    ) -> None:
+        """Send a line to the dead-letter topic, unless its target has sent too many for the same reason."""
+        letters_refused = refusal.times if refusal else 0
+        if isinstance(found, Alert):
+            assert refusal is not None
+            letters_refused -= 1
+            found = Malformed(refusal.reason, "refused by Kafka")
+        self._publication.malformed[self._tracked.target, found.reason] += 1
+        self._ledger.invalid += 1
+        bucket = self._dead_letter_bucket(found.reason)
+        if not bucket.admit(self._plan.dead_letters, self._elapsed_ns):
+            bucket.hold(line_ns)
+            self._ledger.dead_letter_limited += 1
+            return
+        kept = body[: _SMALL_LETTER_BYTES if letters_refused > 0 else KEPT_BYTES]
+        topic = self._plan.dead_letter_topic
+        self._writer.own(
+            self._encoder.dead_letter(found, kept, original_bytes, identity, topic, line_ns, self._now_ns)
+        )
+        self._ledger.dead_lettered += 1
+
+    def _dead_letter_bucket(self, reason: Reason) -> Bucket:
+        tracked = self._tracked
+        tracked.dirty_dead_letters[reason] = None
+        if reason not in tracked.dead_letters:
+            tracked.dead_letters[reason] = Bucket(self._plan.dead_letters.burst, 0)
+        return tracked.dead_letters[reason]
+
+    def _gap(self, batch: LogBatch, position: Position) -> None:
+        assert batch.gap is not None
+        line_ns = batch.gap.to_ns or batch.gap.from_ns or self._last_ns
+        topic = self._plan.notices_topic
+        self._writer.own(self._encoder.gap(batch.gap, position.lines, topic, line_ns, self._now_ns))
+        self._ledger.gaps += 1
+
+
+class _Ordinals:
+    """How many equal lines stand among the 64 before a line; only asked where times allow for one."""
+
+    def __init__(self, ring: DigestRing, batch: LogBatch) -> None:
+        self._ring = ring
+        self._batch = batch
+        self._digests: list[bytes] | None = None
+
+    def of(self, index: int) -> int:
+        if self._digests is None:
+            width = DigestRing.WIDTH
+            joined = self._ring + align.digests(self._batch.lines, self._batch.oversize)
+            self._digests = [joined[at : at + width] for at in range(0, len(joined), width)]
+        at = index + self._ring.lines
+        return self._digests[max(0, at - RING_LINES) : at].count(self._digests[at])
+
+
+def _tells_of_drops(alert: Alert) -> bool:
+    return any(
+        type(value) in {int, float} and value > 0 for name, value in alert.fields.items() if "drop" in name
+    )

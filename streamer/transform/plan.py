@@ -1,0 +1,40 @@
+"""How lines are to be treated: what of the configuration the core needs, and what Kafka refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from streamer.model import Reason
+from streamer.transform.filter import Filters
+from streamer.transform.limit import Rate
+from streamer.transform.route import Router
+from streamer.transform.treatment import DedupePlan, LimitPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides about lines, but for the lines and the state."""
+
+    cluster: str
+    router: Router
+    dead_letter_topic: str
+    notices_topic: str
+    overflow_topic: str
+    dead_letters: Rate
+    filters: Filters = field(default_factory=Filters)
+    dedupe: DedupePlan = field(default_factory=DedupePlan)
+    limits: LimitPlan = field(default_factory=LimitPlan)
+    annotate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Kafka refused a record for itself, `times` times in a row; its line becomes a dead letter."""
+
+    reason: Reason
+    times: int = 1
+
+
+Refused = Mapping[str, Refusal]
+"""By record id."""

@@ -1,0 +1,149 @@
+"""How one kind of alert is treated: which fields make it the same as another, for how long, and its limits.
+
+Worked out once for each kind (rule, priority, source and field names), so that globs and overrides cost nothing
+for each alert.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Final
+
+from streamer.model import Alert, Priority
+from streamer.transform.fingerprint import FieldSelector, Fingerprinter, FingerprintPlan, KeyFields, Selection
+from streamer.transform.limit import Rate
+from streamer.transform.parse import is_internal
+
+_SECOND_NS: Final = 1_000_000_000
+_MOST_KINDS: Final = 1000
+"""Rules are few. Whoever floods us with names has their treatment worked out anew; memory stays bounded."""
+
+DEFAULT_RATE: Final = Rate(60, 300)
+"""One a second is more than people read of one rule and node; the burst lets a real incident through whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class DedupeOverride:
+    """What is different for rules whose name matches one of `rules` (globs); None is as for the others."""
+
+    rules: tuple[str, ...]
+    enabled: bool | None = None
+    window_ns: tuple[int, ...] | None = None
+    max_variants: int | None = None
+    fields: KeyFields | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DedupePlan:
+    """What passes once and is counted then."""
+
+    enabled: bool = True
+    window_ns: tuple[int, ...] = (60 * _SECOND_NS, 300 * _SECOND_NS, 1800 * _SECOND_NS)
+    """The lengths of a group's windows, the later ones for a group that stays busy."""
+    max_variants: int = 10
+    """How many variants of a group pass in a window beside its first alert."""
+    max_windows: int = 25_000
+    """How many windows a shard keeps."""
+    max_evidence_bytes: int = 8 * 1024 * 1024
+    """How much memory a shard spends on samples and texts for summaries."""
+    fingerprint: FingerprintPlan = field(default_factory=FingerprintPlan)
+    overrides: tuple[DedupeOverride, ...] = ()
+    summaries_topic: str | None = None
+    """Where summaries go; None: to the topics of their alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOverride:
+    """Another rate for rules whose name matches one of `rules` (globs)."""
+
+    rules: tuple[str, ...]
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPlan:
+    """What passes only so often. What is more goes to the overflow topic, whole."""
+
+    enabled: bool = True
+    protected: frozenset[Priority] = frozenset({Priority.EMERGENCY, Priority.ALERT, Priority.CRITICAL})
+    """Priorities that no limit ever holds up."""
+    by: tuple[str, ...] = ("rule",)
+    """What shares a bucket, beside the target: rule, priority, source or keys of `output_fields`."""
+    rate: Rate = DEFAULT_RATE
+    overrides: tuple[LimitOverride, ...] = ()
+    max_buckets: int = 25_000
+    """How many buckets a shard keeps."""
+    per_topic: Mapping[str, Rate] | None = None
+    """Limits of a shard by topic, whatever the target; they run on our clock."""
+    overall: Rate | None = None
+    """The limit of a shard for all topics together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """All that was worked out for one kind of alert."""
+
+    selection: Selection
+    internal: bool
+    deduplicated: bool
+    window_ns: tuple[int, ...]
+    most_passed: int
+    """How many variants may pass in one window, the first alert's among them."""
+    limited: bool
+    rate: Rate
+    limit_key: bytes | None
+    """The name of its bucket; None where it depends on the alert's fields."""
+    limit_fields: FieldSelector
+
+    def limit_key_of(self, alert: Alert) -> bytes:
+        """The name of the alert's bucket."""
+        return self.limit_key or self.limit_fields.digest("", alert.fields)
+
+
+class Treatments:
+    """Knows how each alert is to be treated."""
+
+    def __init__(self, dedupe: DedupePlan, limits: LimitPlan, key: bytes) -> None:
+        self._dedupe = dedupe
+        self._limits = limits
+        self._fingerprinter = Fingerprinter(dedupe.fingerprint, key)
+        self._overrides = [(_any_glob(item.rules), item) for item in dedupe.overrides]
+        self._rates = [(_any_glob(item.rules), item.rate) for item in limits.overrides]
+        self._known: dict[tuple[str, Priority, str], Treatment] = {}
+
+    def of(self, alert: Alert) -> Treatment:
+        """The treatment of an alert."""
+        kind = (alert.rule, alert.priority, alert.source)
+        known = self._known.get(kind)
+        if known is None or alert.fields.keys() != known.selection.field_names:
+            if len(self._known) >= _MOST_KINDS:
+                self._known.clear()
+            known = self._known[kind] = self._work_out(alert)
+        return known
+
+    def _work_out(self, alert: Alert) -> Treatment:
+        plan, limits = self._dedupe, self._limits
+        ours = next((item for glob, item in self._overrides if glob.match(alert.rule)), DedupeOverride(()))
+        rate = next((rate for glob, rate in self._rates if glob.match(alert.rule)), limits.rate)
+        internal = is_internal(alert.rule)
+        fields, key = self._fingerprinter.select_limit(alert, limits.by)
+        enabled = plan.enabled if ours.enabled is None else ours.enabled
+        most = plan.max_variants if ours.max_variants is None else ours.max_variants
+        return Treatment(
+            selection=self._fingerprinter.select(alert, ours.fields),
+            internal=internal,
+            deduplicated=enabled and not internal,
+            window_ns=ours.window_ns or plan.window_ns,
+            most_passed=1 + most,
+            limited=limits.enabled and not internal and alert.priority not in limits.protected,
+            rate=rate,
+            limit_key=key,
+            limit_fields=fields,
+        )
+
+
+def _any_glob(globs: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, globs)) or r"(?!)")

@@ -1,0 +1,118 @@
+"""One publication in the making, and the records in it that are no line's own: summaries and notices."""
+
+from __future__ import annotations
+
+from streamer.model import Alert, Publication, Reason, Record
+from streamer.transform.context import Context
+from streamer.transform.limit import StormBucket
+from streamer.transform.parse import parse
+from streamer.transform.plan import Refused
+from streamer.transform.state import Tracked
+from streamer.transform.summary import summary_value
+
+
+class Writer:
+    """Collects one publication; makes the records that are no line's own."""
+
+    def __init__(self, context: Context, now_ns: int, refused: Refused | None) -> None:
+        self.publication = Publication()
+        self.now_ns = now_ns
+        self.refused: Refused = refused or {}
+        self.touched: dict[str, Tracked] = {}
+        """The targets of which more than the position may have changed."""
+        self._context = context
+        self._ledger = context.state.ledger
+
+    def own(self, record: Record) -> None:
+        """Add one of our own records; with the present time where Kafka refused that of its line."""
+        refusal = self.refused.get(record.id)
+        if refusal is not None and refusal.reason is Reason.INVALID_TIMESTAMP:
+            record = record._replace(timestamp_ms=self.now_ns // 1_000_000)
+        self.publication.records.append(record)
+
+    def summarise(self, tracked: Tracked, group: bytes, *, reason: str, final: bool = False) -> None:
+        """Tell what a window has counted since it was last told of, if anything."""
+        windows = tracked.windows
+        window = windows.get(group)
+        repeats = self._context.deduplicator.take_repeats(windows, group)
+        if window is None or repeats is None:
+            return
+        plan = self._context.plan
+        sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
+        assert isinstance(sample, Alert)  # it was one when it was counted
+        encoder = self._context.encoder(tracked.target)
+        identity = encoder.summary_id(group, window.start_ns, window.part)
+        refusal = self.refused.get(identity)
+        value = summary_value(
+            sample,
+            window,
+            repeats,
+            head_id=encoder.head_id(window.head),
+            group=group,
+            final=final,
+            reason=reason,
+            shrink=refusal.times if refusal and refusal.reason is Reason.RECORD_TOO_LARGE else 0,
+        )
+        topic = plan.dedupe.summaries_topic or plan.router.topic(sample)
+        self.own(encoder.summary(value, sample, identity, topic, repeats.last_ns, self.now_ns))
+        windows.change(group, window._replace(part=window.part + 1))
+        self.touched[tracked.target.id] = tracked
+        self._ledger.summaries += 1
+        self._ledger.summarised += repeats.count
+
+    def end_windows(self, tracked: Tracked, elapsed_ns: int) -> None:
+        """Let the windows end whose time is over by the target's clock."""
+        while (ended := tracked.windows.next_ended(elapsed_ns)) is not None:
+            group, _ = ended
+            self.summarise(tracked, group, reason="window_end", final=True)
+            window = tracked.windows.get(group)
+            assert window is not None
+            self._context.deduplicator.end(tracked.windows, group, window)
+            self.touched[tracked.target.id] = tracked
+
+    def evict(self) -> None:
+        """Forget windows where there are too many; what they have counted is told."""
+        while (found := self._context.deduplicator.to_evict()) is not None:
+            tracked, groups = found
+            for group in groups:
+                self.summarise(tracked, group, reason="evicted", final=True)
+                self._context.deduplicator.drop(tracked.windows, group)
+            self.touched[tracked.target.id] = tracked
+            self.publication.evictions += len(groups)
+
+    def save_memory(self) -> None:
+        """Tell early where samples and texts take too much memory."""
+        while (found := self._context.deduplicator.over_budget()) is not None:
+            for group in found[1]:
+                self.summarise(found[0], group, reason="memory")
+
+    def settle(self, tracked: Tracked | None, bucket: StormBucket, key: bytes = b"") -> None:
+        """Let a bucket that is calm again begin anew, and say so if there was a storm."""
+        if bucket.storm:
+            self.storm(tracked, bucket, ended=True)
+        bucket.settle()
+        if tracked is not None and key:
+            tracked.dirty_limits[key] = None
+            self.touched[tracked.target.id] = tracked
+
+    def storm(self, tracked: Tracked | None, bucket: StormBucket, *, ended: bool) -> None:
+        """Say that a storm has begun or ended."""
+        target = tracked or next(iter(self._context.state.tracked.values()), None)
+        if target is None:
+            return
+        encoder, topic = self._context.encoder(target.target), self._context.plan.notices_topic
+        self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
+        self._ledger.notices += 1
+
+    def tell_held(self, tracked: Tracked) -> None:
+        """Say how many dead letters a limit has kept back."""
+        encoder = self._context.encoder(tracked.target)
+        for reason, bucket in tracked.dead_letters.items():
+            if bucket.held:
+                topic = self._context.plan.notices_topic
+                lines = tracked.position.lines
+                self.own(encoder.dead_letters_held(reason, bucket, lines, topic, self.now_ns))
+                self._ledger.notices += 1
+                bucket.held = 0
+                tracked.dirty_dead_letters[reason] = None
+                self.touched[tracked.target.id] = tracked
