@@ -123,6 +123,7 @@ async def send_watch(
     told = version
     first = True
     while not stream.is_cut:
+        await stream.check()
         try:
             changes = cluster.changes_since(version)
         except GoneError as error:

@@ -138,6 +138,13 @@ class SimulatedApiServer:
                 stream.cut()
         return len(struck)
 
+    def hang(self, path: str = "") -> int:
+        """Leave open logs and watches half open, as a load balancer does; their number. New ones work."""
+        struck = [stream for stream in self.streams if re.search(path, stream.path)]
+        for stream in struck:
+            stream.hang()
+        return len(struck)
+
     # What every request passes
 
     @web.middleware

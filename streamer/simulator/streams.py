@@ -24,12 +24,16 @@ CHUNK_BYTES = 1 << 18
 
 @dataclass(eq=False)
 class OpenStream:
-    """A log or watch that is being answered: `cut` ends it cleanly, `abort` resets its connection."""
+    """A log or watch that is being answered: `cut` ends it cleanly, `abort` resets its connection.
+
+    `hang` leaves it half open: nothing comes any more, and neither side is told.
+    """
 
     path: str
     request: web.Request
     wake: Callable[[], None]
     is_cut: bool = False
+    is_hung: bool = False
     fault: StreamFault | None = field(default=None)
 
     def cut(self) -> None:
@@ -38,6 +42,16 @@ class OpenStream:
         if self.fault is not None:
             self.fault.gate.set()
         self.wake()
+
+    def hang(self) -> None:
+        """Send nothing from now on."""
+        self.is_hung = True
+        self.wake()
+
+    async def check(self) -> None:
+        """Return, unless the stream hangs."""
+        while self.is_hung:
+            await asyncio.Event().wait()
 
     def abort(self) -> None:
         """Reset the connection, with what the client has not yet received."""
@@ -159,6 +173,7 @@ async def send_log(stream: OpenStream, response: web.StreamResponse, reader: Log
     """Send a log to the end of the request, of the container, or of what the stream's fault allows."""
     sent = 0
     while not stream.is_cut:
+        await stream.check()
         fault = stream.fault
         chunk = reader.read(CHUNK_BYTES)
         if fault is not None and _strikes(fault, sent, chunk):

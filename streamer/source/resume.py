@@ -95,6 +95,7 @@ class Resumption:
         """Go on in the previous instance's log, then in the current one; False if the place is not there."""
         if (place := await self._find(LogQuery(previous=True))) is None:
             return False
+        self._progress.belongs_to(self._witness.view.previous)
         await self._read_previous(SkipLines(self._progress.ring, place.taken))
         await self._stream_next_instance(ours_is_previous=True)
         return True
@@ -129,6 +130,9 @@ class Resumption:
         """
         if await self._find(LogQuery()) is not None:
             return  # it is still the log that was read; the next try aligns on it
+        view = self._witness.view
+        if view.instance == view.previous == self._progress.instance:
+            return  # it waits for its restart, and what was read of its log has been rotated away
         async with AsyncExitStack() as stack:
             stream = await self._reader.open(stack, LogQuery(follow=True))
             if ours_is_previous and await self._find(LogQuery(previous=True)) is None:

@@ -6,13 +6,29 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-from streamer.model import Gap, LogBatch, Position, PositionStatus, Target
+from streamer.model import Gap, LogBatch, Oversize, Position, PositionStatus, Target
 from streamer.simulator import SimulatedApiServer
 from streamer.source.api import connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.source.patience import PATIENCE, Patience
+
+HASTY: Final = Patience(
+    quiet_seconds=0.05,
+    empty_seconds=0.1,
+    probe_seconds=0.2,
+    stalled_seconds=0.1,
+    forbidden_seconds=0.1,
+    departed_seconds=0.5,
+    status_seconds=0.2,
+    ending_seconds=0.05,
+)
+
+
+def numbered(first: int, last: int) -> list[bytes]:
+    return [b'{"n":%d}' % n for n in range(first, last)]
 
 
 class Recorder:
@@ -23,6 +39,7 @@ class Recorder:
         self.positions: dict[str, Position] = {}
         self.lines: dict[str, list[bytes]] = {}
         self.gaps: list[Gap] = []
+        self.oversize: list[Oversize] = []
         self.fragments = 0
         self._changed = asyncio.Event()
 
@@ -42,6 +59,7 @@ class Recorder:
         texts = [line.split(b" ", 1)[1] for line in batch.lines]
         self.lines.setdefault(batch.target.pod, []).extend(texts)
         self.fragments += batch.fragments
+        self.oversize += batch.oversize.values()
         if batch.gap:
             self.gaps.append(batch.gap)
         self._changed.set()
@@ -80,11 +98,19 @@ async def following(
     from_now: bool = False,
     max_line_bytes: int = 786_432,
     patience: Patience = PATIENCE,
+    watch_seconds: float = 60.0,
 ) -> AsyncIterator[Fleet]:
     """Follow the default selectors' pods into the recorder, until the context ends."""
     kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
     async with connect(kubeconfig, None) as api, asyncio.TaskGroup() as tasks:
-        discovery = Discovery(api, ["app.kubernetes.io/name=falco", "app=falco"], namespaces, "falco")
+        discovery = Discovery(
+            api,
+            ["app.kubernetes.io/name=falco", "app=falco"],
+            namespaces,
+            "falco",
+            watch_seconds=watch_seconds,
+            quiet_seconds=watch_seconds / 6,
+        )
 
         async def steer() -> None:
             await discovery.listed()

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
-from tests.flow.following import Recorder, following
-
-
-@pytest.fixture
-async def cluster() -> Cluster:
-    return Cluster(seed=1)
-
-
-@pytest.fixture
-async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
-    async with SimulatedApiServer(cluster) as running:
-        yield running
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b'{"n":%d}' % n for n in range(first, last)]
+from tests.flow.following import Recorder, following, numbered
 
 
 async def test_lines_written_before_and_after_the_start_are_read_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,33 +10,10 @@ import pytest
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.source.patience import Patience
-from tests.flow.following import Recorder, eventually, following
+from tests.flow.following import HASTY, Recorder, eventually, following, numbered
 
 NOON = 1_790_000_000_000_000_000
 SECOND = 1_000_000_000
-HASTY = Patience(
-    quiet_seconds=0.05,
-    empty_seconds=0.1,
-    probe_seconds=0.2,
-    stalled_seconds=0.1,
-    forbidden_seconds=0.1,
-    departed_seconds=0.5,
-)
-
-
-@pytest.fixture
-async def cluster() -> Cluster:
-    return Cluster(seed=1)
-
-
-@pytest.fixture
-async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
-    async with SimulatedApiServer(cluster) as running:
-        yield running
-
-
-def numbered(first: int, last: int) -> list[bytes]:
-    return [b'{"n":%d}' % n for n in range(first, last)]
 
 
 async def test_a_stream_that_stalls_is_found_out(

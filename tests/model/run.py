@@ -219,7 +219,7 @@ class Run:
         if self.server.hot:
             found.append("100 requests at one moment")
         deleting = any(isinstance(event, Delete) for _, event in self.plan.events)
-        busiest = max(self.server.requests.values())
+        busiest = max(self.server.requests.values(), default=0)
         if busiest > (1500 if deleting else 500):
             found.append(f"{busiest} requests in a minute")
         quiet = [count for minute, count in self.server.requests.items() if minute >= quiet_from]
