@@ -1,0 +1,144 @@
+"""Which pods there are, by a list and a watch that break in every way."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamer.simulator import Cluster, SimulatedApiServer
+from streamer.source.api import connect
+from streamer.source.discovery import Discovery, Targets
+from tests.flow.following import eventually
+
+DEEP = b'{"type":"ADDED","object":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
+NO_OBJECTS = {
+    "a proxy's page": b"<html>\n<body>502</body>\n</html>\n",
+    "a compressed answer that is cut off": gzip.compress(b'{"items":[]}' * 100)[:40],
+    "JSON too deep": DEEP + b"\n",
+    "no object": b"[]\n",
+    "an event of nothing": b'{"type":"ADDED"}\n',
+    "a pod that is none": b'{"type":"ADDED","object":{"metadata":{}},"items":[7]}\n',
+    "keys twice": b'{"type":"ADDED","type":1,"object":{"metadata":3,"metadata":4},"items":1,"items":2}\n',
+    "half a line": b'{"type":"ADDED","object":{"meta',
+    "NUL": b"\0\0\0\n",
+}
+
+
+@pytest.fixture
+async def cluster() -> Cluster:
+    return Cluster(seed=1)
+
+
+@pytest.fixture
+async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
+    async with SimulatedApiServer(cluster) as running:
+        yield running
+
+
+class Seen:
+    """What a discovery has told so far."""
+
+    def __init__(self, discovery: Discovery) -> None:
+        self.discovery = discovery
+        self.told: list[set[str]] = []
+
+    async def listen(self) -> None:
+        async for targets in self.discovery.changes():
+            self.told.append({found.target.pod for found in targets.present.values()})
+
+    async def until(self, condition: Callable[[Targets], bool], seconds: float = 10.0) -> Targets:
+        await eventually(lambda: condition(self.discovery.targets()), seconds)
+        return self.discovery.targets()
+
+    async def until_present(self, *names: str) -> None:
+        await self.until(lambda found: {each.target.pod for each in found.present.values()} == set(names))
+
+
+@asynccontextmanager
+async def discovering(
+    server: SimulatedApiServer, tmp_path: Path, *, watch_seconds: float = 60.0
+) -> AsyncIterator[Seen]:
+    async with connect(server.kubeconfig(tmp_path / "kubeconfig"), None) as api, asyncio.TaskGroup() as tasks:
+        discovery = Discovery(
+            api, ["app=falco"], ["falco"], "falco", watch_seconds=watch_seconds, quiet_seconds=0.2
+        )
+        seen = Seen(discovery)
+        running = [tasks.create_task(discovery.run()), tasks.create_task(seen.listen())]
+        await discovery.listed()
+        yield seen
+        for task in running:
+            task.cancel()
+
+
+def add(cluster: Cluster, name: str) -> None:
+    cluster.add_pod("falco", name, labels={"app": "falco"})
+
+
+def watches(server: SimulatedApiServer) -> list[int]:
+    """The resource versions from which the open watches began."""
+    found = (re.search(r"watch=true.*resourceVersion=(\d+)", stream.path) for stream in server.streams)
+    return [int(match[1]) for match in found if match]
+
+
+@pytest.mark.parametrize("abort", [True, False])
+async def test_a_watch_that_breaks_goes_on_where_it_was(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, abort: bool
+) -> None:
+    add(cluster, "a")
+    async with discovering(server, tmp_path) as seen:
+        await seen.until(lambda _: bool(watches(server)))
+        cluster.delete_pod(cluster.pod("falco", "a"))
+        add(cluster, "b")
+        await seen.until_present("b")
+        so_far = cluster.resource_version
+        server.cut("watch", abort=abort)
+        await seen.until(lambda _: watches(server) == [so_far])
+        add(cluster, "c")
+        await seen.until_present("b", "c")
+    assert not any("a" in told for told in seen.told[-2:])
+
+
+async def test_who_left_while_nothing_was_watched_is_told_as_departed(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    add(cluster, "a")
+    add(cluster, "b")
+    async with discovering(server, tmp_path) as seen:
+        await seen.until(lambda _: bool(watches(server)))
+        await server.stop()
+        cluster.delete_pod(cluster.pod("falco", "a"))
+        cluster.forget_history()  # so that only a new list can tell
+        await server.start()
+        await seen.until_present("b")
+        departed = seen.discovery.targets().departed
+    assert [last.target.pod for last in departed.values()] == ["a"]
+
+
+async def test_a_half_open_watch_is_replaced(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    add(cluster, "a")
+    async with discovering(server, tmp_path, watch_seconds=1.0) as seen:
+        await seen.until(lambda _: bool(watches(server)))
+        assert server.hang("watch") == 1
+        add(cluster, "b")
+        await seen.until_present("a", "b")
+
+
+@pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS.keys())
+@pytest.mark.parametrize("request_", ["watch=true", "limit="])
+async def test_an_answer_that_is_not_what_it_should_be_is_asked_for_again(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, request_: str, body: bytes
+) -> None:
+    add(cluster, "a")
+    fault = server.faults.answer(request_, 200, times=2, body=body, content_type="application/json")
+    async with discovering(server, tmp_path) as seen:
+        await seen.until(lambda _: fault.struck == 2 and bool(watches(server)))
+        add(cluster, "b")
+        await seen.until_present("a", "b")
