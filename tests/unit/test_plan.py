@@ -1,0 +1,139 @@
+"""What the core is given for what stands in the settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from streamer.config import Settings
+from streamer.model import Alert, Priority
+from streamer.plan import dedupe_plan, filters, limit_plan, plan_of
+from streamer.transform.fingerprint import KeyFields
+from streamer.transform.limit import Rate
+from streamer.transform.parse import parse
+from streamer.transform.stamp import StampReader
+from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan
+
+SECOND_NS = 10**9
+
+
+def settings(**given: Any) -> Settings:
+    return Settings.model_validate({"cluster": "prod-1", **given})
+
+
+def alert(rule: str, priority: str = "Notice", **fields: object) -> Alert:
+    body = {
+        "rule": rule,
+        "priority": priority,
+        "time": "2026-11-20T10:00:00.000000000Z",
+        "output_fields": fields,
+    }
+    found = parse(orjson.dumps(body), 0, StampReader())
+    assert isinstance(found, Alert)
+    return found
+
+
+def test_the_plan_holds_all_parts() -> None:
+    given = settings(
+        topics={"overflow": "<prefix>.more"}, dedupe={"summaries_topic": "<prefix>.<cluster>.sum"}
+    )
+    plan = plan_of(given)
+    assert plan.overflow_topic == "falco.more"
+    assert plan.dedupe == dedupe_plan(given, 8)
+    assert plan.dedupe.summaries_topic == "falco.prod-1.sum"
+    assert plan.limits == limit_plan(given, 8)
+    assert not plan.filters
+    assert plan_of(given, cores=1).dedupe.max_windows == 200_000
+
+
+def test_the_settings_defaults_are_the_cores_for_eight_shards() -> None:
+    ours, core = dedupe_plan(settings(), 8), DedupePlan()
+    assert (ours.enabled, ours.window_ns, ours.max_variants) == (
+        core.enabled,
+        core.window_ns,
+        core.max_variants,
+    )
+    assert (ours.max_windows, ours.max_evidence_bytes) == (core.max_windows, core.max_evidence_bytes)
+    assert limit_plan(settings(), 8) == LimitPlan()
+
+
+def test_fields_of_a_source_fall_back_to_those_of_other_sources() -> None:
+    given = settings(
+        dedupe={
+            "group_fields": {"kafka": ["a"], "other": ["g"]},
+            "variant_fields": {"okta": ["v"], "gitlab": ["w"]},
+            "volatile_fields": ["t*"],
+            "normalisers": [],
+        }
+    )
+    plan = dedupe_plan(given, 1).fingerprint
+    assert plan.fields["kafka"] == KeyFields(("a",), ("*",))
+    assert plan.fields["gitlab"] == KeyFields(("g",), ("w",))
+    assert plan.fields["okta"].variant == ("v",)
+    assert plan.other == KeyFields(("g",), ("*",))
+    assert "other" not in plan.fields
+    assert (plan.volatile, plan.normalisers) == (("t*",), ())
+
+
+def test_overrides_say_only_what_is_different() -> None:
+    overrides = [
+        {"rules": ["a*", "b"], "enabled": False},
+        {
+            "rules": "c",
+            "window_seconds": [0.5, 2],
+            "max_variants": 0,
+            "group_fields": [],
+            "variant_fields": "x",
+        },
+    ]
+    assert dedupe_plan(settings(dedupe={"overrides": overrides}), 1).overrides == (
+        DedupeOverride(("a*", "b"), enabled=False),
+        DedupeOverride(("c",), None, (SECOND_NS // 2, 2 * SECOND_NS), 0, KeyFields((), ("x",))),
+    )
+    limits = {"overrides": [{"rules": "a*", "rate_per_minute": 1.5, "burst": 3}]}
+    assert limit_plan(settings(limits=limits), 1).overrides == (LimitOverride(("a*",), Rate(1.5, 3)),)
+
+
+@pytest.mark.parametrize(("whole", "cores", "share"), [(200, 8, 25), (7, 8, 1), (9, 1, 9), (9, 4, 2)])
+def test_what_the_cluster_may_use_is_shared_by_the_cores(whole: int, cores: int, share: int) -> None:
+    rate = {"rate_per_minute": 60, "burst": whole}
+    given = settings(
+        dedupe={"max_windows": whole, "max_evidence_bytes": whole},
+        limits={"max_buckets": whole, "overall": rate, "per_topic": rate},
+        topics={"alerts": {"debug": "x", "informational": "x"}},
+        routes=[{"match": {"tags": "t"}, "topic": "routed"}],
+    )
+    dedupe, limits = dedupe_plan(given, cores), limit_plan(given, cores)
+    assert (dedupe.max_windows, dedupe.max_evidence_bytes, limits.max_buckets) == (share, share, share)
+    assert limits.overall == Rate(60 / cores, share)
+    topics = {f"falco.alerts.{priority.label}" for priority in Priority if priority <= Priority.NOTICE}
+    assert limits.per_topic == dict.fromkeys([*topics, "x", "routed"], Rate(60 / cores, share))
+    assert limits.rate == Rate(60, 300), "a target's limits are not shared: a target has one core"
+
+
+def test_protected_priorities_become_the_cores() -> None:
+    names = ["emergency", "alert", "critical", "debug"]
+    protected = limit_plan(settings(limits={"protected": names}), 1).protected
+    assert protected == {Priority.EMERGENCY, Priority.ALERT, Priority.CRITICAL, Priority.DEBUG}
+
+
+def test_filters_drop_until_they_expire_in_their_order() -> None:
+    def rule(action: str, *match: str, **more: str) -> dict[str, object]:
+        return {"action": action, "match": match, "reason": "r", **more}
+
+    given = filters(
+        settings(
+            filters=[
+                rule("keep", 'k8s.ns.name = "prod"'),
+                rule("drop", 'rule =~ "Terminal.*"', 'priority = "Notice"', expires="1970-01-01T00:00:05.5Z"),
+            ]
+        )
+    )
+    terminal = alert("Terminal shell in container", **{"k8s.ns.name": "dev"})
+    end_ns = 5_500_000_000
+    assert given.drops(terminal, end_ns - 1)
+    assert not given.drops(terminal, end_ns)
+    assert not given.drops(alert("Terminal shell in container", **{"k8s.ns.name": "prod"}), 0)
+    assert not given.drops(alert("Terminal shell in container", "Warning"), 0)
