@@ -122,7 +122,10 @@ async def _after(seconds: float | None, stop: StopLadder) -> None:
 
 
 def _settings(kubeconfig: Path, bootstrap: str) -> Settings:
-    """The defaults, but for what a mock broker cannot do: it has no transactions worth the name."""
+    """The defaults, but for what a mock broker cannot do: it has no transactions worth the name.
+
+    And windows are short, so that a demo of seconds shows summaries.
+    """
     given: dict[str, Any] = {
         "cluster": "demo",
         "kubernetes.kubeconfig": kubeconfig,
@@ -130,6 +133,7 @@ def _settings(kubeconfig: Path, bootstrap: str) -> Settings:
         "kafka.delivery": "at_least_once",
         "kafka.shards": 2,
         "topics.partitions": 3,
+        "dedupe.window_seconds": "3, 10, 30",
         "http.host": "127.0.0.1",
         "http.port": 0,
     }

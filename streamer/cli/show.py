@@ -46,15 +46,17 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
     if not isinstance(found, dict):
         found = {}
     pod = headers.get("ce_subject", b"").decode(errors="replace")
-    if kind == "alert":
+    if kind in {"alert", "summary"}:
         priority = Priority.parse(headers.get("priority", b"").decode(errors="replace"))
         label, text = (priority.label.upper() if priority is not None else "?"), _message(found)
         style = _COLOURS[priority] if priority is not None else {}
         rule = headers.get("rule", b"").decode(errors="replace")
+        if kind == "summary":
+            style, text = {**style, "dim": True}, text.removeprefix(f"{rule} ")
     else:
         label, style = escape(kind.upper()), {"fg": _OTHERS.get(kind, "white")}
         rule = str(found.get("reason", found.get("notice", "")))
-        text = str(found.get("detail") or found.get("line") or "")
+        text = str(found.get("detail") or found.get("line") or found.get("name") or "")
         if "count" in found:
             text = f"{found['count']} counted {text}"
     start = f"{at}  {label:<13}  "
@@ -71,12 +73,21 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
         if ledger.balanced
         else click.style("OUT OF BALANCE", fg="red", bold=True)
     )
+    outcomes = {
+        "published": ledger.published,
+        "deduplicated": ledger.deduplicated,
+        "over a limit": ledger.limited,
+        "filtered": ledger.filtered,
+        "dead-lettered": ledger.dead_lettered,
+    }
+    always = {"published", "dead-lettered"}
+    told = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count or name in always)
     parts = (
         (
             f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
-            f"{ledger.invalid:,} invalid; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: "
+            f"{ledger.invalid:,} invalid; {told}: "
         ),
-        f"{ledger.lines:,} lines; {ledger.published:,} published, {ledger.dead_lettered:,} dead-lettered: ",
+        f"{ledger.lines:,} lines; {told}: ",
         "",
     )
     room = width - len(click.unstyle(balance))

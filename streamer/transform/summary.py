@@ -32,7 +32,6 @@ def summary_value(
     `sample` is the first alert that was counted, parsed; its keys are the summary's. `shrink` says how often Kafka
     refused this record for its size: first the variants are cut, then they and the sample's fields are left out.
     """
-    minutes = window.length_ns / 60 / _SECOND_NS
     time = to_rfc3339(repeats.last_ns)
     texts = {variant: repeats.texts.get(variant, "") for variant in repeats.variants}
     most = (len(texts), _SHRUNK_VARIANTS, 0)[min(shrink, 2)]
@@ -63,7 +62,8 @@ def summary_value(
     fields = {} if shrink > 1 else sample.fields
     value = {
         "hostname": sample.hostname,
-        "output": f"{time[11:29]}: {priority} {sample.rule} repeated {times} in {minutes:g} min{kinds}",
+        "output": f"{time[11:29]}: {priority} {sample.rule} repeated {times} in {_span(window.length_ns)}{kinds}"
+        + "".join(f": {variant['text']}" for variant in variants[:1]),
         "output_fields": fields,
         "priority": priority,
         "rule": sample.rule,
@@ -76,3 +76,8 @@ def summary_value(
         return orjson.dumps(value)
     except TypeError:  # fields nested deeper than it writes, though it reads them
         return orjson.dumps(value | {"output_fields": {}})
+
+
+def _span(length_ns: int) -> str:
+    seconds = length_ns / _SECOND_NS
+    return f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:g} min"

@@ -15,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from streamer.model import DigestRing, Ledger, Publication, Reason, Target
+from streamer.model import DigestRing, Ledger, PositionStatus, Publication, Reason, Target
 from streamer.shard.shard import CommitPolicy, Shard
+from streamer.transform.fingerprint import FingerprintPlan
 from streamer.transform.limit import Rate
-from streamer.transform.process import Plan
+from streamer.transform.plan import Plan
+from streamer.transform.treatment import DedupePlan
 from tests.flow.publishers import Fault, MemoryKafka, MemoryPublisher
 from tests.unit.flow.virtual_time import in_virtual_time
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, START_NS, Feed, alert
@@ -69,7 +71,7 @@ class Owner:
             self.publisher,
             commit or CommitPolicy(),
             on_commit=lambda made: self.commits.append((asyncio.get_running_loop().time(), made)),
-            wall_ns=lambda: NOW_NS,
+            wall_ns=lambda: NOW_NS + int(asyncio.get_running_loop().time() * SECOND_NS),
         )
         self.shard.on_realign = self._realign
         self._logs = logs
@@ -244,6 +246,53 @@ class TestCommits:
         (notice,) = kafka.values("falco.notices")
         assert orjson.loads(notice)["count"] == 7
         assert check_commits(kafka).notices == 1
+
+
+class TestDeduplication:
+    PLAN = replace(PLAN, dedupe=DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time*",))))
+    LOG = pod_log(FALCO, *[alert(START_NS + n * SECOND_NS) for n in range(10)])
+
+    @in_virtual_time
+    async def test_one_alert_and_nine_repeats_are_one_record_and_a_summary_ten_seconds_after_the_window(
+        self,
+    ) -> None:
+        """The pod is deleted and its node with it: nothing more is ever read. In the end no key of it is left."""
+        kafka = MemoryKafka()
+        async with owning(kafka, self.LOG, plan=self.PLAN, batch_lines=4) as owner:
+            await until(lambda: len(kafka.records) == 1, seconds=1)
+            await owner.shard.put(replace(Feed().batch(), status=PositionStatus.DONE))
+            await until(lambda: len(kafka.records) == 2, seconds=60 + 10)
+            assert [
+                orjson.loads(value).get("summary", {}).get("count") for value in kafka.values(NOTICE)
+            ] == [None, 9]
+            await until(lambda: set(kafka.shard().state) == {"key", "ledger"}, seconds=700)
+            await asyncio.sleep(3600)
+        assert len(kafka.records) == 2
+        ledger = check_commits(kafka)
+        assert (ledger.published, ledger.deduplicated, ledger.summarised, ledger.summaries) == (1, 9, 9, 1)
+
+    @in_virtual_time
+    async def test_a_restart_goes_on_as_if_nothing_had_happened(self) -> None:
+        kafka = MemoryKafka()
+        for until_line in 3, 7, 10:
+            log = PodLog(FALCO, self.LOG.lines[:until_line])
+            async with owning(kafka, log, plan=self.PLAN, batch_lines=1) as owner:
+                await owner.drain()
+        async with owning(kafka, plan=self.PLAN):
+            await until(lambda: len(kafka.records) == 2, seconds=70)
+        assert check_commits(kafka).summarised == 9
+
+    @in_virtual_time
+    @pytest.mark.parametrize("fault", list(Fault))
+    async def test_a_summary_is_told_once_whatever_happens_to_its_transaction(self, fault: Fault) -> None:
+        kafka = MemoryKafka()
+        async with owning(kafka, self.LOG, plan=self.PLAN, batch_lines=10) as owner:
+            await until(lambda: len(owner.commits) == 1)
+            kafka.faults += [fault, fault]
+            await until(lambda: len(kafka.records) == 2, seconds=200)
+            await asyncio.sleep(600)
+        assert len(kafka.records) == 2
+        assert check_commits(kafka).summarised == 9
 
 
 class TestAttaching:

@@ -115,3 +115,15 @@ def test_the_ledger_fits_in_the_last_line_of_a_terminal(width: int) -> None:
     shown = click.unstyle(ledger_line(LEDGER, width))
     assert len(shown) <= max(width, len("balanced"))
     assert shown.endswith("balanced")
+
+
+def test_a_summary_is_shown_as_what_it_counts() -> None:
+    value = orjson.dumps(
+        {
+            "priority": "Warning",
+            "output": "10:00:00.1: Warning Terminal shell in container repeated 9 times in 5 min",
+            "summary": {"count": 9},
+        }
+    )
+    shown = click.unstyle(line(value, HEADERS | {"kind": b"summary"}, 0, 200))
+    assert shown.endswith("Terminal shell in container  shop/web-1  repeated 9 times in 5 min")
