@@ -45,7 +45,8 @@ async def test_a_record_that_is_refused_becomes_one_dead_letter_and_its_neighbou
     file = tmp_path / "alerts.json"
     file.write_bytes(b"\n".join(alerts))
     sink = NarrowSink(50_000)
-    replaying = Replay(plan_of(load(None, [], {}, require=())), sink)
+    everything = ["dedupe.enabled=false", "limits.enabled=false"]
+    replaying = Replay(plan_of(load(None, everything, {}, require=())), sink)
 
     await replaying.read(read_file(str(file), 786_432), lambda _: None)
     await replaying.end()
