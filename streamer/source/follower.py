@@ -104,6 +104,11 @@ class Follower:
         progress = self._progress
         self._witness.forget_news()
         before = progress.ring
+        first = self._witness.view.instance
+        if progress.ring and progress.instance is None and first is not None and first.restart_count == 0:
+            progress.belongs_to(
+                first
+            )  # lines came before the status told whose they are: there was no other yet
         try:
             await self._resumption.read()
             if await self._has_finished(before):

@@ -33,23 +33,25 @@ async def find_place(
     """
     whole = query.tail_lines is None
     end = await _last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
-    served = bytearray()
+    served, fragments = bytearray(), 0
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             served += align.digests(piece.lines, piece.oversize)
+            fragments += piece.fragments
+        if fragments and whole:
+            raise ApiError(0, "what is served is no log")
         if stream.error_text:
             raise ApiError(0, f"the kubelet says: {stream.error_text}")
         last = stream.last_line()
+    if end and align.find_ring(end, bytes(served)) is None:
+        # A clean end means nothing. An answer is whole that has the lines which were the log's last before.
+        raise ApiError(0, "the log was cut off, or rotated, while it was looked through")
     taken = align.find_ring(ring, bytes(served))
     if taken is None and last.lines:
         # The last line taken may be one without a newline, of a container that had ended.
         served += align.digests(last.lines, last.oversize)
         taken = align.find_ring(ring, bytes(served))
     if taken is None and whole:
-        # A clean end means nothing: that the ring is not there, or not all of it, is believed of a whole answer only.
-        # One is whole that has the lines which were the log's last before.
-        if end and align.find_ring(end, bytes(served)) is None:
-            raise ApiError(0, "the log was cut off, or rotated, while it was looked through")
         taken = align.find_in_whole_file(ring, bytes(served))
     return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
 
@@ -92,11 +94,14 @@ async def ring_at_end(
     previous: bool = False,
 ) -> DigestRing:
     """The ring of the log's last lines as it is now. Raises as `find_place` does."""
-    ring = DigestRing()
+    ring, fragments = DigestRing(), 0
     query = LogQuery(tail_lines=lines, previous=previous)
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             ring = align.advance(ring, piece.lines, piece.oversize)
+            fragments += piece.fragments
+    if fragments and not ring:
+        raise ApiError(0, "what is served is no log")
     return ring
 
 

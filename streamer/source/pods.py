@@ -23,9 +23,12 @@ class PodView:
     """The pod will not start this container again."""
     started_ns: int | None = None
     """When `instance` began, by the node's clock and in whole seconds."""
+    ended_ns: int | None = None
+    """When `instance` ended; None while it runs."""
     previous: Instance | None = None
     """The run whose log is the previous one: `instance` itself, while its container waits for a restart."""
     previous_started_ns: int | None = None
+    previous_ended_ns: int | None = None
 
 
 def view(pod: Mapping[str, Any], container: str) -> PodView | None:
@@ -42,16 +45,18 @@ def view(pod: Mapping[str, Any], container: str) -> PodView | None:
     restarts = int(known.get("restartCount", 0))
     instance = Instance(identity, restarts) if identity else None
     previous = _previous(instance, last.get("containerID"))
-    began = (state.get("running") or ended or (last if previous == instance else {})).get("startedAt")
+    present = state.get("running") or ended or (last if previous == instance else {})
     return PodView(
         target,
         instance,
         running="running" in state,
         deleting=bool(metadata.get("deletionTimestamp")),
         finished=status.get("phase") in ("Succeeded", "Failed"),
-        started_ns=_nanoseconds(began),
+        started_ns=_nanoseconds(present.get("startedAt")),
+        ended_ns=_nanoseconds(present.get("finishedAt")),
         previous=previous,
         previous_started_ns=_nanoseconds(last.get("startedAt")),
+        previous_ended_ns=_nanoseconds(last.get("finishedAt")),
     )
 
 

@@ -30,8 +30,8 @@ _DOUBTS: Final = 2
 
 log = structlog.get_logger()
 
-Begin = Callable[[int], Awaitable[None]]
-"""Called with the time of a log's first line before it is handed over."""
+Begin = Callable[[int | None], Awaitable[None]]
+"""Called with the time of a log's first line before it is handed over; with None, if the log has ended without one."""
 
 
 class NotInOrderError(Exception):
@@ -52,6 +52,7 @@ class Reader:
         self._empty_probes = 0
         self._stream: LogStream | None = None
         self._in_doubt = False
+        self._begin: Begin | None = None
         self.ended_cleanly = False
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
 
@@ -99,16 +100,17 @@ class Reader:
         progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
-        self._stream, self._in_doubt = stream, False
+        self._stream, self._in_doubt, self._begin = stream, False, begin
         try:
-            while await self._live(stream, instance, begin):
-                begin = None
+            while await self._live(stream, instance):
                 if (other := await self._renew(stack, instance)) is not None:
                     self._stream = stream = other
                 else:
                     stream.opened_at += self._patience.renew_seconds / 20
         finally:
             self._stream = None
+        if self._begin is not None and self.ended_cleanly:
+            await self._begin(None)
 
     async def _renew(self, stack: AsyncExitStack, instance: Instance | None) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
@@ -144,7 +146,7 @@ class Reader:
                         break
         return found
 
-    async def _live(self, stream: LogStream, instance: Instance | None, begin: Begin | None) -> bool:
+    async def _live(self, stream: LogStream, instance: Instance | None) -> bool:
         """Hand over what comes, and doubt the stream where it is silent or out of order.
 
         False at its end; True once it is old and should be replaced.
@@ -167,14 +169,16 @@ class Reader:
                 self.ended_cleanly = not stream.cut_off and not self._in_doubt
                 return False
             expecting = False
+            if piece.fragments and self._begin is not None:
+                raise ApiError(0, "what is served is no log")  # a proxy's page: a log's first line has a time
             if piece.lines:
                 self._empty_probes = 0
                 doubtful = align.first_doubtful(
                     piece.lines, piece.times_ns, progress.newest_ns, progress.ring
                 )
-                if doubtful != 0 and begin is not None:
-                    await begin(piece.times_ns[0])
-                    begin = None
+                if doubtful != 0 and self._begin is not None:
+                    await self._begin(piece.times_ns[0])
+                    self._begin = None
                 if doubtful is not None:
                     await progress.hand_over(piece.before(doubtful), instance)
                     raise NotInOrderError(

@@ -7,6 +7,7 @@ a kubelet that was killed, a time limit, or the end of the container. The conten
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -14,6 +15,7 @@ from streamer.model import GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import Patience
 from streamer.source.place import Place, find_place, last_digest, last_line, ring_at_end
+from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Begin, Reader
 from streamer.source.stream import Where
@@ -63,7 +65,7 @@ class Resumption:
         if progress.instance != witness.view.instance and witness.restarts > 0:
             await self._read_previous(None)
         if progress.ring:
-            await self._stream_next_instance()
+            await self._stream_next_instance(ours_is_previous=True)
         else:
             await self._stream_from_start(LogQuery(follow=True))
 
@@ -116,9 +118,10 @@ class Resumption:
                 detail=f"{restarts} restarts unseen" if skipped else "the last line taken was rotated away",
             )
         if restarts > 0:
+            before = progress.ring
             if not await self._has_read_previous():
                 await self._read_previous(None)
-            await self._stream_next_instance()
+            await self._stream_next_instance(ours_is_previous=progress.ring != before)
         else:
             await self._stream_from_start(LogQuery(follow=True))
 
@@ -135,8 +138,10 @@ class Resumption:
             return  # it waits for its restart, and what was read of its log has been rotated away
         async with AsyncExitStack() as stack:
             stream = await self._reader.open(stack, LogQuery(follow=True))
-            if ours_is_previous and await self._find(LogQuery(previous=True)) is None:
-                return
+            if ours_is_previous:
+                place = await self._find(LogQuery(previous=True))
+                if place is None or place.after:  # what was read of it may have been cut off
+                    return
             await self._witness.confirm()
             await self._reader.follow(stack, stream, await self._next_instance(), begin=self._begin_current)
 
@@ -164,8 +169,8 @@ class Resumption:
         try:
             if seek is None:
                 await self._stream_from_start(LogQuery(previous=True))
-            else:
-                await self._stream(LogQuery(previous=True), seek)
+            elif not await self._stream(LogQuery(previous=True), seek):
+                raise ApiError(0, "the previous log was not served whole")
             await self.take_last_line(LogQuery(previous=True))
         except ApiError as error:
             if error.status != 400:
@@ -211,33 +216,34 @@ class Resumption:
             known = instance or (None if query.previous else witness.view.instance)
             await self._reader.follow(stack, stream, known, begin=begin)
 
-    async def _begin_current(self, first_ns: int) -> None:
-        await self._begin(first_ns, previous=False)
+    async def _begin_current(self, first_ns: int | None) -> None:
+        await self._begin(first_ns, lambda view: (view.started_ns, view.ended_ns))
 
-    async def _begin_previous(self, first_ns: int) -> None:
-        await self._begin(first_ns, previous=True)
+    async def _begin_previous(self, first_ns: int | None) -> None:
+        await self._begin(first_ns, lambda view: (view.previous_started_ns, view.previous_ended_ns))
 
-    async def _begin(self, first_ns: int, *, previous: bool) -> None:
+    async def _begin(
+        self, first_ns: int | None, times_of: Callable[[PodView], tuple[int | None, int | None]]
+    ) -> None:
         """Say it where a log does not begin with its container: its first file was rotated before it was read.
 
-        Both times are the node's. Sooner than the kubelet looks at its size, no file is rotated away.
+        All times are the node's, the container's in whole seconds. Sooner than the kubelet looks at a file's size,
+        it is not rotated away. And who ran for longer has printed something.
         """
         watched, self._watched = self._watched, True
-        progress, patience = self._progress, self._patience
+        progress, most_ns = self._progress, int(self._patience.begin_seconds * _SECOND_NS)
         if not watched or progress.gap is not None:
             return
 
-        def began_ns() -> int | None:
-            view = self._witness.view
-            return view.previous_started_ns if previous else view.started_ns
+        def late(view: PodView) -> bool | None:
+            started_ns, ended_ns = times_of(view)
+            until_ns = ended_ns if first_ns is None else first_ns
+            if started_ns is None or until_ns is None:
+                return None
+            return not -_SECOND_NS <= until_ns - started_ns <= most_ns
 
-        def fits() -> bool:
-            began = began_ns()
-            return (
-                began is not None and -_SECOND_NS <= first_ns - began <= patience.begin_seconds * _SECOND_NS
-            )
-
-        if not await self._witness.ask_until(lambda _: fits()) and began_ns() is not None:
+        await self._witness.ask_until(lambda view: late(view) is False)
+        if late(self._witness.view):
             progress.miss(
                 GapReason.ROTATION_UNSEEN, detail="the log does not begin with its container: it was rotated"
             )

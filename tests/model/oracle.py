@@ -29,8 +29,8 @@ class Written:
     time_ns: int
     instance: Instance
     file: LogFile
-    headless: Key | None = None
-    """Where a rotation fell between a line's records: its rest, as whoever opens the new file sees it."""
+    headless: tuple[Key, ...] = ()
+    """Where a rotation fell between a line's records: its rest, as whoever opens a later file sees it."""
     optional: bool = False
     """A last line without a newline: only a line if the container is known to have ended."""
 
@@ -61,6 +61,7 @@ def truth_of(born: Sequence[Born], uid: str, max_line_bytes: int) -> Truth:
 def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool, Written]]:
     file: LogFile | None = first
     head, head_ns = b"", 0
+    rests: list[bytes] = []  # of the line at hand, from each later file on
     stamp_bytes = instance.log.stamp_bytes
     while file is not None:
         at = 0
@@ -70,20 +71,23 @@ def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool
             time_ns = file.times[bisect_left(file.starts, at)]
             if head:
                 joined = key_of(head + raw[stamp_bytes:], most)
-                yield at == 0, Written(joined, head_ns, instance, file, headless=key_of(raw, most))
-                head = b""
+                seen = [rest + raw[stamp_bytes:] for rest in rests] + [raw]
+                headless = tuple(key_of(rest, most) for rest in seen)
+                yield at == 0, Written(joined, head_ns, instance, file, headless=headless)
+                head, rests = b"", []
             else:
                 yield at == 0, Written(key_of(raw, most), time_ns, instance, file)
             at = end + 1
         if at < len(data):
-            if head:  # a line over three files; only its beginning and its rest can be told
+            if head:  # a line over three files
                 head += data[at:][stamp_bytes:]
+                rests = [rest + data[at:][stamp_bytes:] for rest in rests] + [data[at:]]
             else:
                 head, head_ns = data[at:], file.times[bisect_left(file.starts, at)]
         last, file = file, file.next
     if head:
         at = last.data.rfind(b"\n") + 1
-        rest = key_of(bytes(last.data[at:]), most) if at < len(last.data) else None
+        rest = (key_of(bytes(last.data[at:]), most),) if at < len(last.data) else ()
         yield False, Written(key_of(head, most), head_ns, instance, last, headless=rest, optional=True)
 
 
@@ -147,9 +151,9 @@ def _check(
     places: dict[Key, list[int]] = {}
     for index, line in enumerate(truth.lines):
         places.setdefault(line.key, []).append(index)
-        if line.headless is not None:
-            places.setdefault(line.headless, []).append(index)
-    headless = {line.headless for line in truth.lines if line.headless is not None}
+        for rest in line.headless:
+            places.setdefault(rest, []).append(index)
+    headless = {rest for line in truth.lines for rest in line.headless}
 
     holes: list[tuple[int, list[Written]]] = []
     at = 0

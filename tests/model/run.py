@@ -254,7 +254,7 @@ class Run:
                 )
         elif isinstance(event, Rotate):
             # The kubelet looks at the logs' sizes every 10 s: the log of a container that has just begun is small.
-            await asyncio.sleep(max(0.0, self.started_at + 10.5 - asyncio.get_running_loop().time()))
+            await asyncio.sleep(max(0.0, self.started_at + 12.0 - asyncio.get_running_loop().time()))
             if self._writes:
                 assert self.pod is not None
                 self.server.cluster.rotate(self.pod)
