@@ -19,6 +19,11 @@ class Oracle:
         self._consumer = consumer
         self.records: list[Any] = []
 
+    @property
+    def alerts(self) -> int:
+        """How many alerts were seen."""
+        return sum(dict(record.headers).get("kind") == b"alert" for record in self.records)
+
     def of(self, topic: str) -> list[Any]:
         """The records of one topic."""
         return [record for record in self.records if record.topic == topic]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,97 +13,39 @@ import orjson
 import pytest
 
 from streamer.simulator import AlertGenerator
-from tests.integration.oracle import PRIORITIES, oracle
+from tests.integration.installation import Installation, installed
+from tests.integration.oracle import oracle
 from tests.integration.worker import WorkerProcess
+from tests.schemas import check_record
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
-from tests.testbed.cluster import FalcoCluster
 from tests.testbed.kafka import Kafka
 from tests.testbed.kubelet import Kubelet
-from tests.testbed.pod import Pod
-from tests.testbed.topics import create_topic
 
 pytestmark = pytest.mark.real
 
 ALERTS, PODS, NAMESPACES = 10_000, 20, 3
 
 
-class Installation:
-    """20 Falco pods in 3 namespaces, topics of its own, and what was written to each pod's log."""
-
-    def __init__(self, kubeconfig: Path, clusters: list[FalcoCluster], pods: list[Pod], kafka: Kafka) -> None:
-        self.kubeconfig = kubeconfig
-        self.clusters = clusters
-        self.pods = pods
-        self.kafka = kafka
-        self.name = f"it-{uuid.uuid4().hex[:8]}"
-        self.written: list[tuple[Pod, bytes]] = []
-        self._generator = AlertGenerator(7)
-        self._turn = 0
-
-    @property
-    def alert_topics(self) -> list[str]:
-        return [f"{self.name}.alerts.{priority}" for priority in PRIORITIES]
-
-    @property
-    def topics(self) -> list[str]:
-        return [
-            *self.alert_topics,
-            f"{self.name}.overflow",
-            f"{self.name}.dead-letter",
-            f"{self.name}.notices",
-        ]
-
-    @property
-    def state_topic(self) -> str:
-        return f"_falco-streamer.{self.name}.state"
-
-    def settings(self) -> dict[str, Any]:
-        return {
-            "cluster": self.name,
-            "kubernetes": {
-                "kubeconfig": str(self.kubeconfig),
-                "namespaces": [cluster.namespace for cluster in self.clusters],
-            },
-            "kafka": {"bootstrap_servers": [self.kafka.bootstrap], "shards": 4},
-            "topics": {"prefix": self.name, "create": True, "partitions": 3},
-            "http": {"host": "127.0.0.1", "port": 0},
-            "log": {"format": "json"},
-        }
-
-    async def create_topics(self) -> None:
-        """As the worker would; made beforehand, so that the oracle can read from the start."""
-        for topic in self.topics:
-            await create_topic(self.kafka.bootstrap, topic, partitions=3)
-        await create_topic(
-            self.kafka.bootstrap, self.state_topic, partitions=4, config={"cleanup.policy": "compact"}
-        )
-
-    def write(self, count: int) -> None:
-        """Let pods print alerts, a few at a time, in turn."""
-        while count:
-            pod = self.pods[self._turn % len(self.pods)]
-            self._turn += 1
-            burst = [self._generator.alert(time.time_ns(), f"node-{pod.name}") for _ in range(min(count, 7))]
-            pod.log().lines(burst)
-            self.written += [(pod, alert) for alert in burst]
-            count -= len(burst)
-
-
 @pytest.fixture
 async def installation(
     api_server: KubeApiServer, api: KubeApi, kubelet: Kubelet, kafka: Kafka
 ) -> AsyncIterator[Installation]:
-    async with AsyncExitStack() as stack:
-        clusters = [await stack.enter_async_context(FalcoCluster(api, kubelet)) for _ in range(NAMESPACES)]
-        pods = [await clusters[n % NAMESPACES].add_pod(f"falco-{n}") for n in range(PODS)]
-        made = Installation(api_server.kubeconfig, clusters, pods, kafka)
-        await made.create_topics()
+    generator = AlertGenerator(7)
+    async with installed(
+        api_server, api, kubelet, kafka, pods=PODS, namespaces=NAMESPACES, generator=generator
+    ) as made:
         yield made
 
 
 def check_records(installation: Installation, records: list[Any]) -> None:
-    """Every alert written is there once, where and as it should be; nothing else is."""
+    """Every alert written is there once, where and as it should be; but for Falco's own reports, nothing else is."""
+    for record in records:
+        check_record(record)
+    reports = [orjson.loads(record.value)["rule"] for record in records if record.topic.endswith(".notices")]
+    written = [orjson.loads(alert)["rule"] for _, alert in installation.written]
+    assert sorted(reports) == sorted(rule for rule in written if rule.startswith("Falco internal:"))
+    records = [record for record in records if not record.topic.endswith(".notices")]
     expected = Counter((f"{pod.namespace}/{pod.name}".encode(), alert) for pod, alert in installation.written)
     assert Counter((record.key, record.value) for record in records) == expected
     by_key: dict[bytes, dict[str, list[bytes]]] = {}
@@ -156,7 +95,7 @@ async def test_ten_thousand_alerts_arrive_exactly_once_over_a_restart_in_mid_str
             installation.write(max(0, ALERTS - len(installation.written)))
 
             await worker.start()
-            await seen.until(lambda seen: len(seen.records) >= len(installation.written))
+            await seen.until(lambda seen: seen.alerts >= len(installation.written))
             assert await worker.stop(signal.SIGTERM) == 0
         await seen.read_to_end()
         assert len(installation.written) >= ALERTS
