@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tests.testbed.topics import create_topic
 
 SHARDS = 4
 PARTITIONS = 2
+STREAM_SECONDS = 4 * 3600.0
+"""A kubelet's limit."""
 # One line for each request of a log, as soon as it comes in.
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
@@ -76,7 +79,10 @@ class Worker:
         await asyncio.to_thread(self.process.kill)
 
     async def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM, as soon as it has begun: before that Python itself would end; returns the exit code."""
+        if self.process.running:
+            begun = partial(self.process.has_said, r"(?m)^\{")
+            await asyncio.to_thread(self.process.wait_until, begun, seconds=20)
         child = self.process._child
         assert child is not None
         await asyncio.to_thread(self.process.stop, seconds=40)
@@ -138,7 +144,7 @@ class Site:
         return {
             "cluster": self.name,
             "kubernetes": {"kubeconfig": str(self.kubeconfig), "namespaces": [self.cluster.namespace]},
-            "kafka": {"bootstrap_servers": [self.worker_bootstrap], "shards": SHARDS},
+            "kafka": {"bootstrap_servers": self.worker_bootstrap.split(","), "shards": SHARDS},
             "topics": {"prefix": self.name, "create": True, "partitions": PARTITIONS},
             "http": {"host": "127.0.0.1", "port": 0},
             "log": {"format": "json"},
@@ -180,8 +186,8 @@ class Bed(Site):
 
 
 @asynccontextmanager
-async def bed(folder: Path) -> AsyncIterator[Bed]:
-    """Start everything but a worker (about 8 s), with empty topics."""
+async def bed(folder: Path, *, stream_seconds: float = STREAM_SECONDS) -> AsyncIterator[Bed]:
+    """Start everything but a worker (about 8 s), with empty topics; no log stream lasts longer than said."""
     policy, audit_log = folder / "audit.yaml", folder / "audit.log"
     policy.write_text(yaml.safe_dump(_AUDIT))
     audit = [f"--audit-policy-file={policy}", f"--audit-log-path={audit_log}"]
@@ -189,7 +195,7 @@ async def bed(folder: Path) -> AsyncIterator[Bed]:
         server, kafka = KubeApiServer(extra_arguments=audit), ProxiedKafka()
         stack.callback(server.close)
         stack.callback(kafka.close)
-        kubelet = Kubelet(server.authority)
+        kubelet = Kubelet(server.authority, write_timeout_seconds=stream_seconds)
         stack.callback(kubelet.close)
         await asyncio.gather(*(asyncio.to_thread(part.start) for part in (server, kafka, kubelet)))
         api_proxy = await stack.enter_async_context(Proxy(server.port))

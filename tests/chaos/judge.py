@@ -16,6 +16,7 @@ import orjson
 from tests.chaos.load import Journal, Kind, Line, TargetLog
 
 _SHOWN = 5  # examples of each violation
+_SHOWN_CHARACTERS = 200
 _OPEN_END_NS = 120 * 1_000_000_000
 
 
@@ -64,7 +65,7 @@ class Verdict:
     def blame(self, what: str, examples: Sequence[object]) -> None:
         """Note a violation with its number and some examples."""
         if examples:
-            shown = "; ".join(map(str, examples[:_SHOWN]))
+            shown = "; ".join(str(example)[:_SHOWN_CHARACTERS] for example in examples[:_SHOWN])
             self.violations.append(f"{len(examples)} {what}: {shown}")
 
 

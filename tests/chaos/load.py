@@ -100,6 +100,18 @@ class Printer:
             raw.append(_records(line))
         pod.log().raw(b"".join(raw))
 
+    def large(self, pod: Pod, size: int) -> None:
+        """Print one alert of so many bytes, and hardly one less when it is compressed."""
+        target = self.journal.add(pod)
+        number, at_ns = len(target.lines), time.time_ns()
+        body = self._body(Line(pod.uid, number, at_ns, Kind.ALERT, b""), pod)
+        padding = noise(self._random, size - len(body) - len(b'"noise":"",'))
+        body = body.replace(b'"output_fields":{', b'"output_fields":{"noise":"%b",' % padding, 1)
+        assert len(body) == size
+        line = Line(pod.uid, number, at_ns, Kind.ALERT, body)
+        self.journal.note(line)
+        pod.log().raw(_records(line))
+
     def _kind(self) -> Kind:
         draw = self._random.random()
         return Kind.BROKEN if draw < _BROKEN else Kind.TEXT if draw < _BROKEN + _TEXT else Kind.ALERT
@@ -116,6 +128,11 @@ class Printer:
                 return alert.replace(
                     b'"output_fields":{', b'"output_fields":{"chaos":"%b",' % who.encode(), 1
                 )
+
+
+def noise(source: random.Random, size: int) -> bytes:
+    """Letters that need no escape in JSON and give a compressor nothing."""
+    return bytes(source.choices([code for code in range(32, 127) if chr(code) not in '"\\%'], k=size))
 
 
 def _records(line: Line) -> bytes:

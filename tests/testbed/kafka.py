@@ -57,7 +57,8 @@ class Kafka(Served):
     """One broker; alone, it is the whole cluster.
 
     `extra_properties` win over ours (server.properties), `format_arguments` go to the storage tool
-    (--add-scram ...), `jvm_arguments` to Java (-Djava.security.auth.login.config=...). stop() moves leaders
+    (--add-scram ...), `jvm_arguments` to Java (-Djava.security.auth.login.config=...), `prefix` before
+    the whole command (SmallDisk.inside). stop() moves leaders
     and closes logs, and clients see it go.
     """
 
@@ -71,14 +72,16 @@ class Kafka(Served):
         jvm_arguments: Sequence[str] = (),
         quorum: Quorum | None = None,
         node_id: int = 1,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self._java = [parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", parts.kafka()]
+        self._java = [*prefix, parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", parts.kafka()]
         self._quorum = quorum or Quorum()
         self.node_id = node_id
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix=f"falco-streamer-kafka-{node_id}-"))
         self._properties = self._defaults() | dict(extra_properties or {})
         self._format_arguments = list(format_arguments)
+        self._formatted = False
         self._settings = self.folder / "server.properties"
         command = [*self._java, "kafka.Kafka", str(self._settings)]
         self.process = Process(f"kafka broker {node_id}", command, self.folder / "kafka.log")
@@ -95,7 +98,7 @@ class Kafka(Served):
 
     def spawn(self) -> None:
         """Start it without waiting: of several brokers none is ready before most of them run."""
-        if not (self.folder / "data").exists():
+        if not self._formatted:
             self._format()
         self.process.spawn()
 
@@ -139,6 +142,7 @@ class Kafka(Served):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StartError(f"kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+        self._formatted = True
 
 
 class ExternalKafka(Kafka):

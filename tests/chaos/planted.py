@@ -1,0 +1,95 @@
+"""`falco-streamer` with a fault planted into its sink, to see that the judge turns red.
+
+`python -P planted.py FAULT run ...`: each fault strikes once in the life of a worker's folder, also over restarts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from streamer.cli import main
+from streamer.model import Publication
+from streamer.sink.delivery import Delivery
+from streamer.sink.guarded import GuardedProducer
+from streamer.sink.packing import Batch
+from streamer.sink.producer import ShardProducer
+
+_AFTER = 10
+"""Commits or batches that go well before."""
+_calls = count()
+_sign = Path("fault-was-planted").absolute()
+
+
+def _strikes_now(after: int = _AFTER) -> bool:
+    if next(_calls) < after or _sign.exists():
+        return False
+    _sign.touch()
+    return True
+
+
+def nothing() -> None:
+    """For comparison: all else is as with a fault."""
+
+
+def skip_one_send() -> None:
+    """One batch of alerts is taken for sent that never was."""
+    send = GuardedProducer.send
+
+    async def planted(self: GuardedProducer, batch: Batch) -> asyncio.Future[Any]:
+        if ".alerts." not in batch.topic or not _strikes_now():
+            return await send(self, batch)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    GuardedProducer.send = planted  # type: ignore[method-assign]
+
+
+def skip_one_state_write() -> None:
+    """One position is left out of a transaction that has alerts; a crash follows, or the next would mend it."""
+    publish = ShardProducer.publish
+
+    async def planted(self: ShardProducer, publication: Publication, **how: frozenset[str]) -> None:
+        places = [change for change in publication.changes if change.key.startswith("position/")]
+        alerts = {record.key for record in publication.records if ".alerts." in record.topic}
+        ours = [change for change in places if change.key.split("/")[2].encode() in alerts_of(alerts)]
+        if not ours or not _strikes_now():
+            await publish(self, publication, **how)
+            return
+        changes = [change for change in publication.changes if change is not ours[0]]
+        await publish(self, replace(publication, changes=changes), **how)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ShardProducer.publish = planted  # type: ignore[method-assign]
+
+
+def alerts_of(keys: set[bytes]) -> set[bytes]:
+    """The pods' names in the records' keys, which are `namespace/pod`."""
+    return {key.rpartition(b"/")[2] for key in keys}
+
+
+def commit_despite_a_failure() -> None:
+    """One transaction is committed although Kafka refused a batch of it."""
+    run = Delivery.run
+
+    async def planted(self: Delivery, lanes: Sequence[Sequence[Batch]]) -> bool:
+        return await run(self, lanes) or (bool(self.failures) and _strikes_now(after=0))
+
+    Delivery.run = planted  # type: ignore[method-assign]
+
+
+FAULTS = {
+    each.__name__: each for each in (nothing, skip_one_send, skip_one_state_write, commit_despite_a_failure)
+}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv.pop(1)]()
+    main()
