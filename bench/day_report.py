@@ -1,0 +1,154 @@
+"""What the settings make of a realistic day: `python -m bench.day_report` writes it into docs/deduplication.md."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from bench.day import COUNTS, NODES, SHELL, START_NS, Line, lines, storm
+from streamer.config import load
+from streamer.model import DigestRing, Ledger, LogBatch, Record, Target
+from streamer.plan import plan_of
+from streamer.transform.align import advance
+from streamer.transform.process import Processor
+from streamer.transform.stamp import to_rfc3339
+from streamer.transform.state import ShardState
+
+DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "deduplication.md"
+SETTINGS_HOURS: Final = (8, 9)
+"""The part of the day that is lived through once for each setting."""
+_MINUTE_NS: Final = 60 * 10**9
+_KEY: Final = bytes(range(16))
+"""Of the fingerprints: any key decides alike, and this one always shows the same hashes."""
+VARIATIONS: Final = (
+    ("all defaults", ()),
+    ("`dedupe.enabled: false`", ("dedupe.enabled=false",)),
+    ("`dedupe.normalisers: []`", ("dedupe.normalisers=[]",)),
+    ("`dedupe.max_variants: 0`", ("dedupe.max_variants=0",)),
+    ("`dedupe.max_variants: 100`", ("dedupe.max_variants=100",)),
+    ("`dedupe.window_seconds: [60]`", ("dedupe.window_seconds=[60]",)),
+    ("`dedupe.window_seconds: [300, 1800]`", ("dedupe.window_seconds=[300, 1800]",)),
+)
+
+
+@dataclass
+class Outcome:
+    """What became of a day, by rule."""
+
+    ledger: Ledger
+    published: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str] = field(default_factory=Counter)
+    summaries: Counter[str] = field(default_factory=Counter)
+    overflow: Counter[str] = field(default_factory=Counter)
+    notices: Counter[str] = field(default_factory=Counter)
+    records: list[Record] = field(default_factory=list)
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Count records."""
+        for record in records:
+            self.records.append(record)
+            headers = {name: value.decode() for name, value in record.headers}
+            if headers["kind"] == "notice":
+                self.notices[headers["notice"]] += 1
+            elif headers["kind"] == "summary":
+                self.summaries[headers["rule"]] += 1
+                self.counted[headers["rule"]] += orjson.loads(record.value)["summary"]["count"]
+            else:
+                topics = self.overflow if "limited_by" in headers else self.published
+                topics[headers["rule"]] += 1
+
+
+def live(day: Sequence[Line], flags: Sequence[str] = ()) -> Outcome:
+    """Let the core live through a day, with the defaults but for `flags`: 14 Falco pods, a commit a minute."""
+    processor = Processor(plan_of(load(None, flags, {}, require=()), cores=1), ShardState("local"), _KEY)
+    outcome = Outcome(processor.state.ledger)
+    targets = [
+        Target("falco", f"falco-{n + 1}", f"uid-{n + 1}", "falco", f"node-{n + 1}") for n in range(NODES)
+    ]
+    rings = [DigestRing()] * NODES
+    for minute, of_minute in groupby(day, lambda line: (line.time_ns - START_NS) // _MINUTE_NS):
+        batches = []
+        for node, group in groupby(sorted(of_minute, key=lambda line: line.node), lambda line: line.node):
+            read = list(group)
+            raw = [to_rfc3339(line.time_ns).encode() + b" " + line.body for line in read]
+            rings[node] = advance(rings[node], raw, {})
+            times_ns = [line.time_ns for line in read]
+            batches.append(LogBatch(targets[node], raw, times_ns, rings[node], sum(map(len, raw))))
+        now_ns = START_NS + (minute + 1) * _MINUTE_NS
+        outcome.take(processor.process(batches, now_ns).records)
+        if (due := processor.publish_due(now_ns)) is not None:
+            outcome.take(due.records)
+    if (rest := processor.publish_due(now_ns + _MINUTE_NS, everything=True)) is not None:
+        outcome.take(rest.records)
+    outcome.ledger = processor.state.ledger
+    assert outcome.ledger.deduplicated == outcome.counted.total()
+    return outcome
+
+
+def by_rule(outcome: Outcome, counts: Mapping[str, int]) -> str:
+    """A table with a row for each rule, and one for all if there are several."""
+    head = ("rule", "alerts", "published", "counted", "summaries", "overflow", "records for 100 alerts")
+    columns = (outcome.published, outcome.counted, outcome.summaries, outcome.overflow)
+    rows = [(f"`{rule}`", [count, *(column[rule] for column in columns)]) for rule, count in counts.items()]
+    if len(rows) > 1:
+        rows.append(("all", [sum(counts.values()), *(column.total() for column in columns)]))
+    return _table(
+        head, [(name, *row, f"{100 * (row[1] + row[3] + row[4]) / row[0]:.1f}") for name, row in rows]
+    )
+
+
+def by_setting(day: Sequence[Line]) -> str:
+    """A table with a row for each setting that is not as the defaults have it."""
+    rows = []
+    for name, flags in VARIATIONS:
+        found = live(day, flags)
+        columns = (found.published, found.counted, found.summaries, found.overflow)
+        rows.append((name, *(column.total() for column in columns)))
+    return _table(("setting", "published", "counted", "summaries", "overflow"), rows)
+
+
+def example(outcome: Outcome) -> str:
+    """A summary, as people can read it."""
+    records = [record for record in outcome.records if ("kind", b"summary") in record.headers]
+    values = [orjson.loads(record.value) for record in records]
+    value = next(value for value in values if len(value["summary"]["variants"]) == 4)
+    return f"```json\n{orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n```"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    body = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    every = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in every)
+
+
+def blocks() -> dict[str, str]:
+    """What stands in the document between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
+    day = lines()
+    outcome, stormy = live(day), live(storm())
+    begin_ns, end_ns = (START_NS + hour * 60 * _MINUTE_NS for hour in SETTINGS_HOURS)
+    return {
+        "day": by_rule(outcome, COUNTS),
+        "storm": by_rule(stormy, {SHELL: stormy.ledger.alerts}),
+        "settings": by_setting([line for line in day if begin_ns <= line.time_ns < end_ns]),
+        "summary": example(outcome),
+    }
+
+
+def written(document: str, found: Mapping[str, str]) -> str:
+    """The document with its blocks as they are to be."""
+    for name, text in found.items():
+        marks = f"(<!-- begin {name} -->\n).*?(\n<!-- end {name} -->)"
+        document, count = re.subn(marks, lambda m, text=text: m[1] + text + m[2], document, flags=re.DOTALL)  # type: ignore[misc]
+        assert count == 1, name
+    return document
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(written(DOCUMENT.read_text(encoding="utf-8"), blocks()), encoding="utf-8")
