@@ -13,11 +13,13 @@ from tests.model.run import (
     Cut,
     Delete,
     Event,
+    Label,
     Outage,
     Plan,
     Rotate,
     Stall,
     Unfinished,
+    Wait,
     Write,
 )
 from tests.model.server import Weather
@@ -57,7 +59,7 @@ def plan(rng: Random) -> Plan:
 
 def _event(rng: Random) -> Event:
     pick = rng.choice
-    match rng.randrange(13):
+    match rng.randrange(14):
         case 0 | 1 | 2:
             return Write(pick((1, 3, 20, 70, 200)), pick(STYLES), pick((0.0, 0.0, 0.01, 0.4)))
         case 3:
@@ -78,5 +80,7 @@ def _event(rng: Random) -> Event:
             return ClockStep(pick((-20.0, -1.0, 3600.0)))
         case 11:
             return Delete(pick((None, 0.0, 2.0, 30.0)), rng.random() < 0.5)
+        case 12:
+            return Label(pick((0.0, 0.1, 5.0, 100.0))) if rng.random() < 0.8 else Wait(pick((3.1, 4.2)))
         case _:
             return Unfinished()

@@ -95,7 +95,35 @@ class ClockStep:
     seconds: float
 
 
-Event = Write | Unfinished | Rotate | Crash | Block | Cut | Stall | Outage | Container | Delete | ClockStep
+@dataclass(frozen=True)
+class Wait:
+    """Long enough for a stream to grow old, or to reach the limit of 4 h."""
+
+    hours: float
+
+
+@dataclass(frozen=True)
+class Label:
+    """The pod loses its label for a while: it is released, and taken up again."""
+
+    away_seconds: float
+
+
+Event = (
+    Write
+    | Unfinished
+    | Rotate
+    | Crash
+    | Block
+    | Cut
+    | Stall
+    | Outage
+    | Container
+    | Delete
+    | ClockStep
+    | Wait
+    | Label
+)
 
 
 @dataclass(frozen=True)
@@ -269,9 +297,9 @@ class Run:
             self.server.stall()
         elif isinstance(event, Outage):
             kind = "pods/log" if event.status == 404 else ""
-            self.server.outage = ApiError(event.status, "outage", kind=kind)
-            await asyncio.sleep(event.seconds)
-            self.server.outage = None
+            outage = self.server.outage = ApiError(event.status, "outage", kind=kind)
+            # What comes next may happen meanwhile.
+            asyncio.get_running_loop().call_later(event.seconds, self._end_outage, outage)
         elif isinstance(event, Container):
             if event.what in ("start", "restart") and self.pod is not None:
                 # The kubelet waits 10 s before it starts a container that has just been started.
@@ -279,6 +307,10 @@ class Run:
             self._container(event.what)
         elif isinstance(event, Delete):
             await self._delete(event)
+        elif isinstance(event, Wait):
+            await asyncio.sleep(event.hours * 3600)
+        elif isinstance(event, Label):
+            await self._label(event)
         elif isinstance(event, ClockStep):
             self.circumstances.clock_steps = True
             self.server.clock_offset_ns += int(event.seconds * 1e9)
@@ -352,6 +384,20 @@ class Run:
         )
         self.server.publish()
         self._banner()
+
+    def _end_outage(self, outage: ApiError) -> None:
+        if self.server.outage is outage:
+            self.server.outage = None
+
+    async def _label(self, event: Label) -> None:
+        if self.pod is None:
+            return
+        key = (self.pod.namespace, self.pod.name)
+        self.server.set_label(key, there=False)
+        if event.away_seconds:
+            await asyncio.sleep(event.away_seconds)
+        if self.pod is not None:
+            self.server.set_label(key, there=True)
 
     async def _delete(self, event: Delete) -> None:
         if self.pod is None:

@@ -11,7 +11,7 @@ import copy
 import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -160,6 +160,7 @@ class ModelServer(KubernetesApi):
         self._departed: dict[str, PodView] = {}
         self._open: set[_Open] = set()
         self._known: set[int] = set()
+        self.unlabelled: set[tuple[str, str]] = set()
 
     def now_ns(self) -> int:
         """The node's clock."""
@@ -189,7 +190,19 @@ class ModelServer(KubernetesApi):
             self._loop.call_later(self.weather.status_lag_seconds, self._publish_status)
         self._tell()
 
+    def set_label(self, key: tuple[str, str], *, there: bool) -> None:
+        """Let the watch show a pod, or tell of its departure although it lives on."""
+        if there:
+            self.unlabelled.discard(key)
+        elif key in self._objects and key not in self.unlabelled:
+            self.unlabelled.add(key)
+            last = view(self._objects[key], "falco")
+            assert last is not None
+            self._departed = self._departed | {last.target.id: last}
+        self._tell()
+
     def _gone(self, key: tuple[str, str]) -> None:
+        self.unlabelled.discard(key)
         last = view(self._objects.pop(key), "falco")
         assert last is not None
         self._departed = self._departed | {last.target.id: last}
@@ -207,7 +220,7 @@ class ModelServer(KubernetesApi):
             self._tell()
 
     def _tell(self) -> None:
-        views = [view(item, "falco") for item in self._objects.values()]
+        views = [view(item, "falco") for key, item in self._objects.items() if key not in self.unlabelled]
         self._targets_due.append(
             Targets({found.target.id: found for found in views if found}, dict(self._departed))
         )
@@ -257,8 +270,7 @@ class ModelServer(KubernetesApi):
         finally:
             self._open.discard(opened)
             pump.cancel()
-            with suppress(asyncio.CancelledError):
-                await pump
+            await asyncio.wait([pump])
 
     async def _receive(self, what: str) -> None:
         now = self._loop.time()
