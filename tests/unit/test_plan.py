@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from typing import Any
 
 import orjson
@@ -10,7 +12,11 @@ import pytest
 from streamer.config import Settings
 from streamer.model import Alert, Priority
 from streamer.plan import dedupe_plan, filters, limit_plan, plan_of
-from streamer.transform.fingerprint import KeyFields
+from streamer.simulator.rules import Act, Rule
+from streamer.simulator.syscall_rules import SYSCALL_RULES
+from streamer.simulator.templates import alert_template
+from streamer.simulator.workloads import WORKLOADS
+from streamer.transform.fingerprint import Fingerprinter, KeyFields
 from streamer.transform.limit import Rate
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
@@ -137,3 +143,36 @@ def test_filters_drop_until_they_expire_in_their_order() -> None:
     assert not given.drops(terminal, end_ns)
     assert not given.drops(alert("Terminal shell in container", **{"k8s.ns.name": "prod"}), 0)
     assert not given.drops(alert("Terminal shell in container", "Warning"), 0)
+
+
+ACTS = [
+    pytest.param(rule, act, id=f"{rule.name}: {act.cmdline[:30]}")
+    for rule in SYSCALL_RULES
+    for act in rule.acts
+    # What a process is told to do, or does it to, is evidence, even where it looks random; so is a server's port.
+    if not re.search(r"\{(temp|number)\}", act.cmdline + act.target) and not act.target.endswith("{port}")
+]
+
+
+@pytest.mark.parametrize(("rule", "act"), ACTS)
+def test_the_same_act_once_more_is_the_same_alert(rule: Rule, act: Act) -> None:
+    """Whatever the rule prints, by the default fields; all that changes is time and the client's port."""
+    workload = next(each for each in WORKLOADS if act.workload in {"", each.name})
+    template = alert_template(random.Random(1), rule, act, workload, (0, 44), message_key=False)
+    same = {b"host": b"node-1", b"pod": b"x7k2p", b"cid": b"0a1b2", b"temp": b"", b"number": b""}
+    one, other = (
+        parse(
+            template
+            % (
+                same | {b"clock": b"10:00:0%d.0" % n, b"iso": b"", b"ns": b"17%d" % n, b"port": b"4%d000" % n}
+            ),
+            0,
+            StampReader(),
+        )
+        for n in (1, 2)
+    )
+    assert isinstance(one, Alert)
+    assert isinstance(other, Alert)
+    assert one.body != other.body
+    selection = Fingerprinter(dedupe_plan(settings(), 1).fingerprint, b"k" * 16).select(one, None)
+    assert selection.fingerprint(one) == selection.fingerprint(other)

@@ -79,7 +79,14 @@ def test_examples_load(example: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"minimal", "production"}
+    assert {path.stem for path in EXAMPLES} >= {"minimal", "production", "quieter"}
+
+
+def test_the_example_against_noise_drops_what_it_means_to() -> None:
+    settings = load(CONFIG / "examples" / "quieter.yaml", environ={})
+    assert [rule.action for rule in settings.filters] == ["keep", "drop"]
+    assert settings.topic_names.summaries == "falco.summaries"
+    assert settings.dedupe.group_fields["okta"], "the other sources' defaults stay"
 
 
 def test_the_production_example_is_secured() -> None:
