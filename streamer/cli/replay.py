@@ -80,7 +80,7 @@ async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger
 
     progress = _Progress(sys.stderr)
     async with replay_sink(to, settings) as sink:
-        replaying = Replay(plan_of(settings), sink)
+        replaying = Replay(plan_of(settings, cores=1), sink)
         for name in files:
             await replaying.read(read_file(name, settings.kubernetes.max_line_bytes), progress.show)
         await replaying.end()
