@@ -145,6 +145,13 @@ def test_filters_drop_until_they_expire_in_their_order() -> None:
     assert not given.drops(alert("Terminal shell in container", "Warning"), 0)
 
 
+@pytest.mark.parametrize("name", ["Info", "informational", "INFORMATIONAL"])
+def test_filters_know_a_priority_by_all_its_names(name: str) -> None:
+    given = filters(settings(filters=[{"action": "drop", "match": f'priority = "{name}"', "reason": "r"}]))
+    assert given.drops(alert("x", "Informational"), 0)
+    assert not given.drops(alert("x", "Notice"), 0)
+
+
 ACTS = [
     pytest.param(rule, act, id=f"{rule.name}: {act.cmdline[:30]}")
     for rule in SYSCALL_RULES
