@@ -150,11 +150,12 @@ class Site:
             "log": {"format": "json"},
         }
 
-    def worker(self, name: str = "worker", /, **changed: Mapping[str, Any]) -> Worker:
+    def worker(self, name: str = "worker", /, **changed: Any) -> Worker:
         """A worker, not yet started; `changed` settings by section."""
         settings = self.settings()
         for section, values in changed.items():
-            settings[section] = settings.get(section, {}) | values
+            known = settings.get(section)
+            settings[section] = known | values if isinstance(known, dict) else values
         return Worker(self.folder / name, settings, self.program)
 
     async def create_topics(self) -> None:

@@ -51,9 +51,7 @@ class History:
 class Conductor:
     """One run: pods of different fates, one worker, one step after the other."""
 
-    def __init__(
-        self, site: Site, journal: Journal, watch: Watch, rate: float, **settings: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, site: Site, journal: Journal, watch: Watch, rate: float, **settings: Any) -> None:
         self._site = site
         self._journal = journal
         self._watch = watch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +103,7 @@ class Play:
 
 
 @asynccontextmanager
-async def playing(
-    site: Site, seed: int, rate: float = RATE, **settings: Mapping[str, Any]
-) -> AsyncIterator[Play]:
+async def playing(site: Site, seed: int, rate: float = RATE, **settings: Any) -> AsyncIterator[Play]:
     """Make pods and a worker, which is not started yet; in the end no worker is left."""
     journal = Journal()
     async with watching(site.bootstrap, site.topics[:-2], site.state_topic, journal) as watch:

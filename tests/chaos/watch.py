@@ -65,6 +65,7 @@ async def watching(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     await consumer.start()
     watch = Watch(journal, state_topic)
+    task: asyncio.Task[None] | None = None
     try:
         consumer.assign(
             [
@@ -75,10 +76,11 @@ async def watching(
         )
         task = asyncio.create_task(watch.run(consumer))
         yield watch
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
     finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await consumer.stop()
 
 

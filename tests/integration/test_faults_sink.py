@@ -29,7 +29,7 @@ FROZEN_SECONDS = 60.0
 HOUR_NS = 3600 * 1_000_000_000
 
 
-async def test_a_frozen_broker_costs_no_line_no_gap_and_no_request(own_servers: Bed) -> None:
+async def test_a_broker_frozen_for_a_minute_costs_no_line_and_no_request(own_servers: Bed) -> None:
     """One pod's log is rotated meanwhile, another pod is deleted and comes again."""
     meanwhile = (Meanwhile.ROTATE, Meanwhile.RECREATE)
     freeze = Step(Fault.KAFKA_FREEZE, FROZEN_SECONDS, meanwhile=meanwhile)
@@ -48,7 +48,8 @@ async def test_a_frozen_broker_costs_no_line_no_gap_and_no_request(own_servers: 
         report = await play.finish()
     assert report.violations == [], f"\n{report}"
     assert report.verdict.missing == 0
-    assert report.verdict.gaps == Counter()
+    # The inboxes are full after half a minute: who is behind for longer than two rotations take says so.
+    assert not [gap for gap in report.verdict.gaps if gap.endswith("certain")]
     assert report.history.meanwhile.total() == len(meanwhile)
     assert report.verdict.published > FROZEN_SECONDS * 200, "there was no load to speak of"
     assert {name: after[name] - before[name] for name in undisturbed if after[name] != before[name]} == {}
