@@ -21,6 +21,8 @@ from streamer.config.section import (
 )
 from streamer.config.topics import TopicTemplate
 
+DEFAULT: Final = "<default>"
+
 _VARIANT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {OTHER: ("*",)}
 
 SourceName = Annotated[str, Matching(r"[A-Za-z0-9_-]+", "the name of one of Falco's event sources")]
@@ -113,7 +115,7 @@ class Dedupe(Section):
     volatile_fields: Names = Field(
         default=VOLATILE_FIELDS,
         description="Fields (globs) that differ each time without meaning anything: they tell no variants apart, "
-        "unless variant_fields has them by their full names. A list given here replaces this one.",
+        "unless variant_fields has them by their full names. In a list given here, `<default>` stands for this one.",
     )
     normalisers: Annotated[
         tuple[Literal["client_port", "temporary_name", "process_id"], ...], TakesCommas
@@ -148,6 +150,12 @@ class Dedupe(Section):
     )
 
     _window_seconds = field_validator("window_seconds")(_ascending)
+
+    @field_validator("volatile_fields")
+    @classmethod
+    def _with_defaults(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        expanded = [part for name in given for part in (VOLATILE_FIELDS if name == DEFAULT else (name,))]
+        return tuple(dict.fromkeys(expanded))
 
     @field_validator("group_fields")
     @classmethod

@@ -94,6 +94,17 @@ class TestFields:
         printed |= {"k8s.ns.name", "k8s.pod.name", "container.id"}
         assert set(GROUP_FIELDS[source]) <= printed
 
+    def test_that_are_volatile_may_be_added_to_the_defaults_or_replace_them(self) -> None:
+        volatile = settings(
+            dedupe={"volatile_fields": ["<default>", "a.request_id", "proc.pid"]}
+        ).dedupe.volatile_fields
+        assert volatile == 
+            *VOLATILE_FIELDS,
+            "a.request_id",
+        )
+        assert settings(dedupe={"volatile_fields": "a"}).dedupe.volatile_fields == ("a",)
+        assert settings(dedupe={"volatile_fields": []}).dedupe.volatile_fields == ()
+
     def test_normalisers_are_those_that_the_core_has(self) -> None:
         annotation = Dedupe.model_fields["normalisers"].annotation
         assert set(get_args(get_args(annotation)[0])) == set(NORMALISERS)
