@@ -74,10 +74,11 @@ class ContainerLog:
 
     def append(self, text: bytes, time_ns: int) -> None:
         """Append one line (without its newline), in records of `RECORD_BYTES`."""
-        while len(text) > RECORD_BYTES:
-            self._append(text[:RECORD_BYTES], time_ns)
-            text = text[RECORD_BYTES:]
-        self._append(text + b"\n", time_ns)
+        at = 0
+        while len(text) - at > RECORD_BYTES:
+            self._append(text[at : at + RECORD_BYTES], time_ns)
+            at += RECORD_BYTES
+        self._append(text[at:] + b"\n", time_ns)
 
     def append_partial(self, text: bytes, time_ns: int) -> None:
         """Append a record that ends without a newline; the next one goes on with its line."""

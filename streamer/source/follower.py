@@ -114,8 +114,7 @@ class Follower:
             if await self._has_finished(before):
                 # Its log stays as it is, and so does the position, while the pod is there.
                 await self._witness.wait_while_finished()
-            else:
-                await self._wait(None)
+            await self._wait(None)
         except PodGoneError:
             return await self._see_out()
         except NotInOrderError as error:  # find the place again, at once
@@ -140,13 +139,17 @@ class Follower:
     async def _see_out(self) -> bool:
         """The pod is gone: say it where its log may have held more.
 
-        It held no more where it was seen at its end, or where its stream ended cleanly, nothing has spoken against
-        that being the container's end, and the container was known to have ended when the pod left.
+        It held no more where it was seen at its end, or where its stream ended cleanly and nothing has spoken against
+        that being the container's end; if the pod, as it was when it left, had not started the container again.
         """
-        if not self._progress.drained and not (
-            self._reader.ended_cleanly and await self._witness.ended_before_it_left()
-        ):
-            self._progress.miss(GapReason.POD_GONE)
+        progress, witness = self._progress, self._witness
+        complete = progress.drained or self._reader.ended_cleanly
+        if complete and await witness.ended_before_it_left():
+            complete = progress.instance is None or witness.view.instance == progress.instance
+        else:
+            complete = False
+        if not complete:
+            progress.miss(GapReason.POD_GONE)
         return True
 
     async def _has_finished(self, before: DigestRing) -> bool:

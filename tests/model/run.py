@@ -184,11 +184,15 @@ class Run:
         self.ending: list[tuple[float, Pod]] = []
         self.pod: Pod | None = None
 
-    async def go(self) -> list[str]:
+    async def begin(self) -> Worker:
+        """A pod, and a worker that follows it."""
         self._add_pod()
         self.server.on_change = lambda targets: self.worker.apply(targets) if self.worker else None
         await asyncio.sleep(self.plan.weather.watch_lag_seconds + 0.001)
-        self._start()
+        return self._start()
+
+    async def go(self) -> list[str]:
+        await self.begin()
         back_at: float | None = None
         clock = asyncio.get_running_loop().time
         for after, event in self.plan.events:
@@ -211,7 +215,7 @@ class Run:
         found = self._judge_requests(quiet_from)
         # What a log that is empty since its rotation may have lost is told with its next line, or with its end.
         if self._writes:
-            self._banner()
+            self.banner()
         elif self.pod is not None:
             await self._delete(Delete(0.0, again=False))
         await asyncio.sleep(150.0)
@@ -369,9 +373,9 @@ class Run:
             cluster.terminate(pod)
         self.server.publish()
         if what in ("start", "restart"):
-            self._banner()
+            self.banner()
 
-    def _banner(self) -> None:
+    def banner(self) -> None:
         """No instance leaves nothing: Falco's first line comes as soon as it runs."""
         assert self.pod is not None
         self.started_at = asyncio.get_running_loop().time()
@@ -383,7 +387,7 @@ class Run:
             "falco", "falco-a", utc_offset_minutes=self.plan.utc_offset_minutes
         )
         self.server.publish()
-        self._banner()
+        self.banner()
 
     def _end_outage(self, outage: ApiError) -> None:
         if self.server.outage is outage:
@@ -408,14 +412,14 @@ class Run:
             self.server.publish()
             await asyncio.sleep(1.0)
             if self._writes:
-                self._banner()
+                self.banner()
                 cluster.terminate(pod)
         else:
             cluster.begin_deletion(pod)
             self.server.publish()
             await asyncio.sleep(event.grace_seconds / 2)
             if self._writes:
-                self._banner()
+                self.banner()
                 cluster.terminate(pod)
             self.server.publish()
             # The kubelet has told of the container's end, and has taken the pod's volumes away, before the object goes.
