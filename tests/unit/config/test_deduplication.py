@@ -95,10 +95,8 @@ class TestFields:
         assert set(GROUP_FIELDS[source]) <= printed
 
     def test_that_are_volatile_may_be_added_to_the_defaults_or_replace_them(self) -> None:
-        volatile = settings(
-            dedupe={"volatile_fields": ["<default>", "a.request_id", "proc.pid"]}
-        ).dedupe.volatile_fields
-        assert volatile == 
+        given = ["<default>", "a.request_id", "proc.pid"]
+        assert settings(dedupe={"volatile_fields": given}).dedupe.volatile_fields == (
             *VOLATILE_FIELDS,
             "a.request_id",
         )
