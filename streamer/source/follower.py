@@ -140,12 +140,14 @@ class Follower:
         """The pod is gone: say it where its log may have held more.
 
         It held no more where it was seen at its end, or where its stream ended cleanly and nothing has spoken against
-        that being the container's end; if the pod, as it was when it left, had not started the container again.
+        that being the end of its container; and if the pod was known to be ending, so that it was not
+        started again when it left.
         """
         progress, witness = self._progress, self._witness
         complete = progress.drained or self._reader.ended_cleanly
         if complete and await witness.ended_before_it_left():
-            complete = progress.instance is None or witness.view.instance == progress.instance
+            last = witness.view
+            complete = (last.deleting or last.finished) and progress.instance in (None, last.instance)
         else:
             complete = False
         if not complete:

@@ -174,7 +174,7 @@ class Reader:
             if piece.lines:
                 self._empty_probes = 0
                 doubtful = align.first_doubtful(
-                    piece.lines, piece.times_ns, progress.newest_ns, progress.ring
+                    piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
                 )
                 if doubtful != 0 and self._begin is not None:
                     await self._begin(piece.times_ns[0])

@@ -71,7 +71,11 @@ def find_in_whole_file(ring: DigestRing, served: bytes) -> int | None:
 
 
 def first_doubtful(
-    lines: Sequence[bytes], times_ns: Sequence[int], newest_ns: int, ring: DigestRing
+    lines: Sequence[bytes],
+    times_ns: Sequence[int],
+    newest_ns: int,
+    ring: DigestRing,
+    oversize: Mapping[int, Oversize] = {},
 ) -> int | None:
     """The first line of a stream's next lines that a stream in order would not bring; None if all are in order.
 
@@ -82,14 +86,18 @@ def first_doubtful(
         return None
     seen: set[bytes] = set()
     for index, (line, time_ns) in enumerate(zip(lines, times_ns, strict=True)):
+        # Of a line that was too long to keep, only the digest tells which it is.
+        text = oversize[index].digest if index in oversize else line
         if time_ns <= newest_ns and (
-            newest_ns - time_ns > _INVERSION_NS or line in seen or _holds(ring, line)
+            newest_ns - time_ns > _INVERSION_NS
+            or text in seen
+            or _holds(ring, text if index in oversize else digest(line))
         ):
             return index
         newest_ns = max(newest_ns, time_ns)
-        seen.add(line)
+        seen.add(text)
     return None
 
 
-def _holds(ring: DigestRing, line: bytes) -> bool:
-    return find_ring(DigestRing(digest(line)[:_WIDTH]), ring) is not None
+def _holds(ring: DigestRing, known: bytes) -> bool:
+    return find_ring(DigestRing(known[:_WIDTH]), ring) is not None

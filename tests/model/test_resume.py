@@ -184,6 +184,24 @@ FOUND = {
     "a stream that stalled before its container's end is not taken for read": Plan(
         ((100.0, Stall()), (0.0, Delete(30.0, again=False)), (0.0, Cut(0)))
     ),
+    "lines too long to keep that come twice are known": Plan(
+        (
+            (0.0, Unfinished()),
+            (0.3, Write(200, "long")),
+            (0.0, Rotate()),
+            (0.0, Unfinished()),
+            (0.0, Rotate()),
+            (0.0, Write(20, "long", 0.01)),
+        ),
+        Weather(slow=0.3, rotation_bugs=True, pipe_bytes=300, piece_bytes=200),
+        max_line_bytes=1000,
+    ),
+    "a container that may have started again before its pod was taken away is a gap": Plan(
+        ((0.0, Container("crash")), (0.0, Container("start")), (0.0, Delete(None, again=True)))
+    ),
+    "a finished pod that loses its label is left in peace": Plan(
+        ((0.0, Container("finish")), (0.0, Outage(403, 3.0)), (0.0, Label(100.0)))
+    ),
     "a drain that times out leaves its gap then": Plan(((100.0, Stall()), (0.0, Delete(None, again=False)))),
     "a file that begins with the end of a line is not read twice": Plan(
         ((0.0, Unfinished()), (0.0, Rotate()), (0.0, Write(3)), (1.5, Crash(2, 30.0)))
