@@ -44,7 +44,8 @@ class Quorum:
     """The controllers of one cluster: who they are must be known before the first of them starts."""
 
     def __init__(self, brokers: int = 1) -> None:
-        self.cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka's own do, it begins with no dash: the storage tool would take it for an option. One in 64 would.
+        self.cluster_id = urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         self.ports = {node_id: free_port() for node_id in range(1, brokers + 1)}
 
     @property
