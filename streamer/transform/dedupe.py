@@ -11,18 +11,34 @@ from typing import Any, Final
 import orjson
 
 from streamer.model import Alert
-from streamer.transform.fingerprint import Fingerprint
+from streamer.transform.fingerprint import DIGEST_BYTES, Fingerprint
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DedupePlan, Treatment
 from streamer.transform.window import Repeats, Window, Windows
 
-MOST_VARIANTS: Final = 500
-"""A window that has counted so many distinct variants tells of them at once."""
+_MOST_VARIANTS: Final = 500
+_MOST_EVIDENCE_BYTES: Final = 192 * 1024
+"""A window that has counted so many distinct variants, or so long ones, tells of them at once: a summary stays well
+below the size that Kafka takes by default."""
+_TELLABLE_BYTES: Final = 8 * 1024
+"""The longest alert that may be counted although nothing like it has passed: what tells it from others must fit a
+summary whole. It is a bound on the alert, so that it depends on nothing else."""
+_MOST_PASSED: Final = 100
+"""How many variants a window remembers to have passed; further long ones pass each time, until a limit takes them."""
 _SILENCE_NS: Final = 9 * 1_000_000_000
 """How long after a silent window's end it is told of, by our clock: with ticks of a second, within ten."""
 _SAMPLE_BYTES: Final = 16 * 1024
 _SAMPLE_FIELDS: Final = 64
 _SAMPLE_TEXT: Final = 256
+
+
+def counts(window: Window, variant: bytes, treatment: Treatment, alert: Alert) -> bool:
+    """Whether an alert is counted, not passed: its variant has passed in this window, or enough others have."""
+    if window.ended:
+        return False
+    if len(window.passed) >= treatment.most_passed * DIGEST_BYTES and len(alert.body) <= _TELLABLE_BYTES:
+        return True
+    return window.has_passed(variant)
 
 
 class Deduplicator:
@@ -44,49 +60,56 @@ class Deduplicator:
         self,
         windows: Windows,
         window: Window,
-        print_: Fingerprint,
+        fingerprint: Fingerprint,
         treatment: Treatment,
         alert: Alert,
         elapsed_ns: int,
         now_ns: int,
-    ) -> int:
-        """Count an alert instead of passing it; how many variants its window has counted by now."""
-        group, variant = print_
+    ) -> bool:
+        """Count an alert instead of passing it; True if what its window has counted is to be told now."""
+        group, variant = fingerprint
+        due_ns = now_ns + window.end_ns - elapsed_ns + _SILENCE_NS
         repeats = windows.repeats.get(group)
         if repeats is None:
-            due_ns = now_ns + window.end_ns - elapsed_ns + _SILENCE_NS
-            repeats = windows.repeats[group] = Repeats(_sample(alert), due_ns, alert.time_ns)
-            self.evidence_bytes += repeats.evidence_bytes
-            self.next_due_ns = min(self.next_due_ns, due_ns)
+            sample = _sample(alert)
+            repeats = windows.repeats[group] = Repeats(
+                sample, due_ns, alert.time_ns, evidence_bytes=len(sample)
+            )
+            self.evidence_bytes += len(sample)
             if not window.busy:
                 windows.change(group, window._replace(busy=True))
+        if due_ns <= repeats.due_ns:  # lines may come faster than our clock runs
+            repeats.due_ns = due_ns
+            self.next_due_ns = min(self.next_due_ns, due_ns)
         repeats.count += 1
         repeats.last_ns = alert.time_ns
-        seen = repeats.variants.get(variant, 0)
-        repeats.variants[variant] = seen + 1
-        if not seen:
-            before = repeats.evidence_bytes
-            known = _fields(repeats.sample) if repeats.count > 1 else None
-            repeats.texts[variant] = treatment.selection.variant_text(alert, known)
-            self.evidence_bytes += repeats.evidence_bytes - before
         windows.touch(group)
-        windows.dirty[group] = None
-        return len(repeats.variants)
+        if variant in repeats.variants:
+            repeats.variants[variant] += 1
+            return False
+        repeats.variants[variant] = 1
+        known = _fields(repeats.sample) if repeats.count > 1 else None
+        text = treatment.selection.variant_text(alert, known)
+        repeats.texts[variant] = text
+        repeats.evidence_bytes += len(orjson.dumps(text))
+        self.evidence_bytes += len(orjson.dumps(text))
+        return len(repeats.variants) >= _MOST_VARIANTS or repeats.evidence_bytes >= _MOST_EVIDENCE_BYTES
 
     def passed(
         self,
         windows: Windows,
         window: Window | None,
-        print_: Fingerprint,
+        fingerprint: Fingerprint,
         treatment: Treatment,
         head: bytes,
         elapsed_ns: int,
         line_ns: int,
     ) -> None:
         """Note that an alert has passed: as another variant of its group's window, or as the first of a new one."""
-        group, variant = print_
+        group, variant = fingerprint
         if window is not None and not window.ended:
-            windows.change(group, window._replace(passed=window.passed + variant))
+            if len(window.passed) < max(_MOST_PASSED, treatment.most_passed) * DIGEST_BYTES:
+                windows.change(group, window._replace(passed=window.passed + variant))
             windows.touch(group)
             return
         level = 0 if window is None else min(window.level + 1, len(treatment.window_ns) - 1)

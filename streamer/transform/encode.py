@@ -249,9 +249,9 @@ class TargetEncoder:
             ]
         return known
 
-    def summary_id(self, group: bytes, start_ns: int, part: int) -> str:
-        """The `ce_id` of a summary: the same for the same part of the same window."""
-        return self._event_id("summary", group.hex(), start_ns, part)
+    def summary_id(self, group: bytes, start_ns: int, part: int, tries: int, piece: int) -> str:
+        """The `ce_id` of a summary: the same for the same piece of the same part of the same window."""
+        return self._event_id("summary", group.hex(), start_ns, part, tries, piece)
 
     def head_id(self, head: bytes) -> str:
         """The `ce_id` of a window's first alert, from what the window keeps of it."""

@@ -21,7 +21,8 @@ from streamer.model import Alert
 from streamer.transform.normalise import NORMALISERS, Normaliser
 
 DIGEST_BYTES: Final = 16
-_TEXT_BYTES: Final = 256
+_TEXT_BYTES: Final = 8 * 1024
+_LEAD_TEXT_BYTES: Final = 256
 _LEAD_BYTES: Final = 16
 _FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
 """What a reader looks for first stands first in a variant's text."""
@@ -66,7 +67,7 @@ class FieldSelector:
         self._get = _getter(names)
         self._base = base.copy()
         # With the names in the hash, equal values of different fields are different alerts.
-        self._base.update(_encode(names))
+        self._base.update(orjson.dumps(names))
         self._normaliser = normaliser
 
     def values(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -76,9 +77,9 @@ class FieldSelector:
     def digest(self, hostname: str, fields: Mapping[str, Any]) -> bytes:
         """The hash of the chosen fields."""
         values = self._get(fields)
-        encoded = _encode((hostname, values))
+        encoded = orjson.dumps((hostname, values))
         if self._normaliser.concerns(encoded):
-            encoded = _encode((hostname, self._normaliser.values(values)))
+            encoded = orjson.dumps((hostname, self._normaliser.values(values)))
         digest = self._base.copy()
         digest.update(encoded)
         return digest.digest()  # type: ignore[no-any-return]
@@ -92,32 +93,34 @@ class Selection:
     group: FieldSelector
     variant: FieldSelector
 
-    def fingerprint(self, alert: Alert) -> Fingerprint:
-        """The alert's two hashes."""
-        return Fingerprint(
-            self.group.digest(alert.hostname, alert.fields), self.variant.digest(alert.hostname, alert.fields)
-        )
+    def fingerprint(self, alert: Alert) -> Fingerprint | None:
+        """The alert's two hashes; None if its fields are nested too deep to be compared."""
+        hostname, fields = alert.hostname, alert.fields
+        try:
+            return Fingerprint(self.group.digest(hostname, fields), self.variant.digest(hostname, fields))
+        except TypeError:  # orjson writes 254 levels, and reads 1024
+            return None
 
     def variant_text(self, alert: Alert, beside: Mapping[str, Any] | None) -> str:
-        """What tells this variant from the alert with the fields `beside`, in at most 256 bytes.
+        """What tells this variant from the alert with the fields `beside`; without one, the beginning of it all.
 
-        A long value is shown from where it begins to differ: padding cannot push the evidence out of sight.
+        A long value is shown from where it begins to differ, and to its end: no padding puts evidence out of sight.
         """
         values = dict(zip(self.variant.names, self.variant.values(alert.fields), strict=True))
         known = {} if beside is None else beside
         others = dict(
             zip(self.variant.names, self.variant.values({n: known.get(n) for n in values}), strict=True)
         )
-        own = [
-            name for name in values if name not in self.group.names
-        ]  # the others are the same in all variants
+        # The group's fields are the same in all variants.
+        own = [name for name in values if name not in self.group.names]
         names = sorted(own, key=lambda name: (name not in _FIRST_FIELDS, name))
         parts = [
             f"{name}={_from_difference(_text(values[name]), _text(others[name]) if beside else '')}"
             for name in names
             if values[name] is not None and (beside is None or values[name] != others[name])
         ]
-        return " ".join(parts).encode(errors="replace")[:_TEXT_BYTES].decode(errors="ignore")
+        most_bytes = _LEAD_TEXT_BYTES if beside is None else _TEXT_BYTES
+        return " ".join(parts).encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 class Fingerprinter:
@@ -133,7 +136,7 @@ class Fingerprinter:
         """The fields that count for alerts like this one; `chosen` instead of those of its source."""
         keys = chosen or self._plan.fields.get(alert.source, self._plan.other)
         base = self._base.copy()
-        base.update(_encode((alert.rule, int(alert.priority), alert.source)))
+        base.update(orjson.dumps((alert.rule, int(alert.priority), alert.source)))
         names = sorted(alert.fields)
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]
@@ -148,7 +151,7 @@ class Fingerprinter:
         """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
         top = {"rule": alert.rule, "priority": alert.priority.label, "source": alert.source}
         base = self._base.copy()
-        base.update(_encode([(name, top[name]) for name in by if name in top]))
+        base.update(orjson.dumps([(name, top[name]) for name in by if name in top]))
         names = tuple(sorted(name for name in by if name not in top and name in alert.fields))
         selector = FieldSelector(names, base, self._normaliser)
         return selector, None if names else selector.digest("", {})
@@ -166,15 +169,8 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
     return lambda fields: tuple([fields[name] for name in names])
 
 
-def _encode(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except (TypeError, ValueError):  # nested deeper than it writes, though it reads it
-        return repr(value).encode(errors="surrogatepass")
-
-
 def _text(value: Any) -> str:
-    return value if type(value) is str else _encode(value).decode(errors="replace")
+    return value if type(value) is str else orjson.dumps(value).decode()
 
 
 def _from_difference(value: str, other: str) -> str:

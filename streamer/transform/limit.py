@@ -36,16 +36,13 @@ class Bucket:
 
     def admit(self, rate: Rate, clock_ns: int) -> bool:
         """Take one token if there is one."""
-        self.tokens = self._filled(rate, clock_ns)
+        refill = max(0, clock_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
+        self.tokens = min(float(rate.burst), self.tokens + refill)
         self.at_ns = max(self.at_ns, clock_ns)
         if self.tokens < 1:
             return False
         self.tokens -= 1
         return True
-
-    def is_full(self, rate: Rate, clock_ns: int) -> bool:
-        """Whether it may be forgotten: a new bucket would be the same."""
-        return not self.held and self._filled(rate, clock_ns) >= rate.burst
 
     def hold(self, line_ns: int) -> None:
         """Count one that was kept back, written at `line_ns`."""
@@ -53,10 +50,6 @@ class Bucket:
             self.held_from_ns = line_ns
         self.held_to_ns = line_ns
         self.held += 1
-
-    def _filled(self, rate: Rate, clock_ns: int) -> float:
-        refill = max(0, clock_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
-        return min(float(rate.burst), self.tokens + refill)
 
 
 @dataclass(slots=True)
@@ -73,7 +66,20 @@ class StormBucket(Bucket):
     """When it diverted last, by the bucket's clock."""
     due_ns: int = 0
     """When it is calm again if nothing more comes, by our clock."""
+    full_ns: int = 0
+    """When it is full again, by the bucket's clock."""
     storm: bool = False
+
+    def admit(self, rate: Rate, clock_ns: int) -> bool:
+        """Take one token if there is one."""
+        admitted = Bucket.admit(self, rate, clock_ns)
+        seconds = (rate.burst - self.tokens) / rate.per_minute * 60
+        self.full_ns = self.at_ns + int(seconds * _SECOND_NS) + 1
+        return admitted
+
+    def is_idle(self, clock_ns: int) -> bool:
+        """Whether it may be forgotten: a new bucket would be the same."""
+        return not self.held and clock_ns >= self.full_ns
 
     def divert(self, clock_ns: int, line_ns: int, now_ns: int) -> bool:
         """Count one that went elsewhere; True if this is where a storm begins."""

@@ -25,6 +25,7 @@ class Limiter:
         self._state = state
         self._buckets = sum(len(tracked.limits) for tracked in state.tracked.values())
         self._topics: dict[str, StormBucket] = {}
+        self._dropped: list[StormBucket] = []
         self._overall = _full(plan.overall or DEFAULT_RATE, 0, "overall", "")
         self.next_due_ns = min(
             (b.due_ns for tracked in state.tracked.values() for b in tracked.limits.values() if b.held),
@@ -44,7 +45,7 @@ class Limiter:
         key = treatment.limit_key_of(alert)
         bucket = tracked.limits.pop(key, None)
         if bucket is None:
-            self._make_room(tracked, treatment.rate, elapsed_ns)
+            self._make_room(tracked, elapsed_ns)
             bucket = _full(treatment.rate, elapsed_ns, "rule", alert.rule[:256])
             self._buckets += 1
         tracked.limits[key] = bucket
@@ -89,16 +90,22 @@ class Limiter:
         """A target is gone, its buckets with it."""
         self._buckets -= len(tracked.limits)
 
-    def _make_room(self, tracked: Tracked, rate: Rate, elapsed_ns: int) -> None:
-        """Drop buckets where there are too many: full ones of this target, or those not used for longest."""
+    def take_dropped_storms(self) -> list[StormBucket]:
+        """The buckets that were dropped in mid storm since this was last asked; they are to be settled."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def _make_room(self, tracked: Tracked, elapsed_ns: int) -> None:
+        """Drop buckets where there are too many: idle ones of this target, or those not used for longest."""
         if self._buckets < self._plan.max_buckets:
             return
         limits = tracked.limits
-        idle = [key for key, bucket in limits.items() if bucket.is_full(rate, elapsed_ns)]
+        idle = [key for key, bucket in limits.items() if bucket.is_idle(elapsed_ns)]
         if not idle:
             idle = list(islice(limits, max(1, len(limits) // 16)))
         for key in idle:
-            del limits[key]
+            if (bucket := limits.pop(key)).storm:
+                self._dropped.append(bucket)
             tracked.dirty_limits[key] = None
         self._buckets -= len(idle)
 

@@ -15,9 +15,11 @@ from streamer.model import RING_LINES, DigestRing, Instance, Ledger, Position, P
 from streamer.transform.changes import SAMPLE
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import FORMAT, ShardState, StateUnreadableError, Tracked
 from streamer.transform.window import HEAD_BYTES, Repeats, Window, Windows
 
+_LONGEST_NS: Final = 1 << 50  # 13 days
 Value = dict[str, Any]
 
 
@@ -121,6 +123,8 @@ def _load_window(
     )
     if len(window.passed) % DIGEST_BYTES or len(window.head) != HEAD_BYTES:
         raise ValueError("a window of the wrong size")
+    if window.length_ns > _LONGEST_NS or window.start_ns > LAST_NS:
+        raise ValueError("a window out of all time")
     window.pack()
     if identity in state.tracked:
         windows[identity].append((_digest(group), window))
@@ -144,6 +148,7 @@ def _load_sample(state: ShardState, name: str, value: Value, _: object) -> None:
     identity, _, group = name.rpartition("/")
     if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
         repeats.sample = _text(value["alert"]).encode()
+        repeats.evidence_bytes += len(repeats.sample)
         repeats.stored.add(SAMPLE)
 
 
@@ -151,6 +156,7 @@ def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None
     identity, group, variant = name.rsplit("/", 2)
     if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
         repeats.texts[_digest(variant)] = _text(value["text"])
+        repeats.evidence_bytes += len(orjson.dumps(value["text"]))
         repeats.stored.add(_digest(variant))
 
 

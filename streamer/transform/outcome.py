@@ -17,7 +17,7 @@ from streamer.model import (
 )
 from streamer.transform import align
 from streamer.transform.context import Context
-from streamer.transform.dedupe import MOST_VARIANTS
+from streamer.transform.dedupe import counts
 from streamer.transform.fingerprint import Fingerprint
 from streamer.transform.limit import Bucket
 from streamer.transform.parse import parse
@@ -121,14 +121,9 @@ class BatchRun:
         treatment = self._context.treatments.of(alert)
         fingerprint: Fingerprint | None = None
         window: Window | None = None
-        if treatment.deduplicated:
-            fingerprint = treatment.selection.fingerprint(alert)
+        if treatment.deduplicated and (fingerprint := treatment.selection.fingerprint(alert)) is not None:
             window = self._windows.get(fingerprint.group)
-            if (
-                window is not None
-                and not window.ended
-                and window.counts(fingerprint.variant, treatment.most_passed)
-            ):
+            if window is not None and counts(window, fingerprint.variant, treatment, alert):
                 self._repeat(alert, window, fingerprint, treatment)
                 return
         digest = digest or hashlib.sha256(line).digest()
@@ -148,17 +143,19 @@ class BatchRun:
             self._report(alert, identity, line_ns)
 
     def _repeat(self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment) -> None:
-        variants = self._context.deduplicator.count(
+        full = self._context.deduplicator.count(
             self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, self._now_ns
         )
         self._ledger.deduplicated += 1
-        if variants >= MOST_VARIANTS:
+        if full:
             self._writer.summarise(self._tracked, fingerprint.group, reason="variants")
 
     def _diverted(self, alert: Alert, treatment: Treatment, topic: str, identity: str, line_ns: int) -> bool:
         """Send an alert to the overflow topic if a limit is exceeded."""
         limiter = self._context.limiter
         exceeded = limiter.admit(self._tracked, treatment, alert, topic, self._elapsed_ns, self._now_ns)
+        for dropped in limiter.take_dropped_storms():
+            self._writer.settle(self._tracked, dropped)
         if exceeded is None:
             return False
         bucket, clock_ns = exceeded

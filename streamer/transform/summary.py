@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -12,8 +13,16 @@ from streamer.transform.stamp import to_rfc3339
 from streamer.transform.window import Repeats, Window
 
 _SECOND_NS: Final = 1_000_000_000
-_SHRUNK_VARIANTS: Final = 50
-_SHRUNK_TEXT: Final = 64
+_OUTPUT_CHARACTERS: Final = 256
+
+
+def pieces_of(repeats: Repeats, pieces: int) -> Iterator[Repeats]:
+    """What was counted, told in several summaries: each has some of the variants, and their count."""
+    variants = list(repeats.variants.items())
+    size = -(-len(variants) // pieces)
+    for at in range(0, len(variants), size):
+        mine = dict(variants[at : at + size])
+        yield replace(repeats, variants=mine, count=sum(mine.values()))
 
 
 def summary_value(
@@ -25,19 +34,18 @@ def summary_value(
     group: bytes,
     final: bool,
     reason: str,
-    shrink: int = 0,
+    piece: tuple[int, int] = (1, 1),
+    bare: bool = False,
 ) -> bytes:
     """A summary as JSON.
 
-    `sample` is the first alert that was counted, parsed; its keys are the summary's. `shrink` says how often Kafka
-    refused this record for its size: first the variants are cut, then they and the sample's fields are left out.
+    `sample` is the first alert that was counted, parsed; its keys are the summary's. `piece` is which of how many
+    summaries this is that tell of the same part; `bare` leaves the sample's fields out.
     """
     time = to_rfc3339(repeats.last_ns)
-    texts = {variant: repeats.texts.get(variant, "") for variant in repeats.variants}
-    most = (len(texts), _SHRUNK_VARIANTS, 0)[min(shrink, 2)]
     variants = [
-        {"text": text[:_SHRUNK_TEXT] if shrink else text, "count": repeats.variants[variant]}
-        for variant, text in islice(texts.items(), most)
+        {"text": repeats.texts.get(variant, ""), "count": count}
+        for variant, count in repeats.variants.items()
     ]
     told: dict[str, Any] = {
         "count": repeats.count,
@@ -49,22 +57,24 @@ def summary_value(
             "level": window.level,
         },
         "part": window.part + 1,
+        "piece": piece[0],
+        "pieces": piece[1],
         "final": final,
         "reason": reason,
         "head_id": head_id,
         "fingerprint": group.hex(),
         "variants": variants,
-        "variants_omitted": len(texts) - len(variants),
     }
     priority = sample.priority.name.capitalize()
     times = "once" if repeats.count == 1 else f"{repeats.count} times"
-    kinds = "" if len(texts) == 1 else f", {len(texts)} variants"
-    fields = {} if shrink > 1 else sample.fields
+    kinds = "" if len(variants) == 1 else f", {len(variants)} variants"
     value = {
         "hostname": sample.hostname,
         "output": f"{time[11:29]}: {priority} {sample.rule} repeated {times} in {_span(window.length_ns)}{kinds}"
-        + "".join(f": {variant['text']}" for variant in variants[:1]),
-        "output_fields": fields,
+        + "".join(
+            f": {repeats.texts.get(variant, '')[:_OUTPUT_CHARACTERS]}" for variant in [*repeats.variants][:1]
+        ),
+        "output_fields": {} if bare else sample.fields,
         "priority": priority,
         "rule": sample.rule,
         "source": sample.source,

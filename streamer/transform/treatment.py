@@ -100,7 +100,12 @@ class Treatment:
 
     def limit_key_of(self, alert: Alert) -> bytes:
         """The name of the alert's bucket."""
-        return self.limit_key or self.limit_fields.digest("", alert.fields)
+        if self.limit_key is not None:
+            return self.limit_key
+        try:
+            return self.limit_fields.digest("", alert.fields)
+        except TypeError:  # nested too deep to be compared: all such alerts of a rule share a bucket
+            return self.limit_fields.digest("", dict.fromkeys(alert.fields))
 
 
 class Treatments:
@@ -135,7 +140,8 @@ class Treatments:
         return Treatment(
             selection=self._fingerprinter.select(alert, ours.fields),
             internal=internal,
-            deduplicated=enabled and not internal,
+            # Without fields there is nothing to tell one alert from another by.
+            deduplicated=enabled and not internal and bool(alert.fields),
             window_ns=ours.window_ns or plan.window_ns,
             most_passed=1 + most,
             limited=limits.enabled and not internal and alert.priority not in limits.protected,

@@ -7,7 +7,8 @@ of them fit where a million objects would not.
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final, NamedTuple
@@ -16,7 +17,8 @@ from streamer.transform.fingerprint import DIGEST_BYTES
 
 HEAD_BYTES: Final = 17
 """The first half of a SHA-256 and an ordinal: what tells an alert's record id from others of its target."""
-_PACKED: Final = Struct("<QQQB??I17s")
+_PACKED: Final = Struct(f"<QQQBBI{HEAD_BYTES}s")
+_BUSY, _ENDED = 1, 2
 NEVER: Final = 1 << 63
 
 
@@ -47,25 +49,34 @@ class Window(NamedTuple):
         return self.start_ns + self.length_ns
 
     @property
-    def kept_until_ns(self) -> int:
-        """When it is forgotten: a group that comes back within one more length is still busy."""
-        return self.end_ns + self.length_ns if self.busy else self.end_ns
+    def deadline_ns(self) -> int:
+        """When it ends, or, of one that has ended, when it is forgotten.
 
-    def counts(self, variant: bytes, most_passed: int) -> bool:
-        """Whether an alert of this variant is counted, not passed: its variant has passed, or enough others have."""
+        A group that comes back within one more length is still busy.
+        """
+        return self.end_ns + self.length_ns if self.ended else self.end_ns
+
+    def has_passed(self, variant: bytes) -> bool:
+        """Whether this variant was let through."""
         passed = self.passed
-        if len(passed) >= most_passed * DIGEST_BYTES:
-            return True
         return any(passed[at : at + DIGEST_BYTES] == variant for at in range(0, len(passed), DIGEST_BYTES))
 
     def pack(self) -> bytes:
         """The window in few bytes."""
-        return _PACKED.pack(*self[:8]) + self.passed
+        flags = (_BUSY if self.busy else 0) | (_ENDED if self.ended else 0)
+        return (
+            _PACKED.pack(self.start_ns, self.length_ns, self.head_ns, self.level, flags, self.part, self.head)
+            + self.passed
+        )
 
     @staticmethod
     def unpack(packed: bytes) -> Window:
         """The window again."""
-        return Window._make((*_PACKED.unpack_from(packed), packed[_PACKED.size :]))
+        start, length, head_ns, level, flags, part, head = _PACKED.unpack_from(packed)
+        passed = packed[_PACKED.size :]
+        return Window(
+            start, length, head_ns, level, bool(flags & _BUSY), bool(flags & _ENDED), part, head, passed
+        )
 
 
 @dataclass(slots=True)
@@ -85,11 +96,8 @@ class Repeats:
     """What tells the variants apart."""
     stored: set[bytes] = field(default_factory=set)
     """The variants whose texts the state holds; with the empty name in it, the sample too."""
-
-    @property
-    def evidence_bytes(self) -> int:
-        """The memory that the sample and the texts take, roughly."""
-        return len(self.sample) + 200 * len(self.texts) + sum(map(len, self.texts.values()))
+    evidence_bytes: int = 0
+    """The size of the sample and the texts, as JSON."""
 
 
 @dataclass(slots=True)
@@ -106,8 +114,8 @@ class Windows:
     """Groups that the state does not yet hold as they are, in the order in which they changed."""
     told: list[tuple[bytes, Repeats]] = field(default_factory=list)
     """What a summary has told, which the state still holds."""
-    _queues: dict[tuple[int, bool], deque[bytes]] = field(default_factory=dict, compare=False)
-    # Groups by their windows' length and `ended`: within one queue, what came first ends first.
+    _queues: dict[tuple[int, bool], _Queue] = field(default_factory=dict, compare=False)
+    # By the windows' length and `ended`: within one queue, what came first ends first.
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -133,12 +141,13 @@ class Windows:
         """Put back what was stored."""
         for group, window in sorted(windows, key=lambda item: (item[1].start_ns, item[0])):
             self.packed[group] = window.pack()
-        for group, window in sorted(windows, key=lambda item: (_deadline(item[1]), item[0])):
+        for group, window in sorted(windows, key=lambda item: (item[1].deadline_ns, item[0])):
             self._queue(group, window)
 
     def touch(self, group: bytes) -> None:
         """Note that a window was used."""
         self.packed[group] = self.packed.pop(group)
+        self.dirty[group] = None
 
     def take_repeats(self, group: bytes) -> Repeats | None:
         """What is to be told of a group; from now on it counts as told."""
@@ -155,33 +164,74 @@ class Windows:
 
     def next_ended(self, elapsed_ns: int) -> tuple[bytes, Window] | None:
         """The next window that has ended, or is to be forgotten, by now; it must then be put again or dropped."""
-        first: tuple[int, bytes, Window, deque[bytes]] | None = None
+        first: tuple[int, bytes, Window, _Queue] | None = None
         for key, queue in list(self._queues.items()):
-            window = self._front(key, queue)
-            if window is None:
+            front = self._front(queue)
+            if front is None:
                 del self._queues[key]
-            elif first is None or (_deadline(window), queue[0]) < first[:2]:
-                first = _deadline(window), queue[0], window, queue
+            elif first is None or (front[1].deadline_ns, front[0]) < first[:2]:
+                first = front[1].deadline_ns, *front, queue
         self.next_ns = NEVER if first is None else first[0]
         if first is None or first[0] > elapsed_ns:
             return None
         _, group, window, queue = first
-        queue.popleft()
+        queue.pop()
         return group, window
 
     def _queue(self, group: bytes, window: Window) -> None:
-        self._queues.setdefault((window.length_ns, window.ended), deque()).append(group)
-        self.next_ns = min(self.next_ns, _deadline(window))
+        key = window.length_ns, window.ended
+        if (queue := self._queues.get(key)) is None:
+            queue = self._queues[key] = _Queue()
+        elif len(queue) > 2 * len(self.packed) + 64:  # windows were evicted by the thousand
+            queue.keep(lambda group, deadline_ns: self._valid(group, deadline_ns) is not None)
+        queue.append(group, window.deadline_ns)
+        self.next_ns = min(self.next_ns, window.deadline_ns)
 
-    def _front(self, key: tuple[int, bool], queue: deque[bytes]) -> Window | None:
-        """The window at a queue's front; groups whose window has meanwhile become another one are passed over."""
-        while queue:
-            window = self.get(queue[0])
-            if window is not None and (window.length_ns, window.ended) == key:
-                return window
-            queue.popleft()
+    def _front(self, queue: _Queue) -> tuple[bytes, Window] | None:
+        """What ends next in a queue; windows that were evicted, or became others, are passed over."""
+        while len(queue):
+            group, deadline_ns = queue.front
+            if (window := self._valid(group, deadline_ns)) is not None:
+                return group, window
+            queue.pop()
         return None
 
+    def _valid(self, group: bytes, deadline_ns: int) -> Window | None:
+        window = self.get(group)
+        return window if window is not None and window.deadline_ns == deadline_ns else None
 
-def _deadline(window: Window) -> int:
-    return window.kept_until_ns if window.ended else window.end_ns
+
+class _Queue:
+    """Groups with their deadlines, in 16 bytes an entry beside the group itself."""
+
+    __slots__ = ("_at", "_deadlines_ns", "_groups")
+
+    def __init__(self) -> None:
+        self._groups = list[bytes]()
+        self._deadlines_ns = array("Q")
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._groups) - self._at
+
+    @property
+    def front(self) -> tuple[bytes, int]:
+        return self._groups[self._at], self._deadlines_ns[self._at]
+
+    def append(self, group: bytes, deadline_ns: int) -> None:
+        self._groups.append(group)
+        self._deadlines_ns.append(deadline_ns)
+
+    def pop(self) -> None:
+        self._at += 1
+        if self._at > 64 and self._at > len(self):
+            del self._groups[: self._at], self._deadlines_ns[: self._at]
+            self._at = 0
+
+    def keep(self, wanted: Callable[[bytes, int], bool]) -> None:
+        """Leave out all entries that are not wanted any more."""
+        entries = zip(self._groups[self._at :], self._deadlines_ns[self._at :], strict=True)
+        kept = [entry for entry in entries if wanted(*entry)]
+        self._groups = [group for group, _ in kept]
+        self._deadlines_ns = array("Q", [deadline_ns for _, deadline_ns in kept])
+        self._at = 0

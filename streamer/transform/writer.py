@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from streamer.model import Alert, Publication, Reason, Record
 from streamer.transform.context import Context
+from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import StormBucket
 from streamer.transform.parse import parse
 from streamer.transform.plan import Refused
 from streamer.transform.state import Tracked
-from streamer.transform.summary import summary_value
+from streamer.transform.summary import pieces_of, summary_value
+from streamer.transform.window import Window
+
+_SPLIT: Final = 8
+"""In how many times more pieces a summary is told that Kafka found too large."""
+_MOST_SPLITS: Final = 4
+"""By then each variant has a summary of its own."""
 
 
 class Writer:
@@ -37,28 +46,45 @@ class Writer:
         repeats = self._context.deduplicator.take_repeats(windows, group)
         if window is None or repeats is None:
             return
-        plan = self._context.plan
         sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
         assert isinstance(sample, Alert)  # it was one when it was counted
         encoder = self._context.encoder(tracked.target)
-        identity = encoder.summary_id(group, window.start_ns, window.part)
-        refusal = self.refused.get(identity)
-        value = summary_value(
-            sample,
-            window,
-            repeats,
-            head_id=encoder.head_id(window.head),
-            group=group,
-            final=final,
-            reason=reason,
-            shrink=refusal.times if refusal and refusal.reason is Reason.RECORD_TOO_LARGE else 0,
-        )
-        topic = plan.dedupe.summaries_topic or plan.router.topic(sample)
-        self.own(encoder.summary(value, sample, identity, topic, repeats.last_ns, self.now_ns))
+        topic = self._context.plan.dedupe.summaries_topic or self._context.plan.router.topic(sample)
+        tries = self._times_too_large(encoder, group, window)
+        pieces = list(pieces_of(repeats, _SPLIT**tries))
+        for number, piece in enumerate(pieces, 1):
+            value = summary_value(
+                sample,
+                window,
+                piece,
+                head_id=encoder.head_id(window.head),
+                group=group,
+                final=final,
+                reason=reason,
+                piece=(number, len(pieces)),
+                bare=tries > 0 and len(pieces) == len(repeats.variants),
+            )
+            identity = encoder.summary_id(group, window.start_ns, window.part, tries, number)
+            self.own(encoder.summary(value, sample, identity, topic, repeats.last_ns, self.now_ns))
         windows.change(group, window._replace(part=window.part + 1))
         self.touched[tracked.target.id] = tracked
-        self._ledger.summaries += 1
+        self._ledger.summaries += len(pieces)
         self._ledger.summarised += repeats.count
+
+    def _times_too_large(self, encoder: TargetEncoder, group: bytes, window: Window) -> int:
+        """How often the summary was cut smaller in vain: it is told in more pieces each time Kafka refuses one."""
+        tries = 0
+        while tries < _MOST_SPLITS and any(
+            (
+                refusal := self.refused.get(
+                    encoder.summary_id(group, window.start_ns, window.part, tries, number)
+                )
+            )
+            and refusal.reason is Reason.RECORD_TOO_LARGE
+            for number in range(1, _SPLIT**tries + 1)
+        ):
+            tries += 1
+        return tries
 
     def end_windows(self, tracked: Tracked, elapsed_ns: int) -> None:
         """Let the windows end whose time is over by the target's clock."""

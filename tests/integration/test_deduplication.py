@@ -50,7 +50,7 @@ async def installation(
 
 
 def kind(record: Any) -> str:
-    return dict(record.headers)["kind"].decode()
+    return str(dict(record.headers)["kind"], "ascii")
 
 
 def counted(records: list[Any]) -> int:

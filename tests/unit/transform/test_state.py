@@ -50,7 +50,7 @@ STORMS = st.builds(
     *[NANOSECONDS] * 4,
     st.sampled_from(["rule", "topic"]),
     st.text(max_size=5),
-    *[NANOSECONDS] * 3,
+    *[NANOSECONDS] * 4,
     st.booleans(),
 )
 REPEATED = st.builds(
@@ -61,7 +61,9 @@ REPEATED = st.builds(
 )
 WINDOWS = st.builds(
     Window,
-    *[NANOSECONDS] * 3,
+    NANOSECONDS,
+    st.integers(1, 86_400 * 10**9),
+    NANOSECONDS,
     st.integers(0, 5),
     st.booleans(),
     st.booleans(),
@@ -78,8 +80,13 @@ def windows_of_a_target(draw: st.DrawFn) -> Windows:
     for group in windows.packed:
         if (repeats := draw(st.none() | REPEATED)) is not None:
             repeats.texts = {variant: draw(st.text(max_size=5)) for variant in repeats.variants}
+            repeats.evidence_bytes = evidence_bytes(repeats)
             windows.repeats[group] = repeats
     return windows
+
+
+def evidence_bytes(repeats: Repeats) -> int:
+    return len(repeats.sample) + sum(len(orjson.dumps(text)) for text in repeats.texts.values())
 
 
 TRACKED = st.builds(
@@ -115,7 +122,7 @@ def sample() -> dict[str, bytes]:
         FALCO,
         position,
         windows,
-        {LIMIT: StormBucket(1.5, 2, 3, 4, 5, "rule", "Terminal shell", 6, 7, 8, True)},
+        {LIMIT: StormBucket(1.5, 2, 3, 4, 5, "rule", "Terminal shell", 6, 7, 8, 9, True)},
         {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
     )
     ledger = Ledger(lines=1, log_lines=1)
