@@ -112,7 +112,7 @@ class TestRecordsAreAsTheirSchemasSay:
         sample = read(body)
         window = Window(0, 60 * SECOND_NS, START_NS, 1, True, False, 2, b"h" * HEAD_BYTES, b"v" * 16)
         repeats = Repeats(body, 0, START_NS, NOW_NS, 2 * len(texts), dict.fromkeys(texts, 2), texts)
-        for shrink in range(3):
+        for piece, bare in (((1, 1), False), ((2, 3), True)):
             value = summary_value(
                 sample,
                 window,
@@ -121,7 +121,8 @@ class TestRecordsAreAsTheirSchemasSay:
                 group=b"g" * 16,
                 final=True,
                 reason="window_end",
-                shrink=shrink,
+                piece=piece,
+                bare=bare,
             )
             check_record(ENCODER.summary(value, sample, "an-id", "t", NOW_NS, NOW_NS))
 
