@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 # Fault tests are a target of their own until the issue on faults is closed.
-FAULTS := tests/chaos tests/integration/test_faults_sink.py
+FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integration/test_ledger_recount.py
 BIN := .venv/bin
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
 # uv installs into the Python at hand; it never fetches one.
@@ -59,11 +59,12 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 	@$(BIN)/python -m pytest -q -n auto -m 'not real' $(ARGS)
 
 .PHONY: test
-test: test-quick  ## Everything: the quick tests, then those on real Kafka and a real API server (built once, cached).
+test: test-quick  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
+	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
 	@$(BIN)/python -m pytest -q -m real $(FAULTS:%=--ignore=%) $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup  ## Faults on real parts: brokers frozen and killed, the worker killed, logs rotated (about 3 min).
+test-faults: setup  ## Faults on real parts: worker, brokers and API killed, frozen, cut off; a full disk (8 min).
 	@$(BIN)/python -m pytest -q -m real $(FAULTS) $(ARGS)
 
 .PHONY: chaos

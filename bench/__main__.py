@@ -1,4 +1,4 @@
-"""`python -m bench [file] [api]`: run benchmarks and print their tables."""
+"""`python -m bench [core] [file] [api]`: run benchmarks and print their tables."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import api_to_kafka, file_to_kafka
+from bench import api_to_kafka, core, core_memory, file_to_kafka
 from tests.testbed.kafka import Kafka
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks; tables on stdout.")
-    parser.add_argument("which", nargs="*", metavar="file|api", default=["file", "api"])
+    parser.add_argument("which", nargs="*", metavar="core|file|api", default=["core", "file", "api"])
     parser.add_argument("--alerts", type=int, default=500_000, help="How many (default: %(default)s).")
     parser.add_argument("--runs", type=int, default=5, help="How often each (default: %(default)s).")
     asked = parser.parse_args()
     print(f"{_machine()}\n", flush=True)
+    if "core" in asked.which:
+        print(core.bench(asked.alerts, asked.runs), flush=True)
+        print(core_memory.bench(2 * asked.alerts), flush=True)
+    if {"file", "api"}.isdisjoint(asked.which):
+        return
     with tempfile.TemporaryDirectory(prefix="falco-streamer-bench-") as folder, Kafka() as kafka:
         if "file" in asked.which:
             print(file_to_kafka.bench(Path(folder), kafka, asked.alerts, asked.runs), flush=True)

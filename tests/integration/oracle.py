@@ -9,6 +9,8 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.schemas import check_record
+
 PRIORITIES = ("emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 
 
@@ -42,6 +44,9 @@ class Oracle:
 
     async def _fetch(self, wait_ms: int) -> None:
         for records in (await self._consumer.getmany(timeout_ms=wait_ms)).values():
+            for record in records:
+                if "ce_type" in dict(record.headers):  # the state has no headers
+                    check_record(record)
             self.records += records
 
 

@@ -16,7 +16,6 @@ from streamer.simulator import AlertGenerator
 from tests.integration.installation import Installation, installed
 from tests.integration.oracle import oracle
 from tests.integration.worker import WorkerProcess
-from tests.schemas import check_record
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.kafka import Kafka
@@ -40,8 +39,6 @@ async def installation(
 
 def check_records(installation: Installation, records: list[Any]) -> None:
     """Every alert written is there once, where and as it should be; but for Falco's own reports, nothing else is."""
-    for record in records:
-        check_record(record)
     reports = [orjson.loads(record.value)["rule"] for record in records if record.topic.endswith(".notices")]
     written = [orjson.loads(alert)["rule"] for _, alert in installation.written]
     assert sorted(reports) == sorted(rule for rule in written if rule.startswith("Falco internal:"))

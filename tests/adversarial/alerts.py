@@ -1,0 +1,83 @@
+"""What attackers have to work with: alerts with any command lines, names and fields, and plans under pressure."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from streamer.config import Settings
+from streamer.plan import plan_of
+from streamer.simulator import AlertGenerator
+from streamer.transform.limit import Rate
+from streamer.transform.plan import Plan
+from tests.unit.transform.samples import START_NS, alert
+
+PLAN: Final = plan_of(
+    Settings.model_validate({"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}})
+)
+"""All defaults."""
+
+FIELDS: Final[dict[str, Any]] = orjson.loads(alert())["output_fields"] | {
+    "fd.name": "/etc/hosts",
+    "proc.name": "sh",
+    "proc.pcmdline": "containerd-shim -namespace k8s.io",
+    "user.name": "root",
+    "proc.pid": 4711,
+}
+EVIDENCE: Final = ("proc.cmdline", "fd.name", "proc.pcmdline", "evt.args", "proc.exepath", "zz.last")
+"""Fields that tell variants apart, some of which the rule may not print; first and last in any order."""
+
+_DEEP: Final = re.compile(rb'"<deep (\d+)>"')
+
+_generator = AlertGenerator(3, combinations=300)
+NOISE: Final = [_generator.alert(START_NS + n, "node-1") for n in range(400)]
+"""What a cluster says all day."""
+
+
+def falco(fields: dict[str, Any] | None = None, **changed: Any) -> bytes:
+    """An alert with other fields."""
+    return _DEEP.sub(_nested, alert(output_fields=FIELDS | (fields or {}), **changed))
+
+
+def deep(levels: int) -> str:
+    """Stands for a list in a list in a list: more levels than Python's and orjson's writers take."""
+    return f"<deep {levels}>"
+
+
+def _nested(match: re.Match[bytes]) -> bytes:
+    levels = int(match[1])
+    return b"[" * levels + b"]" * levels
+
+
+def unique(rng: random.Random) -> str:
+    """A text that is nowhere else, and that no normaliser touches."""
+    return f"Mark{rng.getrandbits(64):016X}kraM"
+
+
+def pressed(rng: random.Random, **fixed: Any) -> Plan:
+    """The defaults, in two of three cases with one or more bounds so tight that pressure is cheap.
+
+    `fixed` are settings of deduplication.
+    """
+    dedupe, limits = PLAN.dedupe, PLAN.limits
+    if rng.random() < 2 / 3:
+        dedupe = replace(
+            dedupe,
+            max_variants=rng.choice((0, 1, 3, 10)),
+            max_windows=rng.choice((1, 2, 7, dedupe.max_windows)),
+            max_evidence_bytes=rng.choice((1, 3000, 50_000, dedupe.max_evidence_bytes)),
+        )
+        limits = replace(
+            limits,
+            enabled=rng.random() < 0.8,
+            rate=rng.choice((Rate(1, 1), Rate(60, 5), limits.rate)),
+            by=rng.choice((("rule",), ("priority",), ("rule", "proc.name"))),
+            max_buckets=rng.choice((1, 2, limits.max_buckets)),
+            overall=rng.choice((None, None, Rate(10, 3))),
+            per_topic=rng.choice((None, {"falco.alerts.notice": Rate(10, 3)})),
+        )
+    return replace(PLAN, dedupe=replace(dedupe, **fixed), limits=limits)
