@@ -148,7 +148,6 @@ async def test_lines_that_kafka_may_refuse_cost_one_dead_letter_each_at_most(sit
         (found["line"], found["reason"])
         for found in map(orjson.loads, (r.value for r in seen.of(f"{site.name}.dead-letter")))
     ]
-    assert values[longest] == 1
     broken = Counter(line.kind for line in play.journal.lines())[Kind.BROKEN]
     assert len(letters) <= broken + 3
     assert [reason for line, reason in letters if line[:60] == too_large.decode()[:60]] == [
