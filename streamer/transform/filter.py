@@ -60,13 +60,14 @@ class Matcher:
     def compile(self) -> Callable[[Alert], bool]:
         """The condition as a function."""
         values = _reader(self.name)
-        wanted = self.value.lower() if self.name == "priority" else self.value
         if "~" in self.operator:
-            pattern = _expression(wanted)
+            # Priorities are compared in lower case; an expression is not text to be lowered (`\S` is not `\s`).
+            pattern = _expression(f"(?i:{self.value})" if self.name == "priority" else self.value)
 
             def holds(alert: Alert) -> bool:
                 return any(pattern.fullmatch(value) for value in values(alert))
         else:
+            wanted = self.value.lower() if self.name == "priority" else self.value
 
             def holds(alert: Alert) -> bool:
                 return wanted in values(alert)

@@ -483,3 +483,22 @@ def test_a_line_that_comes_late_in_our_clock_is_told_ten_seconds_after_its_own_w
     run.lines(FALCO, [Line(START_NS + n * SECOND_NS, "a", "u") for n in range(59)])
     run.commit(run.processor.publish_due(NOW_NS + 11 * SECOND_NS))
     assert sum(run.counted().values()) == 58
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [
+        (LimitPlan(rate=Rate(6000, 1000), per_topic={"falco.alerts.notice": Rate(60, 5)}), "topic"),
+        (LimitPlan(rate=Rate(6000, 1000), overall=Rate(60, 5)), "overall"),
+    ],
+)
+def test_a_limit_that_spans_targets_runs_on_our_clock(limits: LimitPlan, name: str) -> None:
+    run = Run(replace(UNLIMITED, limits=limits))
+    for second in range(4):
+        for target in TARGETS:
+            lines = [Line(START_NS, f"group {second} {n}", "u") for n in range(2)]
+            run.lines(target, lines, NOW_NS + second * SECOND_NS)
+    passed = sum(len(run.passed(target)) for target in TARGETS)
+    diverted = [record for record in run.records if record.topic == "falco.overflow"]
+    assert (passed, len(diverted)) == (5 + 3, 24 - 8)
+    assert {dict(record.headers)["limited_by"] for record in diverted} == {name.encode()}

@@ -41,6 +41,8 @@ SAMPLE = read(alert(output_fields=FIELDS))
         ("priority = notice", True),
         ("priority = Notice", True),
         ("priority != notice", False),
+        (r"priority =~ \S+", True),
+        ("priority =~ Not.*|Warning", True),
         ("source=syscall", True),
         ("hostname != node-1", False),
         ("tags = container", True),
