@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Final
 
 
 @dataclass(slots=True)
@@ -45,10 +46,16 @@ class Ledger:
         """A ledger that later lines do not change."""
         return replace(self)
 
+    def counters(self) -> dict[str, int]:
+        """The counters by name."""
+        return {name: getattr(self, name) for name in _NAMES}
+
     def __add__(self, other: Ledger) -> Ledger:
-        mine, theirs = asdict(self), asdict(other)
-        return Ledger(**{name: mine[name] + theirs[name] for name in mine})
+        return Ledger(*[getattr(self, name) + getattr(other, name) for name in _NAMES])
 
     def as_dict(self) -> dict[str, int | bool]:
         """The counters by name, and whether they balance."""
-        return asdict(self) | {"balanced": self.balanced}
+        return self.counters() | {"balanced": self.balanced}
+
+
+_NAMES: Final = tuple(field.name for field in fields(Ledger))

@@ -1,32 +1,40 @@
 """A shard's state as a changelog of small keys, committed with the alerts that moved it.
 
 One key for each target's position, bucket, window, and what a window has counted; one for the ledger, one for the
-key of the fingerprints. Only what a transaction changes is written; what is over leaves a tombstone. Every value is
-JSON and carries the version of its format. Samples and texts, the long parts, are written once.
+key of the fingerprints. Only what a transaction changes is written; what is over leaves a tombstone. Samples and
+texts, the long parts, are written once.
+
+Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows
+and counts), as the first of packed bytes, which cost a tenth.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from streamer.model import Change
+from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.repeats import SAMPLE, Repeats
 from streamer.transform.state import FORMAT, ShardState, Tracked
-from streamer.transform.window import Repeats, Window
 
-SAMPLE = b""
-"""Stands for the sample among the names of variants that the state holds."""
+_PACKED: Final = bytes([FORMAT])
 
 
 def position_change(tracked: Tracked) -> Change:
     """A target's position as a change of state."""
     target, position = tracked.target, tracked.position
     value = {
-        "target": asdict(target),
+        "target": {
+            "namespace": target.namespace,
+            "pod": target.pod,
+            "uid": target.uid,
+            "container": target.container,
+            "node": target.node,
+        },
         "ring": base64.b64encode(position.ring).decode(),
         "lines": position.lines,
         "last_ns": position.last_ns,
@@ -46,7 +54,7 @@ def key_change(state: ShardState) -> Change:
 def ledger_change(state: ShardState) -> Change:
     """The ledger, the sequence number and the owner as a change of state; written by every transaction."""
     value = {"sequence": state.sequence, "owner": state.owner, "cluster": state.cluster}
-    return _change("ledger", value | asdict(state.ledger))
+    return _change("ledger", value | state.ledger.counters())
 
 
 def take_changes(tracked: Tracked) -> Iterable[Change]:
@@ -56,26 +64,31 @@ def take_changes(tracked: Tracked) -> Iterable[Change]:
 
 
 def _take_changes(tracked: Tracked) -> Iterator[Change]:
-    name = tracked.target.id
+    name, windows = tracked.target.id, tracked.windows
     for reason in tracked.dirty_dead_letters:
-        bucket = tracked.dead_letters[reason]
-        yield _change(f"bucket/{name}/{reason}", asdict(bucket))
+        yield _change(f"bucket/{name}/{reason}", _bucket(tracked.dead_letters[reason]))
     for key in tracked.dirty_limits:
         limit = tracked.limits.get(key)
-        yield _change(f"limit/{name}/{key.hex()}", None if limit is None else asdict(limit))
-    tracked.dirty_dead_letters.clear()
-    tracked.dirty_limits.clear()
-    windows = tracked.windows
+        yield _change(f"limit/{name}/{key.hex()}", None if limit is None else _limit(limit))
     for group, repeats in windows.told:
-        yield from _told(name, group, repeats)
-    windows.told.clear()
+        yield from _told(f"{name}/{group.hex()}", repeats)
     for group in windows.dirty:
-        path = f"{name}/{group.hex()}"
-        window = windows.get(group)
-        yield _change(f"window/{path}", None if window is None else _window(window))
+        packed = windows.packed.get(group)
+        yield Change(f"window/{name}/{group.hex()}", None if packed is None else _PACKED + packed)
+    for group in windows.counted:
         if (counted := windows.repeats.get(group)) is not None:
-            yield from _counted(path, counted)
-    windows.dirty.clear()
+            path = f"{name}/{group.hex()}"
+            yield Change(f"repeats/{path}", _PACKED + counted.pack())
+            if counted.fresh:
+                yield from _evidence(path, counted)
+    for dirty in (
+        tracked.dirty_dead_letters,
+        tracked.dirty_limits,
+        windows.told,
+        windows.dirty,
+        windows.counted,
+    ):
+        dirty.clear()
 
 
 def forget_changes(tracked: Tracked) -> Iterator[Change]:
@@ -86,42 +99,51 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
     # What is dirty may have been dropped from memory and still be stored.
     yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)
     for group, repeats in windows.told:
-        yield from _told(name, group, repeats)
+        yield from _told(f"{name}/{group.hex()}", repeats)
     yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
 
 
-def _window(window: Window) -> dict[str, Any]:
-    return window._asdict() | {"head": window.head.hex(), "passed": window.passed.hex()}
-
-
-def _counted(path: str, repeats: Repeats) -> Iterator[Change]:
-    """What a window has counted; its texts and the sample only if they are new."""
-    value = {
-        "count": repeats.count,
-        "first_ns": repeats.first_ns,
-        "last_ns": repeats.last_ns,
-        "due_ns": repeats.due_ns,
-        "variants": {variant.hex(): count for variant, count in repeats.variants.items()},
+def _bucket(bucket: Bucket) -> dict[str, Any]:
+    return {
+        "tokens": bucket.tokens,
+        "at_ns": bucket.at_ns,
+        "held": bucket.held,
+        "held_from_ns": bucket.held_from_ns,
+        "held_to_ns": bucket.held_to_ns,
     }
-    yield _change(f"repeats/{path}", value)
-    if len(repeats.stored) == len(repeats.texts) + 1:
+
+
+def _limit(bucket: StormBucket) -> dict[str, Any]:
+    return {
+        **_bucket(bucket),
+        "limit": bucket.limit,
+        "name": bucket.name,
+        "since_ns": bucket.since_ns,
+        "last_ns": bucket.last_ns,
+        "due_ns": bucket.due_ns,
+        "full_ns": bucket.full_ns,
+        "storm": bucket.storm,
+    }
+
+
+def _evidence(path: str, repeats: Repeats) -> Iterator[Change]:
+    """The texts, and the sample, that are not stored yet."""
+    for variant in repeats.fresh:
+        if variant == SAMPLE:
+            yield _change(f"sample/{path}", {"alert": repeats.sample.decode()})
+        else:
+            yield _change(f"variant/{path}/{variant.hex()}", {"text": repeats.texts[variant]})
+    repeats.fresh.clear()
+
+
+def _told(path: str, repeats: Repeats) -> Iterator[Change]:
+    if SAMPLE in repeats.fresh:  # counted and told within one transaction: nothing of it is stored
         return
-    if SAMPLE not in repeats.stored:
-        yield _change(f"sample/{path}", {"alert": repeats.sample.decode()})
-        repeats.stored.add(SAMPLE)
-    for variant, text in repeats.texts.items():
-        if variant not in repeats.stored:
-            yield _change(f"variant/{path}/{variant.hex()}", {"text": text})
-            repeats.stored.add(variant)
-
-
-def _told(name: str, group: bytes, repeats: Repeats) -> Iterator[Change]:
-    if repeats.stored:
-        path = f"{name}/{group.hex()}"
-        yield Change(f"repeats/{path}", None)
-        for variant in repeats.stored:
-            yield Change(f"variant/{path}/{variant.hex()}" if variant else f"sample/{path}", None)
+    yield Change(f"repeats/{path}", None)
+    yield Change(f"sample/{path}", None)
+    for variant in repeats.texts.keys() - repeats.fresh:
+        yield Change(f"variant/{path}/{variant.hex()}", None)
 
 
 def _change(key: str, value: dict[str, Any] | None) -> Change:
-    return Change(key, None if value is None else orjson.dumps({"v": FORMAT} | value))
+    return Change(key, None if value is None else orjson.dumps({"v": FORMAT, **value}))

@@ -12,9 +12,10 @@ import orjson
 
 from streamer.model import Alert
 from streamer.transform.fingerprint import DIGEST_BYTES, Fingerprint
+from streamer.transform.repeats import Repeats
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DedupePlan, Treatment
-from streamer.transform.window import Repeats, Window, Windows
+from streamer.transform.window import Window, Windows
 
 _MOST_VARIANTS: Final = 500
 _MOST_EVIDENCE_BYTES: Final = 192 * 1024
@@ -84,6 +85,7 @@ class Deduplicator:
         repeats.count += 1
         repeats.last_ns = alert.time_ns
         windows.touch(group)
+        windows.counted[group] = None
         if variant in repeats.variants:
             repeats.variants[variant] += 1
             return False
@@ -91,8 +93,10 @@ class Deduplicator:
         known = _fields(repeats.sample) if repeats.count > 1 else None
         text = treatment.selection.variant_text(alert, known)
         repeats.texts[variant] = text
-        repeats.evidence_bytes += len(orjson.dumps(text))
-        self.evidence_bytes += len(orjson.dumps(text))
+        repeats.fresh.append(variant)
+        size = len(orjson.dumps(text))
+        repeats.evidence_bytes += size
+        self.evidence_bytes += size
         return len(repeats.variants) >= _MOST_VARIANTS or repeats.evidence_bytes >= _MOST_EVIDENCE_BYTES
 
     def passed(

@@ -24,6 +24,9 @@ DIGEST_BYTES: Final = 16
 _TEXT_BYTES: Final = 8 * 1024
 _LEAD_TEXT_BYTES: Final = 256
 _LEAD_BYTES: Final = 16
+_MOST_KNOWN: Final = 2048
+_KNOWN_BYTES: Final = 2048
+"""Of one alert's fields; at most 4 MiB in all."""
 _FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
 """What a reader looks for first stands first in a variant's text."""
 
@@ -65,62 +68,99 @@ class FieldSelector:
     def __init__(self, names: tuple[str, ...], base: Any, normaliser: Normaliser) -> None:
         self.names = names
         self._get = _getter(names)
-        self._base = base.copy()
-        # With the names in the hash, equal values of different fields are different alerts.
-        self._base.update(orjson.dumps(names))
+        self._base = _base_of(base, names)
         self._normaliser = normaliser
 
-    def values(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values, normalised, in the order of `names`."""
-        return self._normaliser.values(self._get(fields))
-
-    def digest(self, hostname: str, fields: Mapping[str, Any]) -> bytes:
+    def digest(self, fields: Mapping[str, Any]) -> bytes:
         """The hash of the chosen fields."""
         values = self._get(fields)
-        encoded = orjson.dumps((hostname, values))
-        if self._normaliser.concerns(encoded):
-            encoded = orjson.dumps((hostname, self._normaliser.values(values)))
-        digest = self._base.copy()
-        digest.update(encoded)
-        return digest.digest()  # type: ignore[no-any-return]
+        encoded = orjson.dumps(values)
+        if signs := self._normaliser.signs_in(encoded):
+            encoded = orjson.dumps(self._normaliser.values(values, signs))
+        return _hash(self._base, encoded)
 
 
-@dataclass(frozen=True, slots=True)
 class Selection:
     """The fields of one kind of alert: same rule, priority, source and the same field names."""
 
-    field_names: frozenset[str]
-    group: FieldSelector
-    variant: FieldSelector
+    __slots__ = ("_get", "_group", "_group_base", "_known", "_normaliser", "_number", "_own", "_variant_base")
+
+    def __init__(
+        self,
+        group: tuple[str, ...],
+        variant: tuple[str, ...],
+        base: Any,
+        normaliser: Normaliser,
+        known: _Known,
+    ) -> None:
+        # Within a group its fields are the same in all variants.
+        own = [name for name in variant if name not in group]
+        self._own = tuple(sorted(own, key=lambda name: (name not in _FIRST_FIELDS, name)))
+        self._group = len(group)
+        self._get = _getter(group + self._own)
+        self._group_base = _base_of(base, group)
+        self._variant_base = _base_of(base, group + self._own)
+        self._normaliser = normaliser
+        self._known = known
+        self._number = known.next_number()
 
     def fingerprint(self, alert: Alert) -> Fingerprint | None:
         """The alert's two hashes; None if its fields are nested too deep to be compared."""
-        hostname, fields = alert.hostname, alert.fields
+        hostname, values = alert.hostname, self._get(alert.fields)
         try:
-            return Fingerprint(self.group.digest(hostname, fields), self.variant.digest(hostname, fields))
+            encoded = orjson.dumps((self._number, hostname, values))
+            if signs := self._normaliser.signs_in(encoded):
+                values = self._normaliser.values(values, signs)
+                encoded = orjson.dumps((self._number, hostname, values))
+            if (known := self._known.get(encoded)) is not None:
+                return known
+            group = _hash(self._group_base, orjson.dumps((hostname, values[: self._group])))
+            variant = _hash(self._variant_base, orjson.dumps((hostname, values)))
         except TypeError:  # orjson writes 254 levels, and reads 1024
             return None
+        return self._known.put(encoded, Fingerprint(group, variant))
 
     def variant_text(self, alert: Alert, beside: Mapping[str, Any] | None) -> str:
         """What tells this variant from the alert with the fields `beside`; without one, the beginning of it all.
 
         A long value is shown from where it begins to differ, and to its end: no padding puts evidence out of sight.
         """
-        values = dict(zip(self.variant.names, self.variant.values(alert.fields), strict=True))
-        known = {} if beside is None else beside
-        others = dict(
-            zip(self.variant.names, self.variant.values({n: known.get(n) for n in values}), strict=True)
-        )
-        # The group's fields are the same in all variants.
-        own = [name for name in values if name not in self.group.names]
-        names = sorted(own, key=lambda name: (name not in _FIRST_FIELDS, name))
-        parts = [
-            f"{name}={_from_difference(_text(values[name]), _text(others[name]) if beside else '')}"
-            for name in names
-            if values[name] is not None and (beside is None or values[name] != others[name])
-        ]
+        values = self._normaliser.values(self._get(alert.fields))[self._group :]
+        found = zip(self._own, values, strict=True)
+        if beside is None:
+            parts = [f"{name}={_text(value)}" for name, value in found if value is not None]
+        else:
+            others = self._normaliser.values(tuple([beside.get(name) for name in self._own]))
+            parts = [
+                f"{name}={_from_difference(_text(value), _text(other))}"
+                for (name, value), other in zip(found, others, strict=True)
+                if value is not None and value != other
+            ]
         most_bytes = _LEAD_TEXT_BYTES if beside is None else _TEXT_BYTES
         return " ".join(parts).encode(errors="replace")[:most_bytes].decode(errors="ignore")
+
+
+class _Known(dict[bytes, Fingerprint]):
+    """The hashes of what was seen lately: most alerts repeat others, and hashing one costs more than finding it."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = 0
+
+    def next_number(self) -> int:
+        """What tells the values of one kind of alert from those of another."""
+        self._numbers += 1
+        return self._numbers
+
+    def put(self, encoded: bytes, fingerprint: Fingerprint) -> Fingerprint:
+        """Remember a fingerprint; all are forgotten from time to time, so that memory stays bounded."""
+        if len(encoded) <= _KNOWN_BYTES:
+            if len(self) >= _MOST_KNOWN:
+                self.clear()
+            self[encoded] = fingerprint
+        return fingerprint
 
 
 class Fingerprinter:
@@ -131,6 +171,7 @@ class Fingerprinter:
         self._volatile = _any_of(plan.volatile)
         self._normaliser = Normaliser(plan.normalisers)
         self._base = blake2b(digest_size=DIGEST_BYTES, key=key)
+        self._known = _Known()
 
     def select(self, alert: Alert, chosen: KeyFields | None) -> Selection:
         """The fields that count for alerts like this one; `chosen` instead of those of its source."""
@@ -141,11 +182,7 @@ class Fingerprinter:
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]
         variants = [n for n in names if variant(n) and (n in keys.variant or not self._volatile(n))]
-        return Selection(
-            frozenset(names),
-            FieldSelector(tuple(groups), base, self._normaliser),
-            FieldSelector(tuple(variants), base, self._normaliser),
-        )
+        return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._known)
 
     def select_limit(self, alert: Alert, by: tuple[str, ...]) -> tuple[FieldSelector, bytes | None]:
         """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
@@ -154,13 +191,26 @@ class Fingerprinter:
         base.update(orjson.dumps([(name, top[name]) for name in by if name in top]))
         names = tuple(sorted(name for name in by if name not in top and name in alert.fields))
         selector = FieldSelector(names, base, self._normaliser)
-        return selector, None if names else selector.digest("", {})
+        return selector, None if names else selector.digest({})
 
 
 def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether a name is one of these, or matches one as a glob: `proc.aname[2]` is both, and meant as it stands."""
     pattern = re.compile("|".join(map(translate, globs)) or r"(?!)")
     return lambda name: name in globs or pattern.match(name) is not None
+
+
+def _base_of(base: Any, names: tuple[str, ...]) -> Any:
+    """The beginning of a hash of these fields: with their names, equal values of different fields differ."""
+    ours = base.copy()
+    ours.update(orjson.dumps(names))
+    return ours
+
+
+def _hash(base: Any, encoded: bytes) -> bytes:
+    digest = base.copy()
+    digest.update(encoded)
+    return digest.digest()  # type: ignore[no-any-return]
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
@@ -175,8 +225,14 @@ def _text(value: Any) -> str:
 
 def _from_difference(value: str, other: str) -> str:
     """`value`, from shortly before it leaves `other` if that is far in."""
-    same = next(
-        (at for at, (a, b) in enumerate(zip(value, other, strict=False)) if a != b),
-        min(len(value), len(other)),
-    )
-    return value if same <= 2 * _LEAD_BYTES else f"…{value[same - _LEAD_BYTES :]}"
+    near = 2 * _LEAD_BYTES + 1
+    if value[:near] != other[:near] or len(value) < near:
+        return value
+    same, most = near, min(len(value), len(other))
+    while same < most:  # halve what is unknown: a long value is compared a few times, not by the character
+        half = (same + most + 1) // 2
+        if value[same:half] == other[same:half]:
+            same = half
+        else:
+            most = half - 1
+    return f"…{value[same - _LEAD_BYTES :]}"

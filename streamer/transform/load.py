@@ -12,14 +12,12 @@ from typing import Any, Final
 import orjson
 
 from streamer.model import RING_LINES, DigestRing, Instance, Ledger, Position, PositionStatus, Reason, Target
-from streamer.transform.changes import SAMPLE
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.limit import Bucket, StormBucket
-from streamer.transform.stamp import LAST_NS
+from streamer.transform.repeats import Repeats
 from streamer.transform.state import FORMAT, ShardState, StateUnreadableError, Tracked
-from streamer.transform.window import HEAD_BYTES, Repeats, Window, Windows
+from streamer.transform.window import Window, Windows
 
-_LONGEST_NS: Final = 1 << 50  # 13 days
 Value = dict[str, Any]
 
 
@@ -34,7 +32,7 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
     windows: dict[str, list[tuple[bytes, Window]]] = defaultdict(list)
     for kind, loader in _LOADERS.items():  # in this order: what belongs to a target comes after it
         for key, raw in by_kind[kind]:
-            value = _value(key, raw)
+            value = _unpacked(key, raw) if kind in _PACKED else _value(key, raw)
             try:
                 loader(state, key.partition("/")[2], value, windows)
             except (AttributeError, KeyError, TypeError, ValueError, IndexError, struct.error) as error:
@@ -43,7 +41,20 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
         raise StateUnreadableError("the state is damaged: it holds no ledger")
     for identity, found in windows.items():
         state.tracked[identity].windows.restore(found)
+    for identity, tracked in state.tracked.items():
+        for group, repeats in tracked.windows.repeats.items():
+            if group not in tracked.windows.packed or not repeats.sample:
+                path = f"{identity}/{group.hex()}"
+                raise StateUnreadableError(
+                    f"the state is damaged: repeats/{path} without its window or sample"
+                )
     return state
+
+
+def _unpacked(key: str, raw: bytes) -> bytes:
+    if raw[:1] != bytes([FORMAT]):
+        raise _of_another_release(key, raw[0] if raw else None)
+    return raw[1:]
 
 
 def _value(key: str, raw: bytes) -> Value:
@@ -55,11 +66,15 @@ def _value(key: str, raw: bytes) -> Value:
             f"state key {key!r} is damaged: it holds no versioned JSON object"
         ) from error
     if version != FORMAT:
-        raise StateUnreadableError(
-            f"state key {key!r} has format {version!r}, this release reads format {FORMAT}: "
-            "run the release that wrote it, or a newer one"
-        )
+        raise _of_another_release(key, version)
     return dict(value)
+
+
+def _of_another_release(key: str, version: object) -> StateUnreadableError:
+    return StateUnreadableError(
+        f"state key {key!r} has format {version!r}, this release reads format {FORMAT}: "
+        "run the release that wrote it, or a newer one"
+    )
 
 
 def _load_position(state: ShardState, name: str, value: Value, _: object) -> None:
@@ -107,39 +122,17 @@ def _load_limit(state: ShardState, name: str, value: Value, _: object) -> None:
 
 
 def _load_window(
-    state: ShardState, name: str, value: Value, windows: dict[str, list[tuple[bytes, Window]]]
+    state: ShardState, name: str, packed: bytes, windows: dict[str, list[tuple[bytes, Window]]]
 ) -> None:
     identity, _, group = name.rpartition("/")
-    window = Window(
-        start_ns=_count(value["start_ns"]),
-        length_ns=_count(value["length_ns"]),
-        head_ns=_count(value["head_ns"]),
-        level=_count(value["level"]),
-        busy=_flag(value["busy"]),
-        ended=_flag(value["ended"]),
-        part=_count(value["part"]),
-        head=bytes.fromhex(value["head"]),
-        passed=bytes.fromhex(value["passed"]),
-    )
-    if len(window.passed) % DIGEST_BYTES or len(window.head) != HEAD_BYTES:
-        raise ValueError("a window of the wrong size")
-    if window.length_ns > _LONGEST_NS or window.start_ns > LAST_NS:
-        raise ValueError("a window out of all time")
-    window.pack()
+    window = Window.read(packed)
     if identity in state.tracked:
         windows[identity].append((_digest(group), window))
 
 
-def _load_repeats(state: ShardState, name: str, value: Value, _: object) -> None:
+def _load_repeats(state: ShardState, name: str, packed: bytes, _: object) -> None:
     identity, _, group = name.rpartition("/")
-    repeats = Repeats(
-        b"",
-        due_ns=_count(value["due_ns"]),
-        first_ns=_count(value["first_ns"]),
-        last_ns=_count(value["last_ns"]),
-        count=_count(value["count"]),
-        variants={_digest(variant): _count(count) for variant, count in value["variants"].items()},
-    )
+    repeats = Repeats.unpack(packed)
     if (tracked := state.tracked.get(identity)) is not None:
         tracked.windows.repeats[_digest(group)] = repeats
 
@@ -149,7 +142,6 @@ def _load_sample(state: ShardState, name: str, value: Value, _: object) -> None:
     if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
         repeats.sample = _text(value["alert"]).encode()
         repeats.evidence_bytes += len(repeats.sample)
-        repeats.stored.add(SAMPLE)
 
 
 def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None:
@@ -157,7 +149,6 @@ def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None
     if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
         repeats.texts[_digest(variant)] = _text(value["text"])
         repeats.evidence_bytes += len(orjson.dumps(value["text"]))
-        repeats.stored.add(_digest(variant))
 
 
 def _load_key(state: ShardState, _: str, value: Value, __: object) -> None:
@@ -177,7 +168,7 @@ def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
     state.ledger = Ledger(**{counter: _count(number) for counter, number in value.items()})
 
 
-_LOADERS: Final[dict[str, Callable[[ShardState, str, Value, Any], None]]] = {
+_LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "ledger": _load_ledger,
     "key": _load_key,
     "position": _load_position,
@@ -188,6 +179,8 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Value, Any], None]]] = {
     "sample": _load_sample,
     "variant": _load_variant,
 }
+_PACKED: Final = frozenset({"window", "repeats"})
+"""What stands in packed bytes; the rest is JSON."""
 
 
 def _windows(state: ShardState, identity: str) -> Windows:

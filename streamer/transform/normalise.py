@@ -44,25 +44,26 @@ NORMALISERS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = MappingProx
 values at once, so that the regular expressions meet the few alerts that need them."""
 
 
+Chosen = tuple[tuple[str, Callable[[str], str]], ...]
+
+
 class Normaliser:
     """Applies the chosen normalisers to all strings among some values."""
 
     __slots__ = ("_chosen", "_signs")
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self._chosen = [NORMALISERS[name] for name in names]
-        self._signs = [sign.encode() for sign, _ in self._chosen]
+        self._chosen: Chosen = tuple([NORMALISERS[name] for name in names])
+        self._signs = [(sign.encode(), (sign, change)) for sign, change in self._chosen]
 
-    def concerns(self, encoded: bytes) -> bool:
-        """Whether any normaliser may change these values; `encoded` is their JSON."""
-        return any(sign in encoded for sign in self._signs)
+    def signs_in(self, encoded: bytes) -> Chosen:
+        """The normalisers that may change any of these values; `encoded` is their JSON."""
+        return tuple([chosen for sign, chosen in self._signs if sign in encoded])
 
-    def values(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The values, normalised."""
-        return tuple([self._text(value) if type(value) is str else value for value in values])
-
-    def _text(self, value: str) -> str:
-        for sign, change in self._chosen:
-            if sign in value:
-                value = change(value)
-        return value
+    def values(self, values: tuple[Any, ...], chosen: Chosen | None = None) -> tuple[Any, ...]:
+        """The values, normalised; by fewer normalisers if it is known that the others have nothing to do."""
+        for sign, change in self._chosen if chosen is None else chosen:
+            values = tuple(
+                [change(value) if type(value) is str and sign in value else value for value in values]
+            )
+        return values

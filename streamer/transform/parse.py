@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -38,6 +38,7 @@ _ALERT_KEYS: Final = (b'"priority":', b'"output_fields":', b'"rule":')
 _MEMBER: Final = re.compile(rb'":["{\[\d-]')
 _OBJECT_END: Final = re.compile(rb'(?:["\]}]|:[\w.+-]*)\}$')
 
+_ONLY_TEXT: Final = frozenset({str})
 _INTERNAL: Final = "Falco internal: "
 
 
@@ -56,33 +57,38 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
         found = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return Malformed(Reason.INVALID_JSON, str(error))
-    rule = found.get("rule")
-    priority_name = found.get("priority")
-    if not isinstance(rule, str) or not isinstance(priority_name, str):
-        missing = "rule" if not isinstance(rule, str) else "priority"
+    get = found.get
+    rule, priority_name = get("rule"), get("priority")
+    if type(rule) is not str or type(priority_name) is not str:
+        missing = "rule" if type(rule) is not str else "priority"
         return Malformed(Reason.NOT_AN_ALERT, f'no "{missing}" of type string')
     priority = Priority.parse(priority_name)
     if priority is None:
         return Malformed(Reason.UNKNOWN_PRIORITY, f"priority {priority_name[:40]!r}")
-    time = found.get("time")
-    time_ns = stamps.time(time) if isinstance(time, str) else None
+    time = get("time")
+    time_ns = stamps.time(time) if type(time) is str else None
     if time_ns is None:
         time, time_ns = "", line_ns
     elif len(time) != 30 or time[10] != "T" or time[29] != "Z":  # not as Falco writes it
         time = to_rfc3339(time_ns)
-    source, hostname = found.get("source"), found.get("hostname")
-    tags, fields = found.get("tags"), found.get("output_fields")
+    source, hostname, tags, fields = get("source"), get("hostname"), get("tags"), get("output_fields")
     return Alert(
         body,
         rule,
         priority,
-        source if isinstance(source, str) else "syscall",  # the only source there was before Falco named it
+        source if type(source) is str else "syscall",  # the only source there was before Falco named it
         time,
         time_ns,
-        hostname if isinstance(hostname, str) else "",
-        tuple([tag for tag in tags if isinstance(tag, str)]) if isinstance(tags, list) else (),
-        fields if isinstance(fields, dict) else {},
+        hostname if type(hostname) is str else "",
+        _texts(tags) if type(tags) is list else (),
+        fields if type(fields) is dict else {},
     )
+
+
+def _texts(tags: list[Any]) -> tuple[str, ...]:
+    if _ONLY_TEXT.issuperset(map(type, tags)):
+        return tuple(tags)
+    return tuple([tag for tag in tags if type(tag) is str])
 
 
 def _parse_text(body: bytes) -> Alert | TextLine | Malformed:

@@ -22,10 +22,11 @@ LAST_NS: Final = 2**63 - 1
 class StampReader:
     """Reads times to nanoseconds since the epoch; remembers the last second, since lines come in order."""
 
-    __slots__ = ("_second", "_second_ns")
+    __slots__ = ("_second", "_second_ns", "_second_text")
 
     def __init__(self) -> None:
         self._second = b""
+        self._second_text = ""
         self._second_ns = 0
 
     def line_time(self, line: bytes) -> int | None:
@@ -51,16 +52,15 @@ class StampReader:
         """An RFC 3339 time as Falco writes it in `time`, in ns; None if the text is none that 64 bits hold."""
         if not text.isascii():
             return None
-        raw = text.encode()
         if (
-            len(raw) == 30
-            and raw[29:] == b"Z"
-            and raw[19:20] == b"."
-            and (digits := raw[20:29]).isdigit()
-            and (raw[:19] == self._second or self._remember(raw[:19]))
+            len(text) == 30
+            and text[29] == "Z"
+            and text[19] == "."
+            and (digits := text[20:29]).isdigit()
+            and (text[:19] == self._second_text or self._remember(text[:19].encode()))
         ):
             return self._second_ns + int(digits)
-        match = _RFC3339.fullmatch(raw)
+        match = _RFC3339.fullmatch(text.encode())
         time_ns = None if match is None else _from_match(match)
         return time_ns if time_ns is not None and 0 <= time_ns <= LAST_NS else None
 
@@ -69,7 +69,7 @@ class StampReader:
         second_ns = None if match is None else _from_match(match)
         if second_ns is None or not 0 <= second_ns <= LAST_NS - _SECOND_NS:
             return False
-        self._second, self._second_ns = second, second_ns
+        self._second, self._second_text, self._second_ns = second, second.decode(), second_ns
         return True
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 import orjson
 
 from streamer.model import Alert
+from streamer.transform.repeats import Repeats
 from streamer.transform.stamp import to_rfc3339
-from streamer.transform.window import Repeats, Window
+from streamer.transform.window import Window
 
 _SECOND_NS: Final = 1_000_000_000
 _OUTPUT_CHARACTERS: Final = 256

@@ -103,9 +103,9 @@ class Treatment:
         if self.limit_key is not None:
             return self.limit_key
         try:
-            return self.limit_fields.digest("", alert.fields)
+            return self.limit_fields.digest(alert.fields)
         except TypeError:  # nested too deep to be compared: all such alerts of a rule share a bucket
-            return self.limit_fields.digest("", dict.fromkeys(alert.fields))
+            return self.limit_fields.digest(dict.fromkeys(alert.fields))
 
 
 class Treatments:
@@ -117,13 +117,13 @@ class Treatments:
         self._fingerprinter = Fingerprinter(dedupe.fingerprint, key)
         self._overrides = [(_any_glob(item.rules), item) for item in dedupe.overrides]
         self._rates = [(_any_glob(item.rules), item.rate) for item in limits.overrides]
-        self._known: dict[tuple[str, Priority, str], Treatment] = {}
+        self._known: dict[tuple[str, Priority, str, tuple[str, ...]], Treatment] = {}
 
     def of(self, alert: Alert) -> Treatment:
         """The treatment of an alert."""
-        kind = (alert.rule, alert.priority, alert.source)
-        known = self._known.get(kind)
-        if known is None or alert.fields.keys() != known.selection.field_names:
+        # Falco writes the fields in the order of their names: in another they are another kind, treated alike.
+        kind = (alert.rule, alert.priority, alert.source, tuple(alert.fields))
+        if (known := self._known.get(kind)) is None:
             if len(self._known) >= _MOST_KINDS:
                 self._known.clear()
             known = self._known[kind] = self._work_out(alert)

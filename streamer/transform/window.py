@@ -14,11 +14,14 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.repeats import Repeats
+from streamer.transform.stamp import LAST_NS
 
 HEAD_BYTES: Final = 17
 """The first half of a SHA-256 and an ordinal: what tells an alert's record id from others of its target."""
 _PACKED: Final = Struct(f"<QQQBBI{HEAD_BYTES}s")
 _BUSY, _ENDED = 1, 2
+_LONGEST_NS: Final = 1 << 50  # 13 days
 NEVER: Final = 1 << 63
 
 
@@ -58,8 +61,10 @@ class Window(NamedTuple):
 
     def has_passed(self, variant: bytes) -> bool:
         """Whether this variant was let through."""
-        passed = self.passed
-        return any(passed[at : at + DIGEST_BYTES] == variant for at in range(0, len(passed), DIGEST_BYTES))
+        at = self.passed.find(variant)
+        while at % DIGEST_BYTES and at > 0:  # found across two others
+            at = self.passed.find(variant, at + 1)
+        return at >= 0
 
     def pack(self) -> bytes:
         """The window in few bytes."""
@@ -78,26 +83,15 @@ class Window(NamedTuple):
             start, length, head_ns, level, bool(flags & _BUSY), bool(flags & _ENDED), part, head, passed
         )
 
-
-@dataclass(slots=True)
-class Repeats:
-    """What one window has counted since it was last told of. Times are those of the alerts."""
-
-    sample: bytes
-    """The first alert that was counted, as Falco wrote it."""
-    due_ns: int
-    """When it is told of at the latest, by our clock."""
-    first_ns: int
-    last_ns: int = 0
-    count: int = 0
-    variants: dict[bytes, int] = field(default_factory=dict)
-    """How often each variant was counted."""
-    texts: dict[bytes, str] = field(default_factory=dict)
-    """What tells the variants apart."""
-    stored: set[bytes] = field(default_factory=set)
-    """The variants whose texts the state holds; with the empty name in it, the sample too."""
-    evidence_bytes: int = 0
-    """The size of the sample and the texts, as JSON."""
+    @staticmethod
+    def read(packed: bytes) -> Window:
+        """The window that was stored; raises `ValueError` or `struct.error` where it cannot be one."""
+        window = Window.unpack(packed)
+        if window.pack() != packed or len(window.passed) % DIGEST_BYTES:
+            raise ValueError("a window of the wrong size, or with flags of its own")
+        if window.length_ns > _LONGEST_NS or max(window.start_ns, window.head_ns) > LAST_NS:
+            raise ValueError("a window out of all time")
+        return window
 
 
 @dataclass(slots=True)
@@ -111,7 +105,9 @@ class Windows:
     next_ns: int = field(default=NEVER, compare=False)
     """When something ends next, by the target's clock."""
     dirty: dict[bytes, None] = field(default_factory=dict)
-    """Groups that the state does not yet hold as they are, in the order in which they changed."""
+    """Groups whose windows the stored state does not yet hold as they are, in the order in which they changed."""
+    counted: dict[bytes, None] = field(default_factory=dict)
+    """Groups of whose repeats this is true."""
     told: list[tuple[bytes, Repeats]] = field(default_factory=list)
     """What a summary has told, which the state still holds."""
     _queues: dict[tuple[int, bool], _Queue] = field(default_factory=dict, compare=False)
@@ -122,20 +118,28 @@ class Windows:
 
     def get(self, group: bytes) -> Window | None:
         """A group's window."""
-        packed = self.packed.get(group)
-        return None if packed is None else Window.unpack(packed)
+        repeats = self.repeats.get(group)
+        if repeats is not None and repeats.window is not None:
+            return repeats.window
+        if (packed := self.packed.get(group)) is None:
+            return None
+        window = Window.unpack(packed)
+        if repeats is not None:
+            repeats.window = window
+        return window
 
     def put(self, group: bytes, window: Window) -> None:
         """Open a window, or let one end."""
         self.packed.pop(group, None)
-        self.packed[group] = window.pack()
-        self.dirty[group] = None
+        self.change(group, window)
         self._queue(group, window)
 
     def change(self, group: bytes, window: Window) -> None:
         """Note what else has become of a window; its times stay."""
         self.packed[group] = window.pack()
         self.dirty[group] = None
+        if (repeats := self.repeats.get(group)) is not None:
+            repeats.window = window
 
     def restore(self, windows: list[tuple[bytes, Window]]) -> None:
         """Put back what was stored."""
@@ -147,12 +151,10 @@ class Windows:
     def touch(self, group: bytes) -> None:
         """Note that a window was used."""
         self.packed[group] = self.packed.pop(group)
-        self.dirty[group] = None
 
     def take_repeats(self, group: bytes) -> Repeats | None:
         """What is to be told of a group; from now on it counts as told."""
         if (repeats := self.repeats.pop(group, None)) is not None:
-            self.dirty[group] = None
             self.told.append((group, repeats))
         return repeats
 

@@ -116,12 +116,18 @@ def outcome(line: bytes) -> str:
 class Live:
     """The keys of one partition of the state that are live."""
 
-    def __init__(self, values: Mapping[bytes, dict[str, Any]]) -> None:
-        self.positions = {
-            value["target"]["uid"]: value for key, value in values.items() if key.startswith(b"position/")
-        }
-        self.held = sum(value["held"] for key, value in values.items() if key.startswith(b"bucket/"))
-        self.counted = sum(value["count"] for key, value in values.items() if key.startswith(b"repeats/"))
+    def __init__(self, values: Mapping[bytes, bytes]) -> None:
+        def read(kind: bytes) -> Iterator[dict[str, Any]]:
+            return (orjson.loads(value) for key, value in values.items() if key.startswith(kind))
+
+        self.positions = {value["target"]["uid"]: value for value in read(b"position/")}
+        self.held = sum(value["held"] for value in read(b"bucket/"))
+        # Packed: the format's number, then the count.
+        self.counted = sum(
+            int.from_bytes(value[1:9], "little")
+            for key, value in values.items()
+            if key.startswith(b"repeats/")
+        )
 
 
 def read_lines(state: Oracle) -> dict[bytes, int]:
@@ -135,15 +141,15 @@ def read_lines(state: Oracle) -> dict[bytes, int]:
 
 async def dump(site: Site) -> tuple[dict[int, dict[str, int]], dict[int, Live]]:
     """Each shard's ledger and what else its partition of the state holds."""
-    values: dict[int, dict[bytes, dict[str, Any]]] = {shard: {} for shard in range(SHARDS)}
+    values: dict[int, dict[bytes, bytes]] = {shard: {} for shard in range(SHARDS)}
     async with oracle(site.bootstrap, [site.state_topic]) as seen:
         await seen.read_to_end()
     for record in seen.records:
         if record.value is None:
             values[record.partition].pop(record.key, None)
         else:
-            values[record.partition][record.key] = orjson.loads(record.value)
-    ledgers = {shard: live[b"ledger"] for shard, live in values.items() if b"ledger" in live}
+            values[record.partition][record.key] = record.value
+    ledgers = {shard: orjson.loads(live[b"ledger"]) for shard, live in values.items() if b"ledger" in live}
     return ledgers, {shard: Live(live) for shard, live in values.items()}
 
 

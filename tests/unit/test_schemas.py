@@ -16,9 +16,10 @@ from streamer.model import Alert, Gap, GapReason, Malformed, Priority, Reason, R
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
+from streamer.transform.repeats import Repeats
 from streamer.transform.stamp import StampReader
 from streamer.transform.summary import summary_value
-from streamer.transform.window import HEAD_BYTES, Repeats, Window
+from streamer.transform.window import HEAD_BYTES, Window
 from tests.schemas import SCHEMAS, check_record, closed, schemas
 from tests.unit.strategies import ALERT_BODIES, ANY_TEXT, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, SECOND_NS, START_NS, alert

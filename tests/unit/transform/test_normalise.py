@@ -30,7 +30,7 @@ EVERY = Normaliser(tuple(NORMALISERS))
 )
 def test_takes_out_what_differs_each_time(value: str, normal: str) -> None:
     assert EVERY.values((value, 1, None)) == (normal, 1, None)
-    assert EVERY.concerns(value.encode()) or value == normal
+    assert EVERY.signs_in(value.encode()) or value == normal
 
 
 @given(st.text() | st.from_regex(r"[a-z0-9.:]*->[0-9.:]*|/proc/[0-9]+.*|tmp\.?[a-z0-9]*"))
@@ -41,4 +41,4 @@ def test_takes_any_text_and_never_makes_it_longer(value: str) -> None:
 
 def test_only_what_was_chosen() -> None:
     assert Normaliser(("process_id",)).values(("/proc/1/x", "tmp.Ab12Cd34")) == ("/proc/*/x", "tmp.Ab12Cd34")
-    assert not Normaliser(()).concerns(b"/proc/ tmp ->")
+    assert not Normaliser(()).signs_in(b"/proc/ tmp ->")

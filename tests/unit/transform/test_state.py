@@ -28,8 +28,9 @@ from streamer.transform.changes import (
 )
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
+from streamer.transform.repeats import SAMPLE, Repeats
 from streamer.transform.state import ShardState, StateUnreadableError, Tracked
-from streamer.transform.window import Repeats, Window, Windows
+from streamer.transform.window import Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, OTHER
 
@@ -54,10 +55,11 @@ STORMS = st.builds(
     st.booleans(),
 )
 REPEATED = st.builds(
-    Repeats,
-    st.just(b'{"rule":"a \xc3\xa9"}'),
-    *[NANOSECONDS] * 4,
-    st.dictionaries(DIGESTS, st.integers(1, 9), max_size=3),
+    lambda due_ns, first_ns, last_ns, variants: Repeats(
+        b'{"rule":"a \xc3\xa9"}', due_ns, first_ns, last_ns, sum(variants.values()), variants
+    ),
+    *[NANOSECONDS] * 3,
+    st.dictionaries(DIGESTS, st.integers(1, 9), min_size=1, max_size=3),
 )
 WINDOWS = st.builds(
     Window,
@@ -107,8 +109,9 @@ def saved(state: ShardState) -> dict[str, bytes]:
         tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
         tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
+        tracked.windows.counted.update(dict.fromkeys(tracked.windows.repeats))
         for repeats in tracked.windows.repeats.values():
-            repeats.stored.clear()
+            repeats.fresh[:] = [SAMPLE, *repeats.texts]
         changes += take_changes(tracked)
     return {change.key: change.value for change in changes if change.value is not None}
 
@@ -182,12 +185,6 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     (BUCKET_KEY, "unknown", 1),
     *itertools.product([LIMIT_KEY], ["tokens", "name", "storm", "limit"], [None, [], {}]),
     *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
-    *itertools.product([WINDOW_KEY], ["start_ns", "length_ns", "head_ns", "level", "part"], WRONG_COUNTS),
-    *itertools.product([WINDOW_KEY], ["busy", "ended"], [None, 0, "x"]),
-    *itertools.product([WINDOW_KEY], ["head", "passed"], [None, 0, "x", "00"]),
-    *itertools.product([WINDOW_KEY], ["level", "part"], [2**64 - 1]),
-    *itertools.product([REPEATS_KEY], ["count", "first_ns", "last_ns", "due_ns"], WRONG_COUNTS),
-    *itertools.product([REPEATS_KEY], ["variants"], [None, [], {"x": 1}, {"00": 1}, {VARIANT.hex(): -1}]),
     *itertools.product([SAMPLE_KEY], ["alert"], [None, 1]),
     *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
     *itertools.product(["key"], ["key"], [None, 1, "x", "00"]),
@@ -195,6 +192,23 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product(["ledger"], ["owner", "cluster"], [None, 1]),
     ("ledger", "unknown", 1),
 ]
+
+
+NEVER = (2**63).to_bytes(8, "little")
+WRONG_PACKED: list[tuple[str, int, bytes]] = [
+    (WINDOW_KEY, 1, NEVER),  # its start
+    (WINDOW_KEY, 9, NEVER),  # its length
+    (WINDOW_KEY, 17, NEVER),  # its first alert's time
+    (WINDOW_KEY, 26, b"\x04"),  # a flag that nobody knows
+    *itertools.product([REPEATS_KEY], [9, 17, 25], [NEVER]),
+]
+PACKED_KEYS = {WINDOW_KEY, REPEATS_KEY}
+
+
+def of_format(raw: bytes, version: int) -> bytes:
+    if raw[:1] == b"{":
+        return orjson.dumps(orjson.loads(raw) | {"v": version})
+    return bytes([version]) + raw[1:]
 
 
 class TestUnreadable:
@@ -205,7 +219,7 @@ class TestUnreadable:
     @pytest.mark.parametrize("key", sorted(sample()))
     def test_is_a_newer_format_and_it_is_named(self, key: str) -> None:
         stored = sample()
-        stored[key] = orjson.dumps(orjson.loads(stored[key]) | {"v": 2})
+        stored[key] = of_format(stored[key], 2)
         with pytest.raises(StateUnreadableError, match="format 2"):
             load("prod", stored.items())
 
@@ -234,6 +248,28 @@ class TestUnreadable:
         with pytest.raises(StateUnreadableError, match=key):
             load("prod", stored.items())
 
+    @pytest.mark.parametrize(("key", "at", "wrong"), WRONG_PACKED, ids=repr)
+    def test_is_a_packed_value_out_of_bounds(self, key: str, at: int, wrong: bytes) -> None:
+        stored = sample()
+        stored[key] = stored[key][:at] + wrong + stored[key][at + len(wrong) :]
+        with pytest.raises(StateUnreadableError, match=key):
+            load("prod", stored.items())
+
+    @pytest.mark.parametrize("key", sorted(PACKED_KEYS))
+    @pytest.mark.parametrize("end", [1, 8, 33, -1])
+    def test_is_a_packed_value_cut_short(self, key: str, end: int) -> None:
+        stored = sample()
+        stored[key] = stored[key][:end]
+        with pytest.raises(StateUnreadableError, match=key):
+            load("prod", stored.items())
+
+    @pytest.mark.parametrize("missing", [SAMPLE_KEY, WINDOW_KEY])
+    def test_is_what_was_counted_without_what_it_belongs_to(self, missing: str) -> None:
+        stored = sample()
+        del stored[missing]
+        with pytest.raises(StateUnreadableError, match=REPEATS_KEY):
+            load("prod", stored.items())
+
     @pytest.mark.parametrize(
         "key", ["bucket", "bucket/", f"bucket/{FALCO.id}", f"bucket/{FALCO.id}/bad_luck"]
     )
@@ -248,14 +284,19 @@ class TestUnreadable:
 
 
 KEYS = st.sampled_from([*sample(), "position/x", "bucket/x", f"bucket/{FALCO.id}/x", "", "other/x"])
+JSON_ONES = [raw for key, raw in sample().items() if key not in PACKED_KEYS]
+PACKED_ONES = [raw for key, raw in sample().items() if key in PACKED_KEYS]
 RAW = st.one_of(
     st.binary(max_size=40),
+    st.tuples(st.sampled_from(PACKED_ONES), st.integers(0, 80), st.binary(max_size=24)).map(
+        lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + len(parts[2]) :]
+    ),
     JSON_VALUES.map(orjson.dumps),
-    st.tuples(st.sampled_from(list(sample().values())), st.text(max_size=8), JSON_VALUES).map(
+    st.tuples(st.sampled_from(JSON_ONES), st.text(max_size=8), JSON_VALUES).map(
         lambda parts: orjson.dumps(orjson.loads(parts[0]) | {parts[1]: parts[2]})
     ),
     st.tuples(
-        st.sampled_from(list(sample().values())),
+        st.sampled_from(JSON_ONES),
         st.sampled_from(
             ["target", "ring", "lines", "status", "instance", "tokens", "held", "sequence", "cluster"]
         ),
