@@ -36,13 +36,15 @@ class Bucket:
 
     def admit(self, rate: Rate, clock_ns: int) -> bool:
         """Take one token if there is one."""
-        refill = max(0, clock_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
-        self.tokens = min(float(rate.burst), self.tokens + refill)
-        self.at_ns = max(self.at_ns, clock_ns)
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
+        tokens = self.tokens
+        if clock_ns > self.at_ns:
+            tokens += (clock_ns - self.at_ns) / _SECOND_NS * rate.per_minute / 60
+            self.at_ns = clock_ns
+        if tokens > rate.burst:
+            tokens = float(rate.burst)
+        admitted = tokens >= 1
+        self.tokens = tokens - 1 if admitted else tokens
+        return admitted
 
     def hold(self, line_ns: int) -> None:
         """Count one that was kept back, written at `line_ns`."""

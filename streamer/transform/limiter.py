@@ -25,7 +25,8 @@ class Limiter:
         self._state = state
         self._buckets = sum(len(tracked.limits) for tracked in state.tracked.values())
         self._topics: dict[str, StormBucket] = {}
-        self._dropped: list[StormBucket] = []
+        self.dropped_storms: list[StormBucket] = []
+        """The buckets that were dropped in mid storm; they are to be settled."""
         self._overall = _full(plan.overall or DEFAULT_RATE, 0, "overall", "")
         self.next_due_ns = min(
             (b.due_ns for tracked in state.tracked.values() for b in tracked.limits.values() if b.held),
@@ -90,11 +91,6 @@ class Limiter:
         """A target is gone, its buckets with it."""
         self._buckets -= len(tracked.limits)
 
-    def take_dropped_storms(self) -> list[StormBucket]:
-        """The buckets that were dropped in mid storm since this was last asked; they are to be settled."""
-        dropped, self._dropped = self._dropped, []
-        return dropped
-
     def _make_room(self, tracked: Tracked, elapsed_ns: int) -> None:
         """Drop buckets where there are too many: idle ones of this target, or those not used for longest."""
         if self._buckets < self._plan.max_buckets:
@@ -105,7 +101,7 @@ class Limiter:
             idle = list(islice(limits, max(1, len(limits) // 16)))
         for key in idle:
             if (bucket := limits.pop(key)).storm:
-                self._dropped.append(bucket)
+                self.dropped_storms.append(bucket)
             tracked.dirty_limits[key] = None
         self._buckets -= len(idle)
 

@@ -39,6 +39,22 @@ _METRICS_RULE: Final = "Falco internal: metrics snapshot"
 class BatchRun:
     """One batch on its way through the verbs, with the target's clock as it advances."""
 
+    __slots__ = (
+        "_context",
+        "_elapsed_ns",
+        "_encoder",
+        "_last_ns",
+        "_ledger",
+        "_newest_ns",
+        "_now_ns",
+        "_plan",
+        "_publication",
+        "_refused",
+        "_tracked",
+        "_windows",
+        "_writer",
+    )
+
     def __init__(self, context: Context, tracked: Tracked, writer: Writer) -> None:
         self._context = context
         self._plan = context.plan
@@ -63,9 +79,12 @@ class BatchRun:
         if batch.gap is not None:
             self._gap(batch, position)
         ordinals = _Ordinals(position.ring, batch)
-        for index, line in enumerate(batch.lines):
-            line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
-            self._line(batch, index, line, line_ns, ordinals)
+        if batch.stamped:
+            for index, (line, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
+                self._line(batch, index, line, line[body_start(line) :], line_ns, ordinals)
+        else:
+            for index, line in enumerate(batch.lines):
+                self._line(batch, index, line, line, self._last_ns, ordinals)
         self._ledger.lines += len(batch.lines)
         self._ledger.fragments += batch.fragments
         self._publication.lines += len(batch.lines)
@@ -81,9 +100,10 @@ class BatchRun:
             batch.instance or position.instance,
         )
 
-    def _line(self, batch: LogBatch, index: int, line: bytes, line_ns: int, ordinals: _Ordinals) -> None:
-        body = line[body_start(line) :] if batch.stamped else line
-        if (oversize := batch.oversize.get(index)) is not None:
+    def _line(
+        self, batch: LogBatch, index: int, line: bytes, body: bytes, line_ns: int, ordinals: _Ordinals
+    ) -> None:
+        if batch.oversize and (oversize := batch.oversize.get(index)) is not None:
             ordinal = self._tick(line_ns, ordinals, index)
             found = Malformed(Reason.LINE_TOO_LONG, "longer than kubernetes.max_line_bytes")
             identity = self._encoder.line_id(oversize.digest.hex(), ordinal)
@@ -94,8 +114,7 @@ class BatchRun:
         if type(parsed) is Alert:
             if not batch.stamped:
                 line_ns = parsed.time_ns
-            ordinal = self._tick(line_ns, ordinals, index)
-            self._alert(parsed, line, ordinal, line_ns)
+            self._alert(parsed, line, self._tick(line_ns, ordinals, index), line_ns)
         elif type(parsed) is TextLine:
             self._tick(line_ns)
             self._ledger.log_lines += 1
@@ -154,8 +173,8 @@ class BatchRun:
         """Send an alert to the overflow topic if a limit is exceeded."""
         limiter = self._context.limiter
         exceeded = limiter.admit(self._tracked, treatment, alert, topic, self._elapsed_ns, self._now_ns)
-        for dropped in limiter.take_dropped_storms():
-            self._writer.settle(self._tracked, dropped)
+        while limiter.dropped_storms:
+            self._writer.settle(self._tracked, limiter.dropped_storms.pop(0))
         if exceeded is None:
             return False
         bucket, clock_ns = exceeded
@@ -184,16 +203,19 @@ class BatchRun:
 
         A step back of more than ten seconds re-bases the clock.
         """
-        ordinal = ordinals.of(index) if ordinals is not None and line_ns <= self._newest_ns else 0
-        if line_ns >= self._last_ns:
+        ordinal = 0
+        if line_ns > self._newest_ns:
+            self._newest_ns = line_ns
+        elif ordinals is not None:
+            ordinal = ordinals.of(index)
+        if (step_ns := line_ns - self._last_ns) >= 0:
             if self._last_ns:
-                self._elapsed_ns = min(self._elapsed_ns + line_ns - self._last_ns, LAST_NS)
+                self._elapsed_ns = min(self._elapsed_ns + step_ns, LAST_NS)
             self._last_ns = line_ns
             if self._elapsed_ns >= self._windows.next_ns:
                 self._writer.end_windows(self._tracked, self._elapsed_ns)
-        elif self._last_ns - line_ns > _REBASE_NS:
+        elif -step_ns > _REBASE_NS:
             self._last_ns = line_ns
-        self._newest_ns = max(self._newest_ns, line_ns)
         return ordinal
 
     def _invalid(
@@ -229,7 +251,7 @@ class BatchRun:
         tracked = self._tracked
         tracked.dirty_dead_letters[reason] = None
         if reason not in tracked.dead_letters:
-            tracked.dead_letters[reason] = Bucket(self._plan.dead_letters.burst, 0)
+            tracked.dead_letters[reason] = Bucket(float(self._plan.dead_letters.burst), 0)
         return tracked.dead_letters[reason]
 
     def _gap(self, batch: LogBatch, position: Position) -> None:

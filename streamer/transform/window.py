@@ -80,7 +80,7 @@ class Window(NamedTuple):
         start, length, head_ns, level, flags, part, head = _PACKED.unpack_from(packed)
         passed = packed[_PACKED.size :]
         return Window(
-            start, length, head_ns, level, bool(flags & _BUSY), bool(flags & _ENDED), part, head, passed
+            start, length, head_ns, level, flags & _BUSY > 0, flags & _ENDED > 0, part, head, passed
         )
 
     @staticmethod
@@ -186,8 +186,9 @@ class Windows:
             queue = self._queues[key] = _Queue()
         elif len(queue) > 2 * len(self.packed) + 64:  # windows were evicted by the thousand
             queue.keep(lambda group, deadline_ns: self._valid(group, deadline_ns) is not None)
-        queue.append(group, window.deadline_ns)
-        self.next_ns = min(self.next_ns, window.deadline_ns)
+        deadline_ns = window.deadline_ns
+        queue.append(group, deadline_ns)
+        self.next_ns = min(self.next_ns, deadline_ns)
 
     def _front(self, queue: _Queue) -> tuple[bytes, Window] | None:
         """What ends next in a queue; windows that were evicted, or became others, are passed over."""
