@@ -15,7 +15,7 @@ import yaml
 from streamer.config.errors import Place, Problem, Source, hide_by_name
 
 _NULLS: Final = {"", "~", "null", "Null", "NULL"}
-_SECRET_KEY: Final = re.compile(r"(?i)(?:pass|pwd|secret|token|credential)(?!.*_file$)")
+_SECRET_KEY: Final = re.compile(r"(?i)(?:pass|pwd|secret|token|credential)(?!.*_(?:file|endpoint)$)")
 _PLAIN_TAGS: Final = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 Value: TypeAlias = "str | list[Node] | dict[str, Node] | None"

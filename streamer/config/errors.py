@@ -12,7 +12,7 @@ from streamer.config.secret import HIDDEN
 
 _WIDEST: Final = 120
 _SECRET_LINE: Final = re.compile(
-    r"(?i)[\w.-]*(?:pass|pwd|secret|token|credential)[\w.-]*(?<!_file)[\"']?\s*[:=]\s*"
+    r"(?i)[\w.-]*(?:pass|pwd|secret|token|credential)[\w.-]*(?<!_file)(?<!_endpoint)[\"']?\s*[:=]\s*"
 )
 _KEY_LINE: Final = re.compile(r"\s*(?:-\s+)?[\"']?[\w.-]+[\"']?\s*:")
 

@@ -133,7 +133,7 @@ def _explain(error: ValidationError, tree: Node) -> list[Problem]:
         of_key = path[-1:] == ("[key]",) and not unknown_key
         path = path[:-1] if of_key else path
         for fault in _faults(details):
-            at = _resolve((*path, *fault.at))
+            at = _resolve(path, fault.at)
             node, reached = _find(tree, at)
             if not node.broken:
                 found = node if reached == at else None
@@ -171,9 +171,10 @@ def _hide(node: Node) -> None:
         place.source.hide(place.line, place.column, place.column + place.width, "…")
 
 
-def _resolve(path: outline.Path) -> outline.Path:
-    resolved: list[str | int] = []
-    for key in path:
+def _resolve(path: outline.Path, at: outline.Path) -> outline.Path:
+    """Where a fault is. Only its own `..` leads up: in the path, it is a key that somebody wrote."""
+    resolved: list[str | int] = [*path]
+    for key in at:
         if key == "..":
             resolved.pop()
         else:

@@ -8,7 +8,8 @@ from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable, SinkError, StateBlocked, TopicsUnfit
 from streamer.sink.packing import TopicLimits
-from streamer.sink.producer import ShardProducer, transactional_id
+from streamer.sink.permissions import transactional_id
+from streamer.sink.producer import ShardProducer
 from streamer.sink.reader import Message, TopicReader
 from streamer.sink.replay_sink import ReplaySink, replay_sink
 from streamer.sink.topics import prepare_topics

@@ -42,6 +42,11 @@ class Admin:
     def __init__(self, client: Any) -> None:
         self._admin = client
 
+    @property
+    def client(self) -> Any:
+        """Aiokafka's client, for a request that has no method here."""
+        return self._admin._client  # noqa: SLF001
+
     async def partitions(self, topics: Collection[str], *, create: bool = False) -> dict[str, int | None]:
         """The partition counts of those topics that exist; None where we may not know.
 
@@ -61,7 +66,7 @@ class Admin:
 
         Raises KafkaError, `IncompatibleBrokerVersion` where the broker cannot do it at all.
         """
-        client = self._admin._client  # noqa: SLF001
+        client = self.client
         if client.cluster.controller is None:
             await client.force_metadata_update()
         if client.cluster.controller is None:  # the mock broker has none
@@ -90,7 +95,7 @@ class Admin:
 async def admin(connection: Connection) -> AsyncIterator[Admin]:
     """An administrative client. Raises KafkaUnavailable for whatever Kafka has against being asked."""
     client: Any = AIOKafkaAdminClient(**connection.arguments("admin"))
-    guard(client._client)  # noqa: SLF001 - its clients are all treated alike
+    guard(client._client, connection.credentials)  # noqa: SLF001 - its clients are all treated alike
     try:
         async with asyncio.timeout(_SECONDS):
             await client.start()

@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streamer.sink.client import drop_consumer, guard, high_watermark, learn_topics
 from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import not_there
 from streamer.sink.errors import KafkaUnavailable, StateBlocked
 
 PATIENCE_SECONDS: Final = 30.0
@@ -36,14 +37,12 @@ async def load_changelog(
         isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
     )
-    guard(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+    guard(consumer._client, connection.credentials)  # noqa: SLF001 - its clients are all treated alike
     try:
         async with asyncio.timeout(patience_seconds):
             await consumer.start()
             if missing := await learn_topics(consumer._client, [topic]):  # noqa: SLF001
-                raise KafkaUnavailable(
-                    f"topic {missing[0]} does not exist", "create it, or set topics.create: true"
-                )
+                raise not_there(consumer._client, missing, "READ and WRITE")  # noqa: SLF001
             if partition not in consumer.partitions_for_topic(topic):
                 raise KafkaUnavailable(
                     f"topic {topic} has no partition {partition}", "it must have kafka.shards partitions"

@@ -1,4 +1,4 @@
-"""What is done to every aiokafka client: refreshes of metadata are spaced, and it can be dropped at once.
+"""What is done to every aiokafka client: refreshes of metadata are spaced, credentials renewed, and it can be dropped.
 
 This reaches into aiokafka's internals, on purpose in one place; pyproject.toml holds aiokafka to the release whose
 source was read for it.
@@ -15,14 +15,21 @@ from weakref import WeakSet
 
 import aiokafka.client
 import aiokafka.errors as kafka_errors
+import structlog
 from aiokafka import TopicPartition
+from aiokafka.client import ConnectionGroup
 from aiokafka.conn import create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
+from streamer.sink.credentials import Credentials
+from streamer.sink.errors import KafkaUnavailable
+
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
 # at once, with one partition and without compaction, where the loss should be seen.
 aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+log = structlog.get_logger()
 
 _opened: ContextVar[WeakSet[Any] | None] = ContextVar("_opened", default=None)
 
@@ -48,9 +55,10 @@ _LATEST: Final = -1
 _READ_UNCOMMITTED: Final = 0
 
 
-def guard(client: Any) -> None:
+def guard(client: Any, credentials: Credentials) -> None:
     """Make a new client fit for use here: what the module's docstring says."""
     space_metadata_refreshes(client)
+    _renew_credentials(client, credentials)
     bootstrap = client.bootstrap
 
     async def closing() -> None:
@@ -67,6 +75,25 @@ def guard(client: Any) -> None:
             _opened.reset(token)
 
     client.bootstrap = closing
+
+
+def _renew_credentials(client: Any, credentials: Credentials) -> None:
+    """Let each new connection of a client have the credentials of its time, not of the client's beginning."""
+    get_conn = client._get_conn  # noqa: SLF001 - aiokafka has no other place for it
+
+    async def renewed(node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
+        conn = client._conns.get((node_id, group))  # noqa: SLF001
+        if conn is None or not conn.connected():
+            try:
+                for name, value in credentials.read().items():
+                    setattr(client, f"_{name}", value)
+            except (
+                KafkaUnavailable
+            ) as error:  # a file that is being replaced, perhaps: the old ones may still do
+                log.warning("kafka_credentials_not_renewed", cause=error.cause, fix=error.fix)
+        return await get_conn(node_id, group=group, no_hint=no_hint)
+
+    client._get_conn = renewed  # noqa: SLF001
 
 
 def space_metadata_refreshes(client: Any, seconds: float = REFRESH_SECONDS) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
@@ -18,8 +19,10 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streamer.config.security import Security
 from streamer.sink.connection import Connection
 from streamer.sink.errors import KafkaUnavailable, one_line
+from streamer.sink.tokens import TokenUnavailable
 
 _PREFLIGHT_SECONDS: Final = 5.0
+_HOW_TO_GRANT: Final = "`falco-streamer topics acls` prints all that is needed"
 
 
 async def preflight(connection: Connection) -> None:
@@ -58,19 +61,38 @@ async def why_not_opened(
         case kafka_errors.TransactionalIdAuthorizationFailed():
             return KafkaUnavailable(
                 f"we may not use the transactional id {transactional_id}",
-                "grant WRITE and DESCRIBE on transactional ids with the prefix falco-streamer.",
+                f"grant WRITE on it: {_HOW_TO_GRANT}",
             )
         case kafka_errors.TopicAuthorizationFailedError():
-            return KafkaUnavailable(
-                f"we may not use a topic: {one_line(error)}",
-                "grant READ, WRITE and DESCRIBE on the state topic, WRITE and DESCRIBE on the others",
-            )
+            return topics_refused([error], "READ and WRITE")
         case kafka_errors.InvalidTransactionTimeout():
             return KafkaUnavailable(
                 "the brokers allow no transaction of 15 s", "raise transaction.max.timeout.ms"
             )
         case _:
             return await diagnose(connection, error)
+
+
+def not_there(client: Any, topics: Collection[str], operation: str) -> KafkaUnavailable:
+    """Why a client cannot find topics: they do not exist, or it may not know of them."""
+    hidden = client.cluster.unauthorized_topics.intersection(topics)
+    if hidden:
+        return topics_refused([kafka_errors.TopicAuthorizationFailedError(hidden)], operation)
+    return KafkaUnavailable(
+        f"topic {', '.join(sorted(topics))} does not exist", "create it, or set topics.create: true"
+    )
+
+
+def topics_refused(errors: Iterable[BaseException], operation: str) -> KafkaUnavailable:
+    """What to say of topics that we may not use, whose names aiokafka puts into its errors."""
+    named = set[str]()
+    for error in errors:
+        for found in error.args:
+            named.update([found] if isinstance(found, str) else map(str, found))
+    return KafkaUnavailable(
+        f"we may not use the topic {', '.join(sorted(named)) or '(unnamed)'}",
+        f"grant {operation} on it: {_HOW_TO_GRANT}",
+    )
 
 
 def explain(error: BaseException, security: Security) -> tuple[str, str]:
@@ -80,11 +102,10 @@ def explain(error: BaseException, security: Security) -> tuple[str, str]:
             found = "the name is not known", "check kafka.bootstrap_servers and the DNS"
         case ConnectionRefusedError():
             found = "connection refused", "is Kafka running, and is this the port of its listener?"
+        case TokenUnavailable():
+            found = error.cause, error.fix
         case ssl.SSLCertVerificationError():
-            found = (
-                f"its certificate is not trusted: {error.verify_message}",
-                "set kafka.security.ca_file to the CA of the brokers, and use a name that their certificate has",
-            )
+            found = _distrusted(error)
         case ssl.SSLError() if "WRONG_VERSION" in str(error) or "RECORD_LAYER" in str(error):
             plain = security.protocol.replace("ssl", "plaintext")
             found = (
@@ -92,10 +113,7 @@ def explain(error: BaseException, security: Security) -> tuple[str, str]:
                 f"set kafka.security.protocol to {plain}, or use the port for TLS",
             )
         case ssl.SSLError():
-            found = (
-                f"TLS failed: {one_line(error)}",
-                "it may ask for a client certificate: kafka.security.cert_file",
-            )
+            found = _refused_by_tls(error, security)
         case TimeoutError():
             found = (
                 "no answer",
@@ -104,7 +122,9 @@ def explain(error: BaseException, security: Security) -> tuple[str, str]:
         case kafka_errors.SaslAuthenticationFailed():
             found = (
                 f"authentication failed: {one_line(error)}",
-                "check the user and password in kafka.security.sasl",
+                _CREDENTIALS.get(
+                    security.sasl.mechanism, "check the user and password in kafka.security.sasl"
+                ),
             )
         case kafka_errors.IllegalSaslStateError():
             without = security.protocol.replace("sasl_ssl", "ssl").replace("sasl_", "")
@@ -127,20 +147,64 @@ def explain(error: BaseException, security: Security) -> tuple[str, str]:
     return found
 
 
+_CREDENTIALS: Final = {
+    "OAUTHBEARER": "check that the brokers trust the token's issuer and expect its audience, and the clocks",
+}
+_EXPIRED: Final = 10  # OpenSSL's X509_V_ERR_...
+_NOT_YET_VALID: Final = 9
+_MISMATCHES: Final = (62, 64)
+
+
+def _distrusted(error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    """Why we do not trust the broker's certificate."""
+    if error.verify_code in {_EXPIRED, _NOT_YET_VALID}:
+        when = "has expired" if error.verify_code == _EXPIRED else "is not yet valid"
+        return f"its certificate {when}", "renew the brokers' certificates, and check the clock here"
+    if error.verify_code in _MISMATCHES:
+        return (
+            f"its certificate is for another name: {error.verify_message}",
+            "use a name that the certificate has, in kafka.bootstrap_servers and the brokers' advertised.listeners",
+        )
+    return (
+        f"its certificate is not trusted: {error.verify_message}",
+        "set kafka.security.ca_file to the CA of the brokers",
+    )
+
+
+def _refused_by_tls(error: ssl.SSLError, security: Security) -> tuple[str, str]:
+    """Why the broker does not trust us, as far as its alert says so."""
+    alert = (error.reason or str(error)).upper().replace(" ", "_")
+    if security.cert_file is None:
+        return (
+            f"TLS failed: {one_line(error)}",
+            "it may ask for a client certificate: kafka.security.cert_file",
+        )
+    if "EXPIRED" in alert:
+        return "it finds our certificate expired", f"renew {security.cert_file} and its key"
+    if "UNKNOWN_CA" in alert or "CERTIFICATE" in alert:
+        return (
+            f"it does not accept our certificate: {one_line(error)}",
+            f"{security.cert_file} must be valid and signed by a CA that the brokers trust",
+        )
+    return f"TLS failed: {one_line(error)}", f"check {security.cert_file} and the brokers' TLS settings"
+
+
 _REFUSALS: Final = (OSError, kafka_errors.KafkaError, TimeoutError, AssertionError, EOFError)
 
 
 async def _brokers(host: str, port: int, arguments: dict[str, Any]) -> list[tuple[int, str, int]]:
     """Connect, authenticate and ask who the brokers are."""
     async with asyncio.timeout(_PREFLIGHT_SECONDS):
-        conn = await create_conn(host, port, **arguments)
         try:
-            answer = await conn.send(MetadataRequest([]))
+            conn = await create_conn(host, port, **arguments)
+            try:
+                answer = await conn.send(MetadataRequest([]))
+            finally:
+                with contextlib.suppress(TimeoutError):
+                    await conn.close()
         except kafka_errors.KafkaConnectionError as error:
+            # By TLS 1.3 we are refused only after we thought that we were in.
             raise error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error from None
-        finally:
-            with contextlib.suppress(TimeoutError):
-                await conn.close()
     return [(broker[0], broker[1], broker[2]) for broker in answer.brokers]
 
 

@@ -8,7 +8,7 @@ marks the producer as tainted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
@@ -17,6 +17,8 @@ from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnReque
 
 from streamer.sink.client import drop, guard, learn_topics
 from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import not_there
+from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.packing import Batch
 
 TRANSACTION_TIMEOUT_MS: Final = 15_000
@@ -43,7 +45,7 @@ class GuardedProducer:
         self.tainted = False
         """A request that adds to or ends the transaction was lost and repeated. The first copy may still arrive,
         and would then act on the next transaction of the same producer."""
-        guard(self._client)
+        guard(self._client, connection.credentials)
         self._client.send = self._watched(self._client.send)
         sender = self._kafka._sender  # noqa: SLF001 - see the module's docstring
         for name in _SENDER_TASKS:
@@ -61,6 +63,10 @@ class GuardedProducer:
         """The partition counts of those of the topics that are known."""
         found = {topic: self._client.cluster.partitions_for_topic(topic) for topic in topics}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
+
+    def not_there(self, topics: Collection[str]) -> KafkaUnavailable:
+        """Why topics cannot be found."""
+        return not_there(self._client, topics, "WRITE")
 
     async def begin(self) -> None:
         """Begin a transaction; Kafka hears of it with the first batch."""

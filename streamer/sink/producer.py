@@ -16,22 +16,19 @@ from streamer.sink.admin import read_limits
 from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
-from streamer.sink.diagnosis import why_not_opened
+from streamer.sink.diagnosis import topics_refused, why_not_opened
 from streamer.sink.errors import SinkError, one_line
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
+from streamer.sink.permissions import transactional_id
 
 OPERATION_SECONDS: Final = 12.0
 """For a start, and for a whole transaction: less than the 15 s after which the broker ends it."""
 
+_UNAUTHORIZED: Final = kafka_errors.TopicAuthorizationFailedError
 _ONE_BATCH_BYTES: Final = 900_000
 """Without transactions the changes of state are one batch, which a broker takes whole or not at all: as large as
 any broker's default allows."""
-
-
-def transactional_id(cluster: str, shard: int) -> str:
-    """The name under which a shard's owner writes, and fences the owner before it."""
-    return f"falco-streamer.{cluster}-{shard}"
 
 
 class ShardProducer:
@@ -154,8 +151,7 @@ class ShardProducer:
         topics = {record.topic for record in records}
         partitions = producer.partitions(topics)
         if len(partitions) < len(topics) and await producer.learn(topics):
-            missing = ", ".join(sorted(topics - producer.partitions(topics).keys()))
-            raise PublishFailed(f"Kafka does not know the topic {missing}, or does not show it to us")
+            raise PublishFailed(str(producer.not_there(topics - producer.partitions(topics).keys())))
         alone = set[str]()
         for topic in isolate:
             known = self._suspects.get(topic)
@@ -183,6 +179,9 @@ class ShardProducer:
             return
         if any(_is_fencing(error) for _, error in delivery.failures):
             raise Fenced(self._fenced())
+        unauthorized = [error for _, error in delivery.failures if isinstance(error, _UNAUTHORIZED)]
+        if unauthorized:
+            raise PublishFailed(str(topics_refused(unauthorized, "WRITE"))) from unauthorized[0]
         refused = delivery.refusals()
         if not refused:
             if not delivery.failures:
@@ -226,6 +225,8 @@ class ShardProducer:
     def _raise_failed(self, error: BaseException, delivery: Delivery) -> NoReturn:
         if _is_fencing(error):
             raise Fenced(self._fenced()) from error
+        if isinstance(error, _UNAUTHORIZED):
+            raise PublishFailed(str(topics_refused([error], "WRITE"))) from error
         if isinstance(error, TimeoutError):
             waiting = delivery.unacknowledged()
             what = f"no acknowledgement of {waiting}" if waiting else "no answer to the commit"

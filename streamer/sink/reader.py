@@ -68,7 +68,7 @@ class TopicReader:
             isolation_level=self._isolation,
         )
         self._consumer = consumer
-        guard(consumer._client)  # noqa: SLF001 - its clients are all treated alike
+        guard(consumer._client, self._connection.credentials)  # noqa: SLF001 - its clients are all treated alike
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await consumer.start()

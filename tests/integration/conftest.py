@@ -12,6 +12,7 @@ from tests.testbed.fixtures import (
     api,
     api_server,
     cluster,
+    identity_provider,
     kafka,
     kafka_brokers,
     kubelet,
@@ -19,6 +20,7 @@ from tests.testbed.fixtures import (
     private_api_server,
     private_cluster,
     private_kafka,
+    secure_kafka,
 )
 from tests.testbed.kafka import Kafka
 
@@ -26,12 +28,14 @@ __all__ = [
     "api",
     "api_server",
     "cluster",
+    "identity_provider",
     "kafka",
     "kafka_brokers",
     "kubelet",
     "private_api_server",
     "private_cluster",
     "private_kafka",
+    "secure_kafka",
 ]
 
 

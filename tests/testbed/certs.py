@@ -1,4 +1,6 @@
-"""Certificates for the control plane: one CA, everything on loopback, valid for a day."""
+"""Certificates: one CA, everything on loopback, valid for a day unless a test wants an expired one."""
+
+from __future__ import annotations
 
 import datetime as dt
 import ipaddress
@@ -9,9 +11,17 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+_DAY = dt.timedelta(days=1)
 _NAMES = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
 
 
@@ -21,6 +31,20 @@ class KeyPair:
 
     key: Path
     public: Path
+
+    def in_one_file(self) -> Path:
+        """Both in one PEM file, as Kafka wants them."""
+        both = self.public.with_suffix(".both.pem")
+        both.write_bytes(self.key.read_bytes() + self.public.read_bytes())
+        return both
+
+    def with_passphrase(self, passphrase: str) -> KeyPair:
+        """The same pair with the key encrypted."""
+        key = load_pem_private_key(self.key.read_bytes(), None)
+        locked = self.key.with_suffix(".locked.key")
+        encryption = BestAvailableEncryption(passphrase.encode())
+        locked.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+        return KeyPair(locked, self.public)
 
 
 class Authority:
@@ -51,15 +75,19 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
-    def server(self, name: str) -> KeyPair:
-        """Sign a serving certificate for 127.0.0.1 and the API server's names."""
+    def server(
+        self, name: str, *, names: Sequence[str] | None = None, ends_in: dt.timedelta = _DAY
+    ) -> KeyPair:
+        """Sign a serving certificate for 127.0.0.1 and the API server's names, or for other names."""
         loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        names = x509.SubjectAlternativeName([*map(x509.DNSName, _NAMES), loopback])
-        return self._sign(name, _name(name), ExtendedKeyUsageOID.SERVER_AUTH, names)
+        ours: list[x509.GeneralName] = [*map(x509.DNSName, _NAMES), loopback]
+        named = x509.SubjectAlternativeName(ours if names is None else map(x509.DNSName, names))
+        return self._sign(name, _name(name), ExtendedKeyUsageOID.SERVER_AUTH, named, ends_in=ends_in)
 
-    def client(self, user: str, groups: Sequence[str] = ()) -> KeyPair:
+    def client(self, user: str, groups: Sequence[str] = (), *, ends_in: dt.timedelta = _DAY) -> KeyPair:
         """Sign a client certificate: Kubernetes takes CN for the user and O for the groups."""
-        return self._sign(f"client-{user}", _name(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH)
+        name = f"client-{user}"
+        return self._sign(name, _name(user, groups), ExtendedKeyUsageOID.CLIENT_AUTH, ends_in=ends_in)
 
     def key_pair(self, name: str) -> KeyPair:
         """Write a key pair without a certificate, as the service accounts' tokens are signed with."""
@@ -74,9 +102,11 @@ class Authority:
         subject: x509.Name,
         usage: x509.ObjectIdentifier,
         names: x509.SubjectAlternativeName | None = None,
+        *,
+        ends_in: dt.timedelta,
     ) -> KeyPair:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(subject, self._name, key.public_key())
+        builder = _builder(subject, self._name, key.public_key(), ends_in)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._identifier)
         builder = builder.add_extension(issuer, critical=False)
@@ -99,7 +129,10 @@ def _name(common_name: str, organizations: Sequence[str] = ()) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    ends_in: dt.timedelta = _DAY,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return (
@@ -108,6 +141,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(min(now, now + ends_in) - dt.timedelta(hours=1))
+        .not_valid_after(now + ends_in)
     )

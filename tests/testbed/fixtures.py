@@ -11,8 +11,13 @@ from tests.testbed import PartMissing
 from tests.testbed.apiserver import ExternalApiServer, KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
+from tests.testbed.identity_provider import IdentityProvider
 from tests.testbed.kafka import ExternalKafka, Kafka, Quorum
 from tests.testbed.kubelet import Kubelet
+from tests.testbed.secure_kafka import USER, SecureKafka
+
+CLIENT_SECRET = "s3cr:t+/% ok"
+"""With what has to be encoded on its way to the token endpoint."""
 
 
 @contextlib.contextmanager
@@ -31,6 +36,20 @@ def kafka() -> Iterator[Kafka]:
     """One broker for all tests: its topics have names of their own (create_topic), nobody stops it."""
     given = os.environ.get("TESTBED_KAFKA")
     with parts_or_skip(), ExternalKafka(given) if given else Kafka() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def identity_provider() -> Iterator[IdentityProvider]:
+    """It knows one client, by CLIENT_SECRET."""
+    with IdentityProvider({USER: CLIENT_SECRET}) as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def secure_kafka(identity_provider: IdentityProvider) -> Iterator[SecureKafka]:
+    """One broker with TLS, SASL and ACLs for all tests; ACLs are for topics of their own."""
+    with parts_or_skip(), SecureKafka(identity_provider) as broker:
         yield broker
 
 

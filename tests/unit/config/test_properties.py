@@ -119,6 +119,7 @@ def test_any_flags_give_settings_or_a_config_error(flags: list[str]) -> None:
 
 @quick
 @given(st.dictionaries(st.builds(f"{PREFIX}{{}}".format, words), scalars, max_size=3))
+@example({f"{PREFIX}..": "cluster"})  # `..` is what leads up in our own paths
 def test_any_variables_give_settings_or_a_config_error(environ: dict[str, str]) -> None:
     outcome(None, environ=environ)
 
