@@ -26,6 +26,10 @@ from tests.testbed.kubelet import Kubelet
 from tests.testbed.process import free_port
 
 PODS = 20
+CONTESTANTS: dict[str, dict[str, object]] = {
+    "exactly once to Kafka": {"dedupe": {"enabled": False}, "limits": {"enabled": False}},
+    "and deduplicate, limit (the default)": {},
+}
 
 
 async def bench(folder: Path, kafka: Kafka, count: int, runs: int) -> str:
@@ -45,15 +49,26 @@ async def bench(folder: Path, kafka: Kafka, count: int, runs: int) -> str:
                 pod.log().lines(lines)
             names = [(pod.namespace, pod.name) for pod in pods]
             floor: list[Cost] = []
-            ours: list[Cost] = []
+            ours: dict[str, list[Cost]] = {name: [] for name in CONTESTANTS}
             for n in range(runs):
                 print(f"bench: API to Kafka, run {n + 1} of {runs}", file=sys.stderr)
                 if shutil.which("kubectl"):
                     floor.append(await asyncio.to_thread(_kubectl, folder, server.kubeconfig, names))
-                ours.append(await asyncio.to_thread(_worker, folder, server.kubeconfig, kafka, n, count))
-                await delete_topics(kafka.bootstrap, f"api-{n}")
+                for name, settings in CONTESTANTS.items():
+                    ours[name].append(
+                        await asyncio.to_thread(
+                            _worker,
+                            folder,
+                            server.kubeconfig,
+                            kafka,
+                            f"api-{n}-{len(settings)}",
+                            count,
+                            settings,
+                        )
+                    )
+                    await delete_topics(kafka.bootstrap, f"api-{n}")
     rows = [Row("kubectl logs (Go): prints", count, floor)] if floor else []
-    rows.append(Row("falco-streamer run: exactly once to Kafka", count, ours))
+    rows += [Row(f"falco-streamer run: {name}", count, costs) for name, costs in ours.items()]
     return table(f"API (TLS) to Kafka: {count:,} alerts from {PODS} pods, catching up, {runs} runs", rows)
 
 
@@ -66,30 +81,33 @@ def _kubectl(folder: Path, kubeconfig: Path, pods: list[tuple[str, str]]) -> Cos
     return Cost(time.monotonic() - started_at, total.cpu_seconds, total.peak_bytes)
 
 
-def _worker(folder: Path, kubeconfig: Path, kafka: Kafka, n: int, count: int) -> Cost:
+def _worker(
+    folder: Path, kubeconfig: Path, kafka: Kafka, name: str, count: int, more: dict[str, object]
+) -> Cost:
     port = free_port()
-    config = folder / f"api-{n}.yaml"
+    config = folder / f"{name}.yaml"
     settings = {
-        "cluster": f"api-{n}",
+        "cluster": name,
         "kubernetes": {"kubeconfig": str(kubeconfig)},
         "kafka": {"bootstrap_servers": [kafka.bootstrap]},
-        "topics": {"prefix": f"api-{n}", "create": True},
+        "topics": {"prefix": name, "create": True},
         "http": {"host": "127.0.0.1", "port": port},
+        **more,
     }
     config.write_text(yaml.safe_dump(settings))
 
     def caught_up() -> None:
-        while _published(port) < count:
+        while _settled(port) < count:
             time.sleep(0.1)
 
     command = [sys.executable, "-m", "streamer", "run", "--config", str(config)]
     return run(command, folder / "worker.log", until=caught_up)
 
 
-def _published(port: int) -> int:
+def _settled(port: int) -> int:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/ledger", timeout=5) as answer:
-            return int(orjson.loads(answer.read())["published"])
+            return int(orjson.loads(answer.read())["alerts"])
     except (urllib.error.URLError, ConnectionError):
         return 0  # not listening yet
 

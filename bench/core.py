@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import resource
 import sys
@@ -16,6 +15,7 @@ import orjson
 
 from bench.core_input import MIXES, commits, plan
 from bench.measure import Cost, Row, table
+from streamer.cli.loop import spare_the_collector
 from streamer.model import Ledger
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
@@ -85,7 +85,7 @@ def alone(work: Callable[[], Result]) -> Result:
     ours, theirs = context.Pipe(duplex=False)
 
     def child() -> None:
-        gc.collect()
+        spare_the_collector()
         theirs.send(work())
 
     process = context.Process(target=child)

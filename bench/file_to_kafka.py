@@ -9,10 +9,17 @@ from pathlib import Path
 
 import aiokafka.admin
 
+from bench import rsyslog
 from bench.data import alerts_file
 from bench.measure import Cost, Row, run, table
 from tests.testbed.kafka import Kafka
 from tests.testbed.topics import create_topic
+
+EVERYTHING_PASSES = {"dedupe.enabled": "false", "limits.enabled": "false"}
+CONTESTANTS = {
+    "parse, route, 16 headers": EVERYTHING_PASSES,
+    "and deduplicate, limit (the default)": {},
+}
 
 
 def bench(folder: Path, kafka: Kafka, count: int, runs: int) -> str:
@@ -20,7 +27,8 @@ def bench(folder: Path, kafka: Kafka, count: int, runs: int) -> str:
     path = alerts_file(folder, count)
     size = path.stat().st_size
     kcat: list[Cost] = []
-    ours: list[Cost] = []
+    peer: list[Cost] = []
+    ours: dict[str, list[Cost]] = {name: [] for name in CONTESTANTS}
     for n in range(runs):
         print(f"bench: file to Kafka, run {n + 1} of {runs}", file=sys.stderr)
         if shutil.which("kcat"):
@@ -28,18 +36,26 @@ def bench(folder: Path, kafka: Kafka, count: int, runs: int) -> str:
             command = ["kcat", "-P", "-b", kafka.bootstrap, "-t", topic, "-z", "zstd", "-l", str(path)]
             kcat.append(run(command, folder / "kcat.log"))
             asyncio.run(delete_topics(kafka.bootstrap, topic))
-        settings = {
-            "cluster": f"file-{n}",
-            "kafka.bootstrap_servers": kafka.bootstrap,
-            "topics.prefix": f"file-{n}",
-            "topics.create": "true",
-        }
-        flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
-        command = [sys.executable, "-m", "streamer", "replay", "--to", "kafka", *flags, str(path)]
-        ours.append(run(command, folder / "replay.log"))
-        asyncio.run(delete_topics(kafka.bootstrap, f"file-{n}"))
+        if rsyslog.available():
+            topic = asyncio.run(create_topic(kafka.bootstrap, f"rsyslog-{n}", partitions=8))
+            peer.append(rsyslog.run_once(folder, path, kafka.bootstrap, topic))
+            asyncio.run(delete_topics(kafka.bootstrap, topic))
+        for name, off in CONTESTANTS.items():
+            settings = {
+                "cluster": f"file-{n}",
+                "kafka.bootstrap_servers": kafka.bootstrap,
+                "topics.prefix": f"file-{n}",
+                "topics.create": "true",
+                **off,
+            }
+            flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
+            command = [sys.executable, "-m", "streamer", "replay", "--to", "kafka", *flags, str(path)]
+            ours[name].append(run(command, folder / "replay.log"))
+            asyncio.run(delete_topics(kafka.bootstrap, f"file-{n}"))
     rows = [Row("kcat (C): raw lines", count, kcat)] if kcat else []
-    rows.append(Row("falco-streamer replay: parse, route, 16 headers", count, ours))
+    if peer:
+        rows.append(Row("rsyslog imfile, omkafka (C): raw lines, one topic", count, peer))
+    rows += [Row(f"falco-streamer replay: {name}", count, costs) for name, costs in ours.items()]
     path.unlink()
     return table(f"File to Kafka: {count:,} alerts of {size / count:,.0f} bytes, zstd, {runs} runs", rows)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 import click
 
 from streamer.cli import exits
+from streamer.cli.loop import run as run_loop
 from streamer.cli.options import discard_stdout, fail, write_ledger
 from streamer.cli.show import ledger_line, line
 
@@ -45,8 +46,6 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
     The mock broker has no transactions, so the demo delivers at least once; against a real Kafka it is exactly once.
     Exit code 0 only if the ledger balances and every record was found in its topic.
     """
-    import uvloop
-
     from streamer.demo import run_demo
     from streamer.flow.stop import StopLadder
     from streamer.sink.mock_broker import MockBrokerMissing
@@ -74,7 +73,7 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
         err=True,
     )
     try:
-        outcome = uvloop.run(play())
+        outcome = run_loop(play())
     except MockBrokerMissing as error:
         fail(f"error: {error}", exits.FAILED)
     click.echo(f"{outcome.read_back:,} of {outcome.expected:,} records read back from the topics", err=True)

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from streamer.cli import exits
+from streamer.cli.loop import run as run_loop
 from streamer.cli.options import discard_stdout, fail, load_settings, settings_options, write_ledger
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ def replay(
     The ledger is the last line on stderr. Exit codes: 0, 1 if the ledger does not balance or a file cannot be read,
     69 if Kafka cannot be reached, 78 configuration.
     """
-    import uvloop
-
     from streamer.sink import SinkError, TopicsUnfit
     from streamer.source.files import FileError
     from streamer.telemetry.log import configure
@@ -57,7 +56,7 @@ def replay(
     settings = load_settings(config, overrides, ("kafka.bootstrap_servers",) if to == "kafka" else ())
     configure(settings.log.level, settings.log.format)
     try:
-        found = uvloop.run(_replay(settings, to, files))
+        found = run_loop(_replay(settings, to, files))
     except TopicsUnfit as error:
         fail(f"error: {error}", exits.CONFIG)
     except SinkError as error:

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from streamer.cli import exits
+from streamer.cli.loop import run as run_loop
 from streamer.cli.options import fail, load_settings, settings_options
 
 _MARGIN_SECONDS: Final = 2.0
@@ -36,8 +37,6 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     settings = load_settings(config, overrides, require=REQUIRED)
     configure(settings.log.level, settings.log.format)
 
-    import uvloop
-
     from streamer.app import Worker
     from streamer.flow.stop import StopLadder
     from streamer.sink import TopicsUnfit
@@ -59,7 +58,7 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
             return working.result()
 
     try:
-        drained = uvloop.run(work())
+        drained = run_loop(work())
     except (TopicsUnfit, ApiConfigError, ListenError) as error:
         fail(f"error: {error}", exits.CONFIG)
     sys.exit(0 if drained else exits.FAILED)
