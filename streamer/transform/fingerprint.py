@@ -83,7 +83,7 @@ class FieldSelector:
 class Selection:
     """The fields of one kind of alert: same rule, priority, source and the same field names."""
 
-    __slots__ = ("_get", "_group", "_group_base", "_known", "_normaliser", "_number", "_own", "_variant_base")
+    __slots__ = ("_get", "_group", "_group_base", "_known", "_memory", "_normaliser", "_own", "_variant_base")
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Selection:
         variant: tuple[str, ...],
         base: Any,
         normaliser: Normaliser,
-        known: _Known,
+        memory: _Memory,
     ) -> None:
         # Within a group its fields are the same in all variants.
         own = [name for name in variant if name not in group]
@@ -101,66 +101,72 @@ class Selection:
         self._group_base = _base_of(base, group)
         self._variant_base = _base_of(base, group + self._own)
         self._normaliser = normaliser
-        self._known = known
-        self._number = known.next_number()
+        self._known = memory.one_more()
+        self._memory = memory
 
     def fingerprint(self, alert: Alert) -> Fingerprint | None:
         """The alert's two hashes; None if its fields are nested too deep to be compared."""
         hostname, values = alert.hostname, self._get(alert.fields)
         try:
-            encoded = orjson.dumps((self._number, hostname, values))
+            encoded = orjson.dumps((hostname, values))
             if signs := self._normaliser.signs_in(encoded):
                 values = self._normaliser.values(values, signs)
-                encoded = orjson.dumps((self._number, hostname, values))
+                encoded = orjson.dumps((hostname, values))
             if (known := self._known.get(encoded)) is not None:
                 return known
             group = _hash(self._group_base, orjson.dumps((hostname, values[: self._group])))
-            variant = _hash(self._variant_base, orjson.dumps((hostname, values)))
         except TypeError:  # orjson writes 254 levels, and reads 1024
             return None
-        return self._known.put(encoded, Fingerprint(group, variant))
+        found = Fingerprint(group, _hash(self._variant_base, encoded))
+        if len(encoded) <= _KNOWN_BYTES:
+            self._memory.make_room()
+            self._known[encoded] = found
+        return found
 
     def variant_text(self, alert: Alert, beside: Mapping[str, Any] | None) -> str:
         """What tells this variant from the alert with the fields `beside`; without one, the beginning of it all.
 
         A long value is shown from where it begins to differ, and to its end: no padding puts evidence out of sight.
         """
-        values = self._normaliser.values(self._get(alert.fields))[self._group :]
-        found = zip(self._own, values, strict=True)
+        values = self._get(alert.fields)[self._group :]
         if beside is None:
-            parts = [f"{name}={_text(value)}" for name, value in found if value is not None]
-        else:
-            others = self._normaliser.values(tuple([beside.get(name) for name in self._own]))
-            parts = [
-                f"{name}={_from_difference(_text(value), _text(other))}"
-                for (name, value), other in zip(found, others, strict=True)
-                if value is not None and value != other
-            ]
-        most_bytes = _LEAD_TEXT_BYTES if beside is None else _TEXT_BYTES
-        return " ".join(parts).encode(errors="replace")[:most_bytes].decode(errors="ignore")
+            found = zip(self._own, self._normaliser.values(values), strict=True)
+            text = " ".join([f"{name}={_text(value)}" for name, value in found if value is not None])
+            return _cut(text, _LEAD_TEXT_BYTES)
+        parts = []
+        for name, value in zip(self._own, values, strict=True):
+            if value is None or value == (other := beside.get(name)):
+                continue
+            value, other = self._normaliser.values((value, other))
+            if value != other:
+                parts.append(f"{name}={_from_difference(_text(value), _text(other))}")
+        return _cut(" ".join(parts), _TEXT_BYTES)
 
 
-class _Known(dict[bytes, Fingerprint]):
-    """The hashes of what was seen lately: most alerts repeat others, and hashing one costs more than finding it."""
+class _Memory:
+    """The hashes of what was seen lately: most alerts repeat others, and hashing one costs more than finding it.
 
-    __slots__ = ("_numbers",)
+    All are forgotten from time to time, so that memory stays bounded.
+    """
+
+    __slots__ = ("_every", "_held")
 
     def __init__(self) -> None:
-        super().__init__()
-        self._numbers = 0
+        self._every: list[dict[bytes, Fingerprint]] = []
+        self._held = 0
 
-    def next_number(self) -> int:
-        """What tells the values of one kind of alert from those of another."""
-        self._numbers += 1
-        return self._numbers
+    def one_more(self) -> dict[bytes, Fingerprint]:
+        """Room for one kind of alert: by its fields, encoded."""
+        self._every.append({})
+        return self._every[-1]
 
-    def put(self, encoded: bytes, fingerprint: Fingerprint) -> Fingerprint:
-        """Remember a fingerprint; all are forgotten from time to time, so that memory stays bounded."""
-        if len(encoded) <= _KNOWN_BYTES:
-            if len(self) >= _MOST_KNOWN:
-                self.clear()
-            self[encoded] = fingerprint
-        return fingerprint
+    def make_room(self) -> None:
+        """Make room for one more."""
+        if self._held >= _MOST_KNOWN:
+            self._held = 0
+            for known in self._every:
+                known.clear()
+        self._held += 1
 
 
 class Fingerprinter:
@@ -171,7 +177,11 @@ class Fingerprinter:
         self._volatile = _any_of(plan.volatile)
         self._normaliser = Normaliser(plan.normalisers)
         self._base = blake2b(digest_size=DIGEST_BYTES, key=key)
-        self._known = _Known()
+        self._memory = _Memory()
+
+    def forget(self) -> None:
+        """Forget the kinds of alerts that were selected; their selections must not be used any more."""
+        self._memory = _Memory()
 
     def select(self, alert: Alert, chosen: KeyFields | None) -> Selection:
         """The fields that count for alerts like this one; `chosen` instead of those of its source."""
@@ -182,7 +192,7 @@ class Fingerprinter:
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]
         variants = [n for n in names if variant(n) and (n in keys.variant or not self._volatile(n))]
-        return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._known)
+        return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory)
 
     def select_limit(self, alert: Alert, by: tuple[str, ...]) -> tuple[FieldSelector, bytes | None]:
         """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
@@ -217,6 +227,12 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
     if len(names) > 1:
         return itemgetter(*names)
     return lambda fields: tuple([fields[name] for name in names])
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    if len(text) * 4 <= most_bytes:
+        return text
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 def _text(value: Any) -> str:

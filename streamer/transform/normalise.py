@@ -58,12 +58,16 @@ class Normaliser:
 
     def signs_in(self, encoded: bytes) -> Chosen:
         """The normalisers that may change any of these values; `encoded` is their JSON."""
-        return tuple([chosen for sign, chosen in self._signs if sign in encoded])
+        for sign, _ in self._signs:
+            if sign in encoded:
+                return tuple([chosen for sign, chosen in self._signs if sign in encoded])
+        return ()
 
     def values(self, values: tuple[Any, ...], chosen: Chosen | None = None) -> tuple[Any, ...]:
         """The values, normalised; by fewer normalisers if it is known that the others have nothing to do."""
+        changed = list(values)
         for sign, change in self._chosen if chosen is None else chosen:
-            values = tuple(
-                [change(value) if type(value) is str and sign in value else value for value in values]
-            )
-        return values
+            for index, value in enumerate(changed):
+                if type(value) is str and sign in value:
+                    changed[index] = change(value)
+        return tuple(changed)

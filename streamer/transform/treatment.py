@@ -126,6 +126,7 @@ class Treatments:
         if (known := self._known.get(kind)) is None:
             if len(self._known) >= _MOST_KINDS:
                 self._known.clear()
+                self._fingerprinter.forget()
             known = self._known[kind] = self._work_out(alert)
         return known
 
