@@ -1,4 +1,4 @@
-"""How the commands that work on streams of alerts run: on uvloop, with a garbage collector that stays out of the way."""
+"""How commands that work on streams of alerts run: on uvloop, with a garbage collector that stays out of the way."""
 
 from __future__ import annotations
 

@@ -137,9 +137,9 @@ class Selection:
         for name, value in zip(self._own, values, strict=True):
             if value is None or value == (other := beside.get(name)):
                 continue
-            value, other = self._normaliser.values((value, other))
-            if value != other:
-                parts.append(f"{name}={_from_difference(_text(value), _text(other))}")
+            normal, theirs = self._normaliser.values((value, other))
+            if normal != theirs:
+                parts.append(f"{name}={_from_difference(_text(normal), _text(theirs))}")
         return _cut(" ".join(parts), _TEXT_BYTES)
 
 
