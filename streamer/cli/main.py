@@ -5,10 +5,14 @@ from __future__ import annotations
 import click
 
 from streamer import __version__
+from streamer.cli.check import check
+from streamer.cli.completion import completion
 from streamer.cli.demo import demo
+from streamer.cli.doctor import doctor
 from streamer.cli.replay import replay
 from streamer.cli.run import run
 from streamer.cli.simulate import simulate
+from streamer.cli.topics import topics
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,5 +27,5 @@ def version() -> None:
     click.echo(f"falco-streamer {__version__}")
 
 
-for command in (run, replay, demo, simulate):
+for command in (run, check, doctor, topics, replay, demo, simulate, completion):
     main.add_command(command)

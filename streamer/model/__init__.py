@@ -6,6 +6,7 @@ since the Unix epoch (`_ns`), sizes are bytes.
 
 from streamer.model.alert import Alert, Malformed, Reason, TextClass, TextLine
 from streamer.model.batch import LogBatch, Oversize
+from streamer.model.finding import Finding, Verdict
 from streamer.model.gap import Gap, GapReason
 from streamer.model.ledger import Ledger
 from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
@@ -18,6 +19,7 @@ __all__ = [
     "Alert",
     "Change",
     "DigestRing",
+    "Finding",
     "Gap",
     "GapReason",
     "Instance",
@@ -35,4 +37,5 @@ __all__ = [
     "Target",
     "TextClass",
     "TextLine",
+    "Verdict",
 ]

@@ -7,6 +7,7 @@ that failed is never used again, and what leaves is a SinkError: one line that n
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable, SinkError, StateBlocked, TopicsUnfit
+from streamer.sink.examine import examine_kafka
 from streamer.sink.packing import TopicLimits
 from streamer.sink.permissions import transactional_id
 from streamer.sink.producer import ShardProducer
@@ -25,6 +26,7 @@ __all__ = [
     "TopicLimits",
     "TopicReader",
     "TopicsUnfit",
+    "examine_kafka",
     "preflight",
     "prepare_topics",
     "replay_sink",

@@ -6,6 +6,7 @@ Every message is one line that names the cause, and the fix where there is one.
 from __future__ import annotations
 
 from streamer.flow.publishing import PublishError
+from streamer.model import Finding
 
 SinkError = PublishError
 """Whatever the sink raises; a shard knows it by its own name for it."""
@@ -30,9 +31,9 @@ class TopicsUnfit(SinkError):  # noqa: N818 - as above
     `problems` has one entry a finding, each with its fix.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    def __init__(self, findings: list[Finding]) -> None:
+        self.problems = [f"{one.told}; {one.fix}" if one.fix else one.told for one in findings]
+        super().__init__("\n".join(self.problems))
 
 
 def one_line(error: BaseException) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from typing import Final, NamedTuple
 
 import aiokafka.errors as kafka_errors
 import structlog
 
 from streamer.config import Settings, TopicSpec
+from streamer.model import Finding, Verdict
 from streamer.sink.admin import Admin, TopicConfig, admin, limits_of
 from streamer.sink.connection import Connection
 from streamer.sink.errors import KafkaUnavailable, TopicsUnfit
@@ -23,6 +24,14 @@ _APPEAR_SECONDS: Final = 10.0
 _LOOK_AGAIN_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
+
+
+class TopicThere(NamedTuple):
+    """A topic that exists."""
+
+    partitions: int
+    config: TopicConfig
+    """Empty where we may not read it."""
 
 
 async def prepare_topics(
@@ -42,10 +51,7 @@ async def prepare_topics(
             partitions = await _wait_for(asked, specs)
         elif missing:
             raise TopicsUnfit([_missing(missing, settings)])
-        try:
-            configs = await asked.configs(specs)
-        except kafka_errors.IncompatibleBrokerVersion:
-            configs = None
+        configs = await _configs(asked, specs)
     problems = [*_partition_problems(partitions, specs, settings)]
     if configs is not None:
         problems += _policy_problems(configs, specs, settings)
@@ -53,6 +59,52 @@ async def prepare_topics(
     if problems:
         raise TopicsUnfit(problems)
     return {name: limits_of(config) for name, config in (configs or {}).items()}
+
+
+async def topics_there(connection: Connection, settings: Settings) -> dict[str, TopicThere]:
+    """Those of our topics that exist and that we may see. Raises KafkaUnavailable."""
+    specs = {spec.name: spec for spec in settings.topic_specs}
+    async with admin(connection) as asked:
+        partitions = await asked.partitions(specs)
+        configs = await _configs(asked, partitions)
+    return {
+        name: TopicThere(count, (configs or {}).get(name, {}))
+        for name, count in partitions.items()
+        if count is not None
+    }
+
+
+async def examine_topics(
+    connection: Connection, settings: Settings, hidden: Collection[str] = ()
+) -> AsyncIterator[Finding]:
+    """What is wrong with the topics; of those in `hidden` it is known that we may not use them.
+
+    Raises KafkaUnavailable.
+    """
+    specs = {spec.name: spec for spec in settings.topic_specs}
+    async with admin(connection) as asked:
+        found = await asked.partitions(specs)
+        partitions = {name: count for name, count in found.items() if count is not None or name not in hidden}
+        configs = await _configs(asked, partitions) or {}
+    missing = [spec for name, spec in specs.items() if name not in found]
+    if missing and settings.topics.create:
+        yield Finding(
+            "kafka.topics",
+            Verdict.FINE,
+            f"to be made by the worker: {', '.join(spec.name for spec in missing)}",
+        )
+    elif missing:
+        yield _missing(missing, settings)
+    for finding in (
+        *_partition_problems(partitions, specs, settings),
+        *_policy_problems(configs, specs, settings),
+    ):
+        yield finding
+    for allowed, topics in _low_limits(configs, specs, settings).items():
+        consequence = (
+            f"{', '.join(topics)}: max.message.bytes is {allowed}, so that longer alerts become dead letters"
+        )
+        yield Finding("kafka.topics.limit", Verdict.WARNING, consequence, _raise_limit(allowed, settings))
 
 
 def create_command(spec: TopicSpec, settings: Settings) -> str:
@@ -87,7 +139,12 @@ async def _create(asked: Admin, missing: list[TopicSpec]) -> None:
         await asked.partitions([spec.name for spec in missing], create=True)
         return
     if refused:
-        raise TopicsUnfit([f"topic {name} could not be made: {cause}" for name, cause in refused.items()])
+        raise TopicsUnfit(
+            [
+                Finding("kafka.topics.missing", Verdict.FAULT, f"topic {name} could not be made: {cause}")
+                for name, cause in refused.items()
+            ]
+        )
     log.info("topics_created", topics=[spec.name for spec in missing])
 
 
@@ -107,36 +164,85 @@ async def _wait_for(asked: Admin, names: Iterable[str]) -> dict[str, int | None]
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
 
-def _missing(missing: list[TopicSpec], settings: Settings) -> str:
+async def _configs(asked: Admin, topics: Collection[str]) -> dict[str, TopicConfig] | None:
+    try:
+        return await asked.configs(topics)
+    except kafka_errors.IncompatibleBrokerVersion:
+        return None
+
+
+def _missing(missing: list[TopicSpec], settings: Settings) -> Finding:
     names = ", ".join(spec.name for spec in missing)
     commands = "\n".join(f"  {create_command(spec, settings)}" for spec in missing)
-    return f"missing topics: {names}; set topics.create: true, or create them:\n{commands}"
+    return Finding(
+        "kafka.topics.missing",
+        Verdict.FAULT,
+        f"missing topics: {names}",
+        f"set topics.create: true, or create them:\n{commands}",
+    )
 
 
 def _partition_problems(
     partitions: Mapping[str, int | None], specs: Mapping[str, TopicSpec], settings: Settings
-) -> Iterable[str]:
+) -> Iterable[Finding]:
     for name, count in partitions.items():
         if count is None:
-            yield f"topic {name}: we may not use it, or it is missing; grant WRITE and DESCRIBE on it (see its ACLs)"
+            yield Finding(
+                "kafka.topics.hidden",
+                Verdict.FAULT,
+                f"topic {name}: we may not use it, or it is missing",
+                "grant WRITE and DESCRIBE on it: `falco-streamer topics acls` prints all that is needed",
+            )
         elif specs[name].kind == "state" and count != settings.kafka.shards:
-            yield (
-                f"the state topic {name} has {count} partitions, but kafka.shards is {settings.kafka.shards}: set "
-                f"kafka.shards: {count}; the pods are divided by it, so it is fixed once the topic exists"
+            yield Finding(
+                "kafka.topics.shards",
+                Verdict.FAULT,
+                f"the state topic {name} has {count} partitions, but kafka.shards is {settings.kafka.shards}",
+                f"set kafka.shards: {count}; the pods are divided by it, so it is fixed once the topic exists",
             )
 
 
 def _policy_problems(
     configs: Mapping[str, TopicConfig], specs: Mapping[str, TopicSpec], settings: Settings
-) -> Iterable[str]:
+) -> Iterable[Finding]:
     for name, config in configs.items():
         policy = config.get("cleanup.policy", "")
         if specs[name].kind == "state" and policy != "compact":
-            command = alter_command(name, "cleanup.policy", "compact", settings)
-            yield f"the state topic {name} has cleanup.policy={policy}, which would forget read positions: {command}"
+            right, harm = "compact", "would forget read positions"
         elif specs[name].kind != "state" and "compact" in policy:
-            command = alter_command(name, "cleanup.policy", "delete", settings)
-            yield f"topic {name} has cleanup.policy={policy}, which keeps but one record of each pod: {command}"
+            right, harm = "delete", "keeps but one record of each pod"
+        else:
+            continue
+        which = "the state topic" if specs[name].kind == "state" else "topic"
+        yield Finding(
+            "kafka.topics.policy",
+            Verdict.FAULT,
+            f"{which} {name} has cleanup.policy={policy}, which {harm}",
+            alter_command(name, "cleanup.policy", right, settings),
+        )
+
+
+def _low_limits(
+    configs: Mapping[str, TopicConfig], specs: Mapping[str, TopicSpec], settings: Settings
+) -> dict[int, list[str]]:
+    """Topics that do not take the longest line, by what they take."""
+    low: dict[int, list[str]] = {}
+    for name, config in configs.items():
+        allowed = limits_of(config).max_message_bytes
+        if specs[name].kind not in {"state", "notices"} and allowed < _needed_bytes(settings):
+            low.setdefault(allowed, []).append(name)
+    return low
+
+
+def _needed_bytes(settings: Settings) -> int:
+    return settings.kubernetes.max_line_bytes + RECORD_OVERHEAD_BYTES
+
+
+def _raise_limit(allowed: int, settings: Settings) -> str:
+    return (
+        f"set max.message.bytes of these topics to at least {_needed_bytes(settings)}, "
+        f"or kubernetes.max_line_bytes to at most {max(allowed - RECORD_OVERHEAD_BYTES, 0)}"
+    )
 
 
 def _warn_of_limits(
@@ -146,19 +252,12 @@ def _warn_of_limits(
     unknown = sorted(specs.keys() - configs.keys())
     if unknown:
         log.warning("topic_settings_unknown", topics=unknown, fix="grant DESCRIBE_CONFIGS on them")
-    needed = settings.kubernetes.max_line_bytes + RECORD_OVERHEAD_BYTES
-    low: dict[int, list[str]] = {}
-    for name, config in configs.items():
-        allowed = limits_of(config).max_message_bytes
-        if specs[name].kind not in {"state", "notices"} and allowed < needed:
-            low.setdefault(allowed, []).append(name)
-    for allowed, topics in low.items():
+    for allowed, topics in _low_limits(configs, specs, settings).items():
         log.warning(
             "topic_limit_low",
             topics=topics,
             max_message_bytes=allowed,
-            needed_bytes=needed,
+            needed_bytes=_needed_bytes(settings),
             consequence="longer alerts become dead letters",
-            fix=f"set max.message.bytes of these topics to at least {needed}, "
-            f"or kubernetes.max_line_bytes to at most {max(allowed - RECORD_OVERHEAD_BYTES, 0)}",
+            fix=_raise_limit(allowed, settings),
         )

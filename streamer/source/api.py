@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,7 +105,25 @@ class KubernetesApi:
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         """One JSON object."""
-        async with self._request(path, params or {}) as response:
+        return await self._object(path, params or {})
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The object as the server answers it; used for reviews of access, which leave nothing behind."""
+        return await self._object(path, {}, body)
+
+    async def server_time(self) -> float | None:
+        """The server's clock, in seconds since the epoch; None where its answer names no time."""
+        async with self._request("/version", {}) as response:
+            date = response.headers.get("date")
+        try:
+            return parsedate_to_datetime(date).timestamp() if date else None
+        except ValueError:
+            return None
+
+    async def _object(
+        self, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        async with self._request(path, params, body) as response:
             try:
                 async with asyncio.timeout(_HEADERS_SECONDS):
                     return dict(orjson.loads(await response.read()))
@@ -137,7 +156,9 @@ class KubernetesApi:
         return await self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
     @asynccontextmanager
-    async def _request(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _request(
+        self, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"accept": "application/json, */*"}
         try:
             authorization = (await self._configuration.auth_settings()).get("BearerToken")
@@ -145,8 +166,13 @@ class KubernetesApi:
             raise ApiError(401, f"cannot read the API token: {error}") from error
         if authorization and authorization["value"]:
             headers["authorization"] = authorization["value"]
-        request = self._session.get(
-            self._host + path, params=params, headers=headers, proxy=self._configuration.proxy
+        request = self._session.request(
+            "GET" if body is None else "POST",
+            self._host + path,
+            params=params,
+            json=body,
+            headers=headers,
+            proxy=self._configuration.proxy,
         )
         try:
             async with self._opening, asyncio.timeout(_HEADERS_SECONDS):
@@ -156,7 +182,7 @@ class KubernetesApi:
         except (aiohttp.ClientError, OSError) as error:
             raise ApiError(0, f"cannot reach the API server: {error}") from error
         async with response:
-            if response.status != 200:
+            if response.status not in {200, 201}:
                 raise await _error(response)
             yield response
 

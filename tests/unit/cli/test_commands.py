@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from streamer import __version__
@@ -33,6 +34,7 @@ def test_help_has_examples_that_begin_with_the_command(command: str, flag: str) 
     _, found, examples = done.stdout.partition("Examples:\n")
     assert found
     assert all("falco-streamer" in one or "kubectl" in one for one in examples.strip().splitlines())
+    assert all(len(line) <= 120 for line in done.stdout.splitlines())
     assert f"falco-streamer {command}" in examples
 
 
@@ -103,3 +105,98 @@ def test_a_kubeconfig_that_cannot_be_written_is_one_line(tmp_path: Path) -> None
     done = invoke("simulate", "--kubeconfig", str(path))
     assert done.exit_code == 1
     assert done.stderr == f"error: {path}: No such file or directory\n"
+
+
+TOPICS = sorted(group.commands["topics"].commands)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", TOPICS)
+def test_sub_commands_have_examples_too(command: str) -> None:
+    done = invoke("topics", command, "--help")
+    assert done.exit_code == 0
+    assert f"falco-streamer topics {command}" in done.stdout.partition("Examples:\n")[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "streamer.yaml"
+    path.write_text("cluster: prod\nkafka: {bootstrap_servers: [kafka:9092]}\n")
+    return path
+
+
+def test_a_valid_configuration_is_told_in_one_line(config: Path) -> None:
+    done = invoke("check", "--config", str(config))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "ok: cluster prod, 12 topics, 0 routes, 0 filters\n"
+
+
+def test_check_tells_all_errors_at_once_with_their_places(config: Path) -> None:
+    config.write_text("cluster: prod\nkafka:\n  shard: 3\n  compression: zst\n")
+    done = invoke("check", "--config", str(config))
+    assert (done.exit_code, done.stdout) == (78, "")
+    assert f"{config}:3:3" in done.stderr
+    assert f"{config}:4:16" in done.stderr
+    assert "did you mean `shards`?" in done.stderr
+    assert "did you mean `zstd`?" in done.stderr
+
+
+def test_what_is_in_effect_can_be_shown_and_read_again(config: Path) -> None:
+    flags = ("kafka.security.protocol=sasl_ssl", "kafka.security.sasl.username=me")
+    secret = "kafka.security.sasl.password=hunter2"
+    arguments = [word for flag in (*flags, secret) for word in ("--set", flag)]
+    done = invoke("check", "--config", str(config), "--show", *arguments)
+    assert done.exit_code == 0
+    assert "hunter2" not in done.stdout
+    shown = yaml.safe_load(done.stdout)
+    assert shown["kafka"]["security"]["sasl"]["password"] == "(secret)"
+    config.write_text(done.stdout)
+    again = invoke("check", "--config", str(config), "--show")
+    assert yaml.safe_load(again.stdout) == shown
+
+
+def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path) -> None:
+    config = tmp_path / "streamer.yaml"
+    config.write_text(
+        "kafka:\n"
+        "  security: {protocol: sasl_ssl, sasl: {username: me, password_file: /nowhere/password}}\n"
+        "filters:\n"
+        "  - {action: drop, match: [rule = x], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
+    )
+    done = invoke("check", "--config", str(config))
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "warning: `cluster` is not given: `run`, `doctor` and `topics` need it",
+        "warning: `kafka.bootstrap_servers` is not given: `run`, `doctor` and `topics` need it",
+        "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",
+        "warning: `filters.0` has expired (the old days): it matches nothing any more",
+    ]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_are_printed(shell: str) -> None:
+    done = invoke("completion", shell)
+    assert done.exit_code == 0
+    assert "_FALCO_STREAMER_COMPLETE" in done.stdout
+
+
+def test_what_could_come_next_is_completed() -> None:
+    environ = {
+        "_FALCO_STREAMER_COMPLETE": "bash_complete",
+        "COMP_WORDS": "falco-streamer topics ",
+        "COMP_CWORD": "2",
+    }
+    done = CliRunner().invoke(main, [], env=environ, prog_name="falco-streamer")
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == set(TOPICS)
+
+
+def test_acls_are_printed_without_asking_kafka(config: Path) -> None:
+    done = invoke("topics", "acls", "--config", str(config), "--principal", "User:worker")
+    assert done.exit_code == 0
+    assert all(
+        line.startswith("kafka-acls.sh --bootstrap-server kafka:9092 ") for line in done.stdout.splitlines()
+    )
+    consumer = invoke("topics", "acls", "--config", str(config), "--consumer", "--group", "siem-")
+    assert "_falco-streamer.prod.state" not in consumer.stdout
+    assert "--group siem-" in consumer.stdout
+    user = invoke("topics", "acls", "--config", str(config), "-o", "strimzi", "--kafka", "main")
+    assert yaml.safe_load(user.stdout)["metadata"]["labels"] == {"strimzi.io/cluster": "main"}

@@ -1,0 +1,210 @@
+"""`falco-streamer topics`: the topics that the settings name, and who may use them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import orjson
+
+from streamer.cli import exits
+from streamer.cli.doctor import exit_code, text
+from streamer.cli.options import fail, load_settings, settings_options
+from streamer.model import Finding, Verdict
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.sink.connection import Connection
+
+T = TypeVar("T")
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  falco-streamer topics list --config streamer.yaml
+  falco-streamer topics create --config streamer.yaml --dry-run
+  falco-streamer topics verify --config streamer.yaml
+  falco-streamer topics acls --config streamer.yaml --principal User:falco-streamer
+"""
+)
+def topics() -> None:
+    """List, make and verify the topics, and print the ACLs that they need.
+
+    Exit codes: 0, 1 something is wrong, 69 Kafka cannot be reached, 78 configuration.
+    """
+
+
+@topics.command(
+    "list",
+    epilog="""\b
+Examples:
+  falco-streamer topics list --config streamer.yaml
+  falco-streamer topics list --config streamer.yaml -o json | jq -r '.[] | select(.partitions == null).name'
+""",
+)
+@settings_options
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def list_topics(config: Path | None, overrides: tuple[str, ...], output: str) -> None:
+    """List every topic that can be written, whether it is there or not."""
+    from streamer.sink.topics import topics_there
+
+    settings = _settings(config, overrides)
+    there = _ask(settings, topics_there)
+    rows: list[dict[str, Any]] = []
+    for spec in settings.topic_specs:
+        found = there.get(spec.name)
+        rows.append(
+            {
+                "name": spec.name,
+                "class": spec.kind,
+                "partitions": found.partitions if found else None,
+                "config": dict(found.config) if found else None,
+            }
+        )
+    if output == "json":
+        click.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    click.echo(f"{'TOPIC':<{width}}  {'CLASS':<11}  PARTITIONS  POLICY   MAX.MESSAGE.BYTES")
+    for row in rows:
+        known = row["config"] or {}
+        count = "missing" if row["partitions"] is None else row["partitions"]
+        line = (
+            f"{row['name']:<{width}}  {row['class']:<11}  {count:<10}  {known.get('cleanup.policy', '-'):<7}"
+        )
+        click.echo(f"{line}  {known.get('max.message.bytes', '-')}")
+
+
+@topics.command(
+    epilog="""\b
+Examples:
+  falco-streamer topics create --config streamer.yaml --dry-run
+  falco-streamer topics create --config streamer.yaml --set topics.partitions=12 --set topics.replication_factor=3
+"""
+)
+@settings_options
+@click.option(
+    "--dry-run", is_flag=True, help="Print the kafka-topics.sh commands instead; asks Kafka for nothing."
+)
+def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Make the topics that are missing, as `topics` in the configuration says; those that exist stay as they are."""
+    from streamer.sink import TopicsUnfit, prepare_topics
+    from streamer.sink.topics import create_command, topics_there
+
+    settings = _settings(config, overrides)
+    if dry_run:
+        for spec in settings.topic_specs:
+            click.echo(create_command(spec, settings))
+        return
+    there = _ask(settings, topics_there)
+    making = settings.model_copy(update={"topics": settings.topics.model_copy(update={"create": True})})
+    try:
+        _ask(making, prepare_topics)
+    except TopicsUnfit as error:
+        fail("\n".join(f"error: {problem}" for problem in error.problems), exits.FAILED)
+    for spec in settings.topic_specs:
+        if spec.name not in there:
+            click.echo(spec.name)
+
+
+@topics.command(
+    epilog="""\b
+Examples:
+  falco-streamer topics verify --config streamer.yaml
+"""
+)
+@settings_options
+def verify(config: Path | None, overrides: tuple[str, ...]) -> None:
+    """Verify that every topic is there and set up so that delivery can be kept; each fault comes with its fix."""
+    from streamer.sink.topics import examine_topics
+
+    async def examine(connection: Connection, settings: Settings) -> list[Finding]:
+        return [finding async for finding in examine_topics(connection, settings)]
+
+    settings = _settings(config, overrides)
+    findings = _ask(settings, examine)
+    if not findings:
+        findings = [
+            Finding("kafka.topics", Verdict.FINE, f"all {len(settings.topic_specs)} topics are there and fit")
+        ]
+    for finding in findings:
+        click.echo(text(finding))
+    sys.exit(exit_code(findings))
+
+
+@topics.command(
+    epilog="""\b
+Examples:
+  falco-streamer topics acls --config streamer.yaml --principal User:falco-streamer | sh
+  falco-streamer topics acls --config streamer.yaml --consumer --principal User:splunk --group splunk-
+  falco-streamer topics acls --config streamer.yaml -o strimzi --kafka my-cluster | kubectl apply -f -
+"""
+)
+@settings_options
+@click.option("--principal", default="User:falco-streamer", show_default=True, help="To whom it is granted.")
+@click.option("--consumer", is_flag=True, help="What a consumer of the alerts needs, instead of the worker.")
+@click.option("--group", default="falco-", show_default=True, help="What the consumer's groups begin with.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["commands", "strimzi"]),
+    default="commands",
+    show_default=True,
+    help="Commands of kafka-acls.sh, or Strimzi's KafkaUser.",
+)
+@click.option("--kafka", default="kafka", show_default=True, help="The Kafka resource's name, for Strimzi.")
+def acls(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    principal: str,
+    consumer: bool,
+    group: str,
+    output: str,
+    kafka: str,
+) -> None:
+    """Print the permissions that the worker or a consumer needs, and no other. Kafka is not asked."""
+    from streamer.sink.permissions import (
+        acl_commands,
+        consumer_permissions,
+        strimzi_user,
+        worker_permissions,
+    )
+
+    settings = _settings(config, overrides)
+    needed = consumer_permissions(settings, group) if consumer else worker_permissions(settings)
+    if output == "commands":
+        for command in acl_commands(needed, principal, settings.kafka.bootstrap_servers):
+            click.echo(command)
+        return
+    security = settings.kafka.security
+    authentication = (
+        "scram-sha-512" if security.protocol.startswith("sasl") else "tls" if security.cert_file else None
+    )
+    name = principal.removeprefix("User:").removeprefix("CN=")
+    click.echo(strimzi_user(needed, name, kafka, authentication), nl=False)
+
+
+def _settings(config: Path | None, overrides: tuple[str, ...]) -> Settings:
+    from streamer.config import REQUIRED
+    from streamer.telemetry.log import configure
+
+    settings = load_settings(config, overrides, require=REQUIRED)
+    configure("error", settings.log.format)
+    return settings
+
+
+def _ask(settings: Settings, ask: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+    from streamer.sink import Connection, KafkaUnavailable
+
+    async def asked() -> T:
+        return await ask(Connection(settings.kafka), settings)
+
+    try:
+        return asyncio.run(asked())
+    except KafkaUnavailable as error:
+        fail(f"error: {error}", exits.UNAVAILABLE)

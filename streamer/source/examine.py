@@ -1,0 +1,277 @@
+"""The Kubernetes half of `doctor`: can the API be used, are there Falco pods, and do they print what we can read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from streamer.config.kubernetes import Kubernetes
+from streamer.model import Finding, Target, Verdict
+from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, LogQuery, connect
+from streamer.source.pods import container_names, view
+from streamer.transform.read import LineReader
+from streamer.transform.symptoms import Symptoms, symptoms
+
+_NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
+_SKEW_SECONDS: Final = 3.0
+"""An HTTP date has whole seconds, and an answer its way."""
+_TAIL_LINES: Final = 300
+_LOGS: Final = 20
+"""Of how many pods the logs are looked into."""
+_NAMED: Final = 3
+_PAGE: Final = "500"
+_SECOND_NS: Final = 1_000_000_000
+
+
+async def examine_kubernetes(settings: Kubernetes) -> AsyncIterator[Finding]:
+    """Look at everything that the worker needs of the Kubernetes API. Never raises for what it finds."""
+    try:
+        async with connect(settings.kubeconfig, settings.context) as api:
+            async for finding in _examine(api, settings):
+                yield finding
+    except ApiConfigError as error:
+        yield Finding("api", Verdict.UNAVAILABLE, str(error))
+
+
+async def _examine(api: KubernetesApi, settings: Kubernetes) -> AsyncIterator[Finding]:
+    namespaces = settings.namespaces or ("",)
+    try:
+        skew = await _skew(api)
+        refused = [(ns, need) for ns in namespaces for need in _NEEDED if not await _allowed(api, ns, *need)]
+    except ApiError as error:
+        yield _no_api(api.host, error)
+        return
+    yield Finding("api", Verdict.FINE, f"the API server {api.host} answers and knows us")
+    if skew is not None:
+        yield skew
+    for namespace, need in refused:
+        yield _refused(namespace, *need)
+    if not refused:
+        yield Finding("rbac", Verdict.FINE, f"we may get, list and watch pods and read logs{_in(namespaces)}")
+    if any(need[2] == "list" for _, need in refused):
+        return
+    try:
+        pods = await _pods(api, namespaces, settings.selectors)
+    except ApiError as error:
+        yield Finding("pods", Verdict.FAULT, f"pods cannot be listed: {error}")
+        return
+    targets: list[Target] = []
+    for finding, found in _examine_pods(
+        pods, settings, await _lookalikes(api, namespaces) if not pods else ()
+    ):
+        targets += found
+        yield finding
+    if any(need[1] == "log" for _, need in refused):
+        return
+    async for finding in _examine_logs(api, targets, settings.max_line_bytes):
+        yield finding
+
+
+def _no_api(host: str, error: ApiError) -> Finding:
+    if error.status == 401:
+        return Finding(
+            "api.token",
+            Verdict.FAULT,
+            f"the API server {host} does not accept our credentials (401): the token has expired, or is no token of it",
+            "renew the kubeconfig's credentials; in a pod, the service account's token must be mounted "
+            "(automountServiceAccountToken)",
+        )
+    if error.status:
+        return Finding("api", Verdict.UNAVAILABLE, f"the API server {host} answers {error.status}: {error}")
+    return Finding(
+        "api",
+        Verdict.UNAVAILABLE,
+        f"the API server {host}: {error}",
+        "check kubernetes.kubeconfig, the network policies and the firewall",
+    )
+
+
+async def _skew(api: KubernetesApi) -> Finding | None:
+    asked_at = time.time()
+    theirs = await api.server_time()
+    if theirs is None:
+        return None
+    ours = (asked_at + time.time()) / 2
+    # The date is cut to whole seconds: on average it is half a second old.
+    seconds = ours - (theirs + 0.5)
+    if abs(seconds) <= _SKEW_SECONDS:
+        return Finding("clock.api", Verdict.FINE, "our clock is that of the API server")
+    direction = "ahead of" if seconds > 0 else "behind"
+    return Finding(
+        "clock.api",
+        Verdict.FAULT,
+        f"our clock is {abs(seconds):.0f} s {direction} the API server's",
+        "synchronise the clocks (NTP): tokens, certificates and Kafka's limits on timestamps depend on them",
+    )
+
+
+async def _allowed(api: KubernetesApi, namespace: str, resource: str, part: str, verb: str) -> bool:
+    attributes = {"verb": verb, "resource": resource, "subresource": part, "namespace": namespace}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = await api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+def _refused(namespace: str, resource: str, part: str, verb: str) -> Finding:
+    what = f"{resource}/{part}" if part else resource
+    kind, where = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
+    name = f"falco-streamer-{verb}-{what.replace('/', '-')}"
+    return Finding(
+        f"rbac.{what}.{verb}",
+        Verdict.FAULT,
+        f"we may not {verb} {what}{_in([namespace])}",
+        f"grant it to the worker's service account: kubectl create {kind} {name}"
+        f"{where} --verb={verb} --resource={what}, and a {kind}binding; k8s/base/rbac.yaml has all that is needed",
+    )
+
+
+async def _pods(
+    api: KubernetesApi, namespaces: Iterable[str], selectors: Iterable[str]
+) -> list[Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for namespace in namespaces:
+        for selector in selectors:
+            params = {"labelSelector": selector, "limit": _PAGE}
+            while True:
+                answer = await api.get(_path(namespace), params)
+                found |= {pod["metadata"]["uid"]: pod for pod in answer.get("items") or ()}
+                if not (more := (answer.get("metadata") or {}).get("continue")):
+                    break
+                params = {**params, "continue": more}
+    return list(found.values())
+
+
+async def _lookalikes(api: KubernetesApi, namespaces: Iterable[str]) -> list[Mapping[str, Any]]:
+    """Pods that may be Falco's though no selector matches them, of the first some hundred."""
+    found = []
+    for namespace in namespaces:
+        answer = await api.get(_path(namespace), {"limit": _PAGE})
+        for pod in answer.get("items") or ():
+            images = [str(one.get("image", "")) for one in (pod.get("spec") or {}).get("containers") or ()]
+            if any(image.split("@")[0].split(":")[0].endswith("/falco") for image in images):
+                found.append(pod)
+    return found
+
+
+def _examine_pods(
+    pods: Sequence[Mapping[str, Any]], settings: Kubernetes, lookalikes: Sequence[Mapping[str, Any]]
+) -> Iterable[tuple[Finding, list[Target]]]:
+    if not pods:
+        told = f"no pod matches {' or '.join(settings.selectors)}{_in(settings.namespaces or ('',))}"
+        fix = "set kubernetes.selectors and kubernetes.namespaces to where Falco runs"
+        if lookalikes:
+            labels = lookalikes[0]["metadata"].get("labels") or {}
+            shown = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            fix = (
+                f"these run Falco's image: {_names(lookalikes)}; "
+                f"set kubernetes.selectors to labels of theirs ({shown})"
+            )
+        yield Finding("pods", Verdict.FAULT, told, fix), []
+        return
+    targets = [found.target for pod in pods if (found := view(pod, settings.container)) is not None]
+    without = [pod for pod in pods if settings.container not in container_names(pod)]
+    if without:
+        names = sorted({name for pod in without for name in container_names(pod)})
+        yield (
+            Finding(
+                "container",
+                Verdict.FAULT,
+                f"{_names(without)}: no container is called {settings.container}, but {', '.join(names)}",
+                f"set kubernetes.container to Falco's (is it {names[0]}?)",
+            ),
+            [],
+        )
+    if targets:
+        nodes = len({target.node for target in targets})
+        yield Finding("pods", Verdict.FINE, f"{len(targets)} pods of Falco on {nodes} nodes"), targets
+
+
+async def _examine_logs(
+    api: KubernetesApi, targets: Sequence[Target], max_line_bytes: int
+) -> AsyncIterator[Finding]:
+    """What Falco prints: as JSON, as text, held back; one finding of a kind, with the pods that it is about."""
+    read: dict[str, Symptoms] = {}
+    for target in targets[:_LOGS]:
+        name = target.pod_name
+        try:
+            read[name] = await _symptoms(api, target, max_line_bytes)
+        except ApiError as error:
+            yield Finding("log", Verdict.FAULT, f"the log of {name} cannot be read: {error}")
+    text = [name for name, seen in read.items() if seen.text_alerts]
+    if text:
+        yield Finding(
+            "falco.json",
+            Verdict.FAULT,
+            f"Falco prints its alerts as text in {_few(text)}",
+            "set `falco.json_output: true` in the Falco chart's values (`json_output: true` in falco.yaml)",
+        )
+    buffered = {name: seen for name, seen in read.items() if seen.buffered}
+    if buffered:
+        seconds = max(seen.most_late_ns for seen in buffered.values()) / _SECOND_NS
+        yield Finding(
+            "falco.buffered",
+            Verdict.FAULT,
+            f"Falco holds alerts back and prints them in clumps, up to {seconds:.0f} s late, in {_few([*buffered])}",
+            'set `extra.args: ["-U"]` in the Falco chart\'s values (falco --unbuffered); before 0.44 Falco ignores '
+            "`buffered_outputs: false`",
+        )
+    late = {n: s for n, s in read.items() if s.late > s.alerts / 2 and not s.buffered}
+    if late:
+        seconds = max(seen.most_late_ns for seen in late.values()) / _SECOND_NS
+        yield Finding(
+            "falco.late",
+            Verdict.WARNING,
+            f"alerts reach the log up to {seconds:.0f} s after they happened, in {_few([*late])}",
+            "look for overload on these nodes, and for rules from sources that are late themselves",
+        )
+    fine = [name for name, seen in read.items() if seen.alerts and name not in {*text, *buffered, *late}]
+    if fine:
+        yield Finding("falco.json", Verdict.FINE, f"Falco prints JSON, and at once, in {_few(fine)}")
+    silent = [name for name, seen in read.items() if not seen.alerts and not seen.text_alerts]
+    if silent:
+        yield Finding(
+            "falco.json",
+            Verdict.WARNING,
+            f"no alert yet in the last lines of {_few(silent)}: whether Falco prints JSON there is not known",
+            "cause one: kubectl run -it --rm shell --image=busybox -- cat /etc/shadow",
+        )
+
+
+async def _symptoms(api: KubernetesApi, target: Target, max_line_bytes: int) -> Symptoms:
+    reader = LineReader(max_line_bytes)
+    lines: list[tuple[bytes, int]] = []
+    query = LogQuery(tail_lines=_TAIL_LINES)
+    async with api.log(target.namespace, target.pod, target.container, query) as body:
+        async for chunk in body.iter_any():
+            found = reader.feed(chunk)
+            lines += [
+                (line.partition(b" ")[2], at) for line, at in zip(found.lines, found.times_ns, strict=True)
+            ]
+    return symptoms(lines)
+
+
+def _path(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+
+
+def _in(namespaces: Sequence[str]) -> str:
+    named = [namespace for namespace in namespaces if namespace]
+    return (
+        f" in the namespace{'s' if len(named) > 1 else ''} {', '.join(named)}"
+        if named
+        else " in all namespaces"
+    )
+
+
+def _names(pods: Iterable[Mapping[str, Any]]) -> str:
+    return _few([f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods])
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,500 @@
+"""Every fault that `doctor` knows, planted one by one on real parts: found, and named with its fix."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import shlex
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from streamer.cli import main
+from streamer.config import Settings
+from streamer.model import Finding, Verdict
+from streamer.simulator import AlertGenerator
+from streamer.sink import Connection, examine_kafka, prepare_topics
+from streamer.sink.permissions import worker_permissions
+from streamer.source.examine import examine_kubernetes
+from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.client import KubeApi
+from tests.testbed.cluster import FalcoCluster
+from tests.testbed.kafka import Kafka
+from tests.testbed.pod import Pod
+from tests.testbed.secure_kafka import PASSWORD, USER, SecureKafka, acl
+from tests.testbed.topics import create_topic
+
+pytestmark = pytest.mark.real
+
+SECOND_NS = 1_000_000_000
+GENERATOR = AlertGenerator(5, sources=("syscall",))
+VERBS = [("pods", "get"), ("pods", "list"), ("pods", "watch"), ("pods/log", "get")]
+
+
+def kubernetes(kubeconfig: Path, cluster: FalcoCluster, **more: Any) -> Settings:
+    return Settings.model_validate(
+        {"kubernetes": {"kubeconfig": str(kubeconfig), "namespaces": [cluster.namespace], **more}}
+    )
+
+
+async def found(settings: Settings) -> list[Finding]:
+    return [finding async for finding in examine_kubernetes(settings.kubernetes)]
+
+
+async def found_in_kafka(settings: Settings) -> list[Finding]:
+    return [finding async for finding in examine_kafka(settings)]
+
+
+def wrong(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.verdict is not Verdict.FINE]
+
+
+def alert(at_ns: int) -> bytes:
+    return GENERATOR.alert(at_ns, "node-1")
+
+
+@pytest.fixture
+async def pod(cluster: FalcoCluster) -> Pod:
+    """A Falco that prints JSON, and at once."""
+    made = await cluster.add_pod("falco-a")
+    now = time.time_ns()
+    for n in range(10):
+        at = now - (10 - n) * SECOND_NS
+        made.log().line(alert(at), at=at + 3_000_000)
+    return made
+
+
+# ---- Kubernetes
+
+
+async def test_what_is_fine_is_said(api_server: KubeApiServer, cluster: FalcoCluster, pod: Pod) -> None:
+    assert await found(kubernetes(api_server.kubeconfig, cluster)) == [
+        Finding("api", Verdict.FINE, f"the API server {api_server.url} answers and knows us"),
+        Finding("clock.api", Verdict.FINE, "our clock is that of the API server"),
+        Finding(
+            "rbac",
+            Verdict.FINE,
+            f"we may get, list and watch pods and read logs in the namespace {cluster.namespace}",
+        ),
+        Finding("pods", Verdict.FINE, "1 pods of Falco on 1 nodes"),
+        Finding(
+            "falco.json", Verdict.FINE, f"Falco prints JSON, and at once, in {cluster.namespace}/falco-a"
+        ),
+    ]
+
+
+def with_user(api_server: KubeApiServer, path: Path, server: str, user: dict[str, str]) -> Path:
+    config = yaml.safe_load(api_server.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = server
+    config["users"][0]["user"] = user
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+async def test_an_api_server_that_is_not_there(
+    api_server: KubeApiServer, cluster: FalcoCluster, tmp_path: Path
+) -> None:
+    nowhere = with_user(api_server, tmp_path / "kubeconfig", "https://127.0.0.1:1", {"token": "x"})
+    [finding] = await found(kubernetes(nowhere, cluster))
+    assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
+    assert finding.told.startswith("the API server https://127.0.0.1:1: cannot reach the API server: ")
+    assert finding.fix == "check kubernetes.kubeconfig, the network policies and the firewall"
+
+
+async def test_a_kubeconfig_that_is_not_there(cluster: FalcoCluster, tmp_path: Path) -> None:
+    [finding] = await found(kubernetes(tmp_path / "missing", cluster))
+    assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
+    assert "Give `kubernetes.kubeconfig`" in finding.told
+
+
+def service_account_token(api_server: KubeApiServer, ends_in_seconds: int) -> str:
+    """A token as the API server itself signs them."""
+    key = load_pem_private_key(
+        (api_server.authority.certificate.parent / "service-accounts.key").read_bytes(), None
+    )
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    now = int(time.time())
+    issuer = "https://kubernetes.default.svc"
+    account = {"name": "default", "uid": str(uuid.uuid4())}
+    claims = {
+        "iss": issuer,
+        "aud": [issuer],
+        "sub": "system:serviceaccount:default:default",
+        "iat": now - 7200,
+        "nbf": now - 7200,
+        "exp": now + ends_in_seconds,
+        "kubernetes.io": {"namespace": "default", "serviceaccount": account},
+    }
+    parts = [json.dumps(part).encode() for part in ({"alg": "ES256", "typ": "JWT"}, claims)]
+    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA256())))
+    signature = base64.urlsafe_b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big")).rstrip(b"=")
+    return b".".join((signed, signature)).decode()
+
+
+async def test_a_token_that_has_expired(
+    api_server: KubeApiServer, cluster: FalcoCluster, tmp_path: Path
+) -> None:
+    token = service_account_token(api_server, -60)
+    expired = with_user(api_server, tmp_path / "kubeconfig", api_server.url, {"token": token})
+    assert await found(kubernetes(expired, cluster)) == [
+        Finding(
+            "api.token",
+            Verdict.FAULT,
+            f"the API server {api_server.url} does not accept our credentials (401): the token has expired, or is "
+            "no token of it",
+            "renew the kubeconfig's credentials; in a pod, the service account's token must be mounted "
+            "(automountServiceAccountToken)",
+        )
+    ]
+
+
+@pytest.mark.parametrize(("resource", "verb"), VERBS)
+async def test_each_missing_verb(
+    api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster, pod: Pod, resource: str, verb: str
+) -> None:
+    user = f"without-{verb}-{resource.replace('/', '-')}"
+    rules = [
+        {"apiGroups": [""], "resources": [what], "verbs": [may]}
+        for what, may in VERBS
+        if (what, may) != (resource, verb)
+    ]
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}"
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": user}}
+    await api.create(f"{path}/roles", {**kind, "kind": "Role", "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+    await api.create(
+        f"{path}/rolebindings", {**kind, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
+    )
+    kubeconfig = api_server.kubeconfig_for(user)
+    settings = kubernetes(kubeconfig, cluster)
+    async with asyncio.timeout(20):  # the authorizer reads roles a moment later
+        while len(findings := wrong(await found(settings))) != 1:
+            pass
+    [finding] = findings
+    assert finding.check == f"rbac.{resource}.{verb}"
+    assert finding.told == f"we may not {verb} {resource} in the namespace {cluster.namespace}"
+    command = finding.fix.partition("account: ")[2].partition(",")[0]
+    name = f"falco-streamer-{verb}-{resource.replace('/', '-')}"
+    assert shlex.split(command) == [
+        "kubectl", "create", "role", name, "-n", cluster.namespace, f"--verb={verb}", f"--resource={resource}",
+    ]  # fmt: skip
+
+
+async def test_no_pod_matches(api_server: KubeApiServer, cluster: FalcoCluster, pod: Pod) -> None:
+    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster, selectors=["app=falcon"])))
+    assert finding == Finding(
+        "pods",
+        Verdict.FAULT,
+        f"no pod matches app=falcon in the namespace {cluster.namespace}",
+        f"these run Falco's image: {cluster.namespace}/falco-a; set kubernetes.selectors to labels of theirs "
+        "(app.kubernetes.io/name=falco)",
+    )
+
+
+async def test_no_pod_at_all(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
+    assert finding.told == (
+        f"no pod matches app.kubernetes.io/name=falco or app=falco in the namespace {cluster.namespace}"
+    )
+    assert finding.fix == "set kubernetes.selectors and kubernetes.namespaces to where Falco runs"
+
+
+async def test_the_container_has_another_name(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    await cluster.add_pod("falco-a", containers=("falco-ebpf", "falcoctl"))
+    assert wrong(await found(kubernetes(api_server.kubeconfig, cluster))) == [
+        Finding(
+            "container",
+            Verdict.FAULT,
+            f"{cluster.namespace}/falco-a: no container is called falco, but falco-ebpf, falcoctl",
+            "set kubernetes.container to Falco's (is it falco-ebpf?)",
+        )
+    ]
+
+
+async def test_falco_prints_text(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    pod = await cluster.add_pod("falco-a")
+    pod.log().line("10:00:00.123456789: Warning Shell in a container (user=root)")
+    assert wrong(await found(kubernetes(api_server.kubeconfig, cluster))) == [
+        Finding(
+            "falco.json",
+            Verdict.FAULT,
+            f"Falco prints its alerts as text in {cluster.namespace}/falco-a",
+            "set `falco.json_output: true` in the Falco chart's values (`json_output: true` in falco.yaml)",
+        )
+    ]
+
+
+async def test_falco_holds_its_alerts_back(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    pod = await cluster.add_pod("falco-a")
+    flushed_at = time.time_ns()
+    for n in range(4):  # four alerts of a kilobyte fill the buffer
+        pod.log().line(alert(flushed_at - (30 - 7 * n) * SECOND_NS), at=flushed_at + n * 1000)
+    assert wrong(await found(kubernetes(api_server.kubeconfig, cluster))) == [
+        Finding(
+            "falco.buffered",
+            Verdict.FAULT,
+            "Falco holds alerts back and prints them in clumps, up to 30 s late, in "
+            f"{cluster.namespace}/falco-a",
+            'set `extra.args: ["-U"]` in the Falco chart\'s values (falco --unbuffered); before 0.44 Falco ignores '
+            "`buffered_outputs: false`",
+        )
+    ]
+
+
+async def test_alerts_that_are_late_one_by_one(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    pod = await cluster.add_pod("falco-a")
+    now = time.time_ns()
+    for n in range(5):
+        pod.log().line(alert(now - (20 - n) * SECOND_NS), at=now - (12 - n) * SECOND_NS)
+    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
+    assert (finding.check, finding.verdict) == ("falco.late", Verdict.WARNING)
+    assert "up to 8 s after they happened" in finding.told
+
+
+async def test_a_falco_that_has_said_nothing_yet(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
+    pod = await cluster.add_pod("falco-a")
+    pod.log().line("Fri Nov 20 10:00:00 2026: Loading rules from:")
+    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
+    assert (finding.check, finding.verdict) == ("falco.json", Verdict.WARNING)
+    assert finding.told.startswith("no alert yet in the last lines of")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(90, "90 s ahead of"), (-90, "90 s behind")])
+async def test_clocks_that_differ(
+    api_server: KubeApiServer,
+    cluster: FalcoCluster,
+    pod: Pod,
+    seconds: float,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    true_time = time.time
+    monkeypatch.setattr("streamer.source.examine.time.time", lambda: true_time() + seconds)
+    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
+    assert finding == Finding(
+        "clock.api",
+        Verdict.FAULT,
+        f"our clock is {words} the API server's",
+        "synchronise the clocks (NTP): tokens, certificates and Kafka's limits on timestamps depend on them",
+    )
+
+
+# ---- Kafka
+
+
+@pytest.fixture
+async def installed(secure_kafka: SecureKafka) -> Settings:
+    """Topics as they should be, and all that the worker needs allowed."""
+    name = f"doctor-{uuid.uuid4().hex[:8]}"
+    settings = Settings.model_validate(
+        {
+            "cluster": name,
+            "kubernetes": {"max_line_bytes": 700_000},
+            "kafka": {
+                "bootstrap_servers": [secure_kafka.at("SASL")],
+                "shards": 2,
+                "security": {
+                    "protocol": "sasl_ssl",
+                    "ca_file": str(secure_kafka.trusted),
+                    "sasl": {"username": USER, "password": PASSWORD},
+                },
+            },
+            "topics": {"prefix": name},
+        }
+    )
+    for spec in settings.topic_specs:
+        await create_topic(
+            secure_kafka.bootstrap, spec.name, partitions=max(1, spec.partitions), config=spec.config
+        )
+    secure_kafka.allow(bindings(settings))
+    return settings
+
+
+def bindings(settings: Settings) -> list[Any]:
+    return [
+        acl(one.resource, one.name, one.operation, prefixed=one.prefixed)
+        for one in worker_permissions(settings)
+    ]
+
+
+def changed(settings: Settings, *, topics: dict[str, str] | None = None, **kafka: Any) -> Settings:
+    given = settings.model_dump(exclude={"kafka"}) | {
+        "kafka": settings.kafka.model_dump(exclude={"security"})
+        | {"security": {"protocol": "sasl_ssl", "ca_file": str(settings.kafka.security.ca_file)}}
+    }
+    sasl = {"username": USER, "password": PASSWORD, **kafka.pop("sasl", {})}
+    given["kafka"] |= kafka
+    given["kafka"]["security"]["sasl"] = sasl
+    if topics is not None:
+        given["topics"] = topics
+    return Settings.model_validate(given)
+
+
+async def test_a_sound_kafka(installed: Settings, secure_kafka: SecureKafka) -> None:
+    assert await found_in_kafka(installed) == [
+        Finding(
+            "kafka", Verdict.FINE, f"Kafka answers at {secure_kafka.at('SASL')} and lets us in (sasl_ssl)"
+        ),
+        Finding("kafka.acl", Verdict.FINE, "Kafka allows us all that we need"),
+        Finding("kafka.topics", Verdict.FINE, "all 12 topics are there and fit"),
+    ]
+
+
+async def test_a_kafka_that_is_not_there(installed: Settings) -> None:
+    assert await found_in_kafka(changed(installed, bootstrap_servers=["127.0.0.1:1"])) == [
+        Finding(
+            "kafka",
+            Verdict.UNAVAILABLE,
+            "cannot reach 127.0.0.1:1: connection refused",
+            "is Kafka running, and is this the port of its listener?",
+        )
+    ]
+
+
+async def test_a_password_that_is_wrong(installed: Settings, secure_kafka: SecureKafka) -> None:
+    [finding] = await found_in_kafka(changed(installed, sasl={"password": "wrong!"}))
+    assert (finding.check, finding.verdict) == ("kafka", Verdict.UNAVAILABLE)
+    assert finding.told.startswith(f"cannot reach {secure_kafka.at('SASL')}: authentication failed: ")
+    assert finding.fix == "check the user and password in kafka.security.sasl"
+
+
+async def test_each_missing_permission(installed: Settings, secure_kafka: SecureKafka) -> None:
+    for needed, binding in zip(worker_permissions(installed), bindings(installed), strict=True):
+        secure_kafka.forbid([binding])
+        [finding] = wrong(await found_in_kafka(installed))
+        secure_kafka.allow([binding])
+        assert (finding.check, finding.verdict) == ("kafka.acl", Verdict.FAULT)
+        assert finding.told == f"not allowed: {needed}"
+        words = shlex.split(finding.fix)
+        assert words[:4] == ["kafka-acls.sh", "--bootstrap-server", secure_kafka.at("SASL"), "--add"]
+        assert words[words.index("--allow-principal") + 1] == f"User:{USER}"
+        assert words[words.index("--operation") + 1].upper() == needed.operation.replace("_", "")
+        assert words[-1] == needed.name
+        assert ("--resource-pattern-type" in words) == needed.prefixed
+
+
+async def test_a_missing_topic(installed: Settings, secure_kafka: SecureKafka) -> None:
+    settings = changed(installed, topics={"prefix": installed.cluster, "notices": "<prefix>.notes"})
+    secure_kafka.allow(bindings(settings))
+    [finding] = wrong(await found_in_kafka(settings))
+    name = f"{settings.cluster}.notes"
+    assert (finding.check, finding.verdict) == ("kafka.topics.missing", Verdict.FAULT)
+    assert finding.told == f"missing topics: {name}"
+    assert finding.fix.startswith("set topics.create: true, or create them:\n  kafka-topics.sh ")
+    assert f"--create --topic {name} " in finding.fix
+
+
+async def test_shards_that_are_not_the_state_topics_partitions(installed: Settings) -> None:
+    [finding] = wrong(await found_in_kafka(changed(installed, shards=5)))
+    assert finding == Finding(
+        "kafka.topics.shards",
+        Verdict.FAULT,
+        f"the state topic {installed.topic_names.state} has 2 partitions, but kafka.shards is 5",
+        "set kafka.shards: 2; the pods are divided by it, so it is fixed once the topic exists",
+    )
+
+
+# ---- the command
+
+
+@pytest.fixture
+async def config(kafka: Kafka, api_server: KubeApiServer, cluster: FalcoCluster, tmp_path: Path) -> Path:
+    name = f"doctor-{uuid.uuid4().hex[:8]}"
+    path = tmp_path / "streamer.yaml"
+    given = {
+        "cluster": name,
+        "kubernetes": {
+            "kubeconfig": str(api_server.kubeconfig),
+            "namespaces": [cluster.namespace],
+            "max_line_bytes": 700_000,
+        },
+        "kafka": {"bootstrap_servers": [kafka.bootstrap], "shards": 2},
+        "topics": {"prefix": name},
+    }
+    path.write_text(yaml.safe_dump(given))
+    return path
+
+
+async def run(*arguments: str | Path) -> Result:
+    """In a thread: the command has an event loop of its own."""
+    return await asyncio.to_thread(CliRunner().invoke, main, [str(argument) for argument in arguments])
+
+
+async def test_the_command_finds_names_and_in_the_end_is_content(config: Path, pod: Pod) -> None:
+    done = await run("doctor", "--config", config)
+    assert done.exit_code == 1
+    assert "FAULT  missing topics: " in done.stdout
+    assert "\n       → set topics.create: true, or create them:\n           kafka-topics.sh " in done.stdout
+    assert done.stderr == "1 wrong, 0 to look at, 7 fine.\n"
+
+    assert (await run("topics", "create", "--config", config)).exit_code == 0
+    done = await run("doctor", "--config", config, "-o", "json")
+    assert done.exit_code == 0
+    findings = orjson.loads(done.stdout)["findings"]
+    assert {one["verdict"] for one in findings} == {"fine"}
+    assert [one["check"] for one in findings] == [
+        "api", "clock.api", "rbac", "pods", "falco.json", "kafka", "kafka.acl", "kafka.topics",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("away", ["kafka.bootstrap_servers=127.0.0.1:1", "kubernetes.kubeconfig=/nowhere"])
+async def test_the_command_says_that_somebody_is_away(config: Path, pod: Pod, away: str) -> None:
+    done = await run("doctor", "--config", config, "--set", away)
+    assert done.exit_code == 69
+    assert "AWAY " in done.stdout
+
+
+# ---- topics
+
+
+async def test_topics_are_listed_made_and_verified(config: Path) -> None:
+    listed = await run("topics", "list", "--config", config, "-o", "json")
+    assert [row["partitions"] for row in orjson.loads(listed.stdout)] == [None] * 12
+    verified = await run("topics", "verify", "--config", config)
+    assert (verified.exit_code, "missing topics: " in verified.stdout) == (1, True)
+
+    planned = await run("topics", "create", "--config", config, "--dry-run")
+    made = await run("topics", "create", "--config", config)
+    assert planned.stdout.count("kafka-topics.sh") == len(made.stdout.splitlines()) == 12
+    assert (await run("topics", "create", "--config", config)).stdout == ""  # nothing left to make
+
+    rows = orjson.loads((await run("topics", "list", "--config", config, "-o", "json")).stdout)
+    assert [row["name"] for row in rows] == made.stdout.splitlines()
+    assert (rows[-1]["class"], rows[-1]["partitions"]) == ("state", 2)
+    assert rows[-1]["config"]["cleanup.policy"] == "compact"
+    table = (await run("topics", "list", "--config", config)).stdout.splitlines()
+    assert len(table) == 13
+    assert len({len(line.split()) for line in table}) == 1
+    verified = await run("topics", "verify", "--config", config)
+    assert (verified.exit_code, verified.stdout) == (0, "ok     all 12 topics are there and fit\n")
+
+
+async def test_a_kafka_that_is_away_is_one_line(config: Path) -> None:
+    for command in ("list", "create", "verify"):
+        done = await run(
+            "topics", command, "--config", config, "--set", "kafka.bootstrap_servers=127.0.0.1:1"
+        )
+        assert (done.exit_code, done.stdout) == (69, "")
+        assert done.stderr.startswith("error: cannot reach 127.0.0.1:1: connection refused; is Kafka running")
+
+
+async def test_topics_are_prepared_with_exactly_the_printed_permissions(
+    installed: Settings, secure_kafka: SecureKafka
+) -> None:
+    assert set(await prepare_topics(Connection(installed.kafka), installed)) == {
+        spec.name for spec in installed.topic_specs
+    }
