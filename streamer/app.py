@@ -15,6 +15,7 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.publishing import Publisher
 from streamer.flow.stop import StopLadder
 from streamer.model import Ledger, Publication, Reason, Target
+from streamer.overview import Overview
 from streamer.plan import plan_of
 from streamer.shard.assign import shard_of
 from streamer.shard.shard import CommitPolicy, Shard
@@ -23,7 +24,9 @@ from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
+from streamer.telemetry.watchdog import watched
 
 log = structlog.get_logger()
 
@@ -36,20 +39,12 @@ class Worker:
         self._stop = stop
         self._connection = Connection(settings.kafka, check_crcs=check_crcs)
         self.shards: list[Shard] = []
-        self.discovery: Discovery | None = None
+        self.overview = Overview(settings.cluster)
 
     @property
     def ledger(self) -> Ledger:
         """The sum of the shards' committed ledgers."""
         return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
-
-    def checks(self) -> dict[str, bool]:
-        """What must be done before work is possible."""
-        return {
-            "topics verified": bool(self.shards),
-            "state loaded": bool(self.shards) and all(shard.loaded for shard in self.shards),
-            "pods listed": self.discovery is not None and self.discovery.complete,
-        }
 
     async def run(self) -> bool:
         """Work until the stop ladder says so; True if everything that was read is committed by the end.
@@ -57,16 +52,17 @@ class Worker:
         Raises `TopicsUnfit`, `ApiConfigError` and `ListenError`, which only a change of configuration can mend.
         """
         kubernetes = self._settings.kubernetes
-        http = HttpServer(
-            self._settings.http.host, self._settings.http.port, self.checks, lambda: self.ledger
-        )
+        http = HttpServer(self._settings.http.host, self._settings.http.port, self.overview.status)
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(watched())
+            stack.enter_context(shown(self.overview.status))
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
             limits = await self._topic_limits()
             if limits is None:  # stopped before Kafka ever answered
                 return True
-            self.shards = self._make_shards(limits)
+            self.overview.topics_trouble = ""
+            self.overview.shards = self.shards = self._make_shards(limits)
             return await self._follow(api)
 
     async def _topic_limits(self) -> dict[str, TopicLimits] | None:
@@ -75,6 +71,7 @@ class Worker:
             try:
                 return await self._prepare_topics()
             except KafkaUnavailable as error:
+                self.overview.topics_trouble = error.cause
                 log.warning("kafka_unavailable", cause=error.cause, fix=error.fix)
                 await self._stop.wait_for(backoff.next_seconds())
         return None
@@ -116,11 +113,11 @@ class Worker:
 
     async def _follow(self, api: KubernetesApi) -> bool:
         kubernetes = self._settings.kubernetes
-        self.discovery = discovery = Discovery(
+        self.overview.discovery = discovery = Discovery(
             api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container
         )
         shards = self.shards
-        fleet = Fleet(
+        self.overview.fleet = fleet = Fleet(
             api,
             lambda target: shards[shard_of(target.uid, len(shards))],
             max_line_bytes=kubernetes.max_line_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
 
 from streamer.model import LogBatch, Target
 
@@ -27,6 +28,14 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._batches)
+
+    def __iter__(self) -> Iterator[LogBatch]:
+        return iter(self._batches)
+
+    @property
+    def pending_bytes(self) -> int:
+        """The size of what waits."""
+        return self._pending_bytes
 
     @property
     def closed(self) -> bool:

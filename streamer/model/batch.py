@@ -39,3 +39,5 @@ class LogBatch:
     gap: Gap | None = None
     instance: Instance | None = None
     status: PositionStatus = PositionStatus.ATTACHED
+    read_ns: int = 0
+    """When it was read, by our clock; 0 where nobody asks."""

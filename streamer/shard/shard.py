@@ -19,6 +19,8 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
+from streamer.telemetry import facts
+from streamer.telemetry.status import ShardStatus
 from streamer.transform.load import load
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import ShardState, StateUnreadableError
@@ -80,9 +82,12 @@ class Shard:
         self._processor = Processor(plan, ShardState(plan.cluster))
         self._ledger = Ledger()
         self._done_at: dict[str, float] = {}
-        self._in_hand: frozenset[Target] = frozenset()
+        self._in_hand: list[LogBatch] = []
+        self._taken_at = 0.0
         self._settled = asyncio.Event()
         self._loaded = asyncio.Event()
+        self.trouble = ""
+        """What keeps Kafka from taking what it is handed; "" if nothing does."""
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
 
@@ -96,6 +101,24 @@ class Shard:
         """Whether the state has been loaded, so that targets can be followed."""
         return self._loaded.is_set()
 
+    def status(self, now_ns: int) -> ShardStatus:
+        """How the shard stands, as far as it is worth telling; `now_ns` is by our clock."""
+        hand, inbox = self._in_hand, self._inbox
+        oldest_ns = min((batch.times_ns[0] for batch in (*hand, *inbox) if batch.times_ns), default=now_ns)
+        core = self._processor.core_status()
+        return ShardStatus(
+            index=self.index,
+            loaded=self.loaded,
+            sequence=self._processor.state.sequence,
+            ledger=self._ledger,
+            inbox_bytes=inbox.pending_bytes,
+            oldest_line_seconds=max(0, now_ns - oldest_ns) / 1_000_000_000,
+            unacknowledged_seconds=asyncio.get_running_loop().time() - self._taken_at if hand else 0.0,
+            open_windows=core.open_windows,
+            evidence_bytes=core.evidence_bytes,
+            storms=core.storms,
+        )
+
     async def stored(self) -> list[tuple[Target, Position]]:
         """Every target with its position, as soon as they are known."""
         await self._loaded.wait()
@@ -107,7 +130,7 @@ class Shard:
         Batches of a former follower may still be on their way; a new one must begin behind them.
         """
         await self._loaded.wait()
-        while target in self._in_hand or self._inbox.holds(target):
+        while any(batch.target == target for batch in self._in_hand) or self._inbox.holds(target):
             self._settled.clear()
             await self._settled.wait()
         tracked = self._processor.state.tracked.get(target.id)
@@ -128,6 +151,7 @@ class Shard:
                 await self._work()
         except StateUnreadableError as error:
             self._loaded.clear()
+            self.trouble = str(error)
             log.error("state_unreadable", shard=self.index, cause=str(error))
         finally:
             await self._publisher.close()
@@ -146,6 +170,7 @@ class Shard:
             drained.cancel()
             await asyncio.wait([opening, drained])
         self._ledger = self._processor.state.ledger.copy()
+        self.trouble = ""
         self._loaded.set()
         return True
 
@@ -161,9 +186,9 @@ class Shard:
                     async with asyncio.timeout(self._commit.interval_seconds):
                         await self._inbox.wait_full()
                 batches = self._inbox.take(self._commit.max_lines, self._commit.max_bytes)
-                self._in_hand = frozenset(batch.target for batch in batches)
+                self._in_hand, self._taken_at = batches, clock()
                 await self._settle(partial(self._process, batches))
-                self._in_hand = frozenset()
+                self._in_hand = []
                 self._settled.set()
             if clock() >= told_at + _TICK_SECONDS:
                 told_at = clock()
@@ -194,6 +219,7 @@ class Shard:
         backoff = Backoff(0.2, 5.0)
         before = self._processor.state.sequence
         publication: Publication | None = None
+        began = 0.0
         moved = False  # the state in memory is ahead of what is known to be committed
         while True:
             if moved or not self._publisher.ready:
@@ -205,24 +231,34 @@ class Shard:
             publication, moved = make(refused), True
             if publication is None:
                 return
+            began = asyncio.get_running_loop().time()
             try:
                 await self._publisher.publish(publication, isolate=isolate)
                 break
             except BatchRefused as error:
+                facts.transaction_failed("batch_refused")
                 log.info("batch_refused", shard=self.index, topics=sorted(error.topics), cause=error.reason)
                 isolate |= error.topics
             except RecordsRefused as error:
+                facts.transaction_failed("records_refused")
                 log.warning(
                     "records_refused", shard=self.index, topics=sorted(error.records), cause=error.reason
                 )
                 if refused.add(error) > _LETTER_TRIES:
                     await asyncio.sleep(backoff.next_seconds())
             except Fenced as error:
+                facts.transaction_failed("fenced")
+                self.trouble = str(error)
                 log.warning("shard_fenced", shard=self.index, cause=str(error))
                 await asyncio.sleep(_FENCED_SECONDS * (0.1 + 0.9 * random()))
             except PublishError as error:
+                facts.transaction_failed("failed")
+                self.trouble = str(error)
                 log.warning("publish_failed", shard=self.index, cause=str(error))
                 await asyncio.sleep(backoff.next_seconds())
+        seconds = asyncio.get_running_loop().time() - began
+        self.trouble = ""
+        facts.committed(publication, self._ledger, seconds, self._in_hand)
         self._ledger = publication.ledger
         self._on_commit(publication)
 
@@ -234,6 +270,7 @@ class Shard:
             return _Standing.AS_BEFORE
         if sequence == before + 1 and last_owner == self._owner:
             return _Standing.COMMITTED
+        facts.shard_realigned()
         log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
         self._inbox.clear()
         self._ledger = self._processor.state.ledger.copy()
@@ -247,8 +284,11 @@ class Shard:
                 items = await self._publisher.open()
                 break
             except PublishError as error:
+                facts.shard_not_opened()
+                self.trouble = str(error)
                 log.warning("shard_not_opened", shard=self.index, cause=str(error))
                 await asyncio.sleep(backoff.next_seconds())
+        facts.shard_opened()
         state = load(self._plan.cluster, items)
         last_owner, state.owner = state.owner, self._owner
         self._processor = Processor(self._plan, state, secrets.token_bytes(16))

@@ -15,6 +15,7 @@ import structlog
 from streamer.flow.backoff import Backoff
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.pods import PodView, container_names, view
+from streamer.telemetry import facts
 
 _PAGE: Final = "500"
 _WATCH_SECONDS: Final = 60.0
@@ -61,11 +62,28 @@ class Discovery:
         self._departed: dict[str, PodView] = {}
         self._changed = asyncio.Event()
         self._listed = asyncio.Event()
+        self._missing_since: float | None = None
+        self.missing = ""
+        """Why nothing can be followed although all is listed; "" if something can."""
 
     @property
     def complete(self) -> bool:
         """Whether every scope has been listed once."""
         return self._listed.is_set()
+
+    @property
+    def trouble(self) -> str:
+        """What keeps the API server from telling of pods; "" if nothing does."""
+        return next((scope.trouble for scope in self._scopes if scope.trouble), "")
+
+    @property
+    def blind_seconds(self) -> float:
+        """For how long pods could come unseen, or there has been none to follow."""
+        now = asyncio.get_running_loop().time()
+        lost = [now - scope.lost_at for scope in self._scopes if scope.lost_at is not None]
+        if self._missing_since is not None:
+            lost.append(now - self._missing_since)
+        return max(lost, default=0.0)
 
     async def listed(self) -> None:
         """Return once every scope has been listed."""
@@ -82,7 +100,9 @@ class Discovery:
             await self._changed.wait()
             self._changed.clear()
             if self.complete:
-                yield self.targets()
+                targets = self.targets()
+                self._note_missing(targets)
+                yield targets
 
     async def run(self) -> None:
         """List and watch until cancelled; an API server that is away is waited for."""
@@ -106,6 +126,9 @@ class Discovery:
                     scope.version = ""
                 elif error.status == 401:
                     await self._api.renew_token()
+                facts.api_failed("watch", error.status)
+                if error.status != 410:
+                    scope.lost(clock(), _explain(error, scope.namespace))
                 log.warning(
                     "watch_failed",
                     namespace=scope.namespace or "*",
@@ -138,6 +161,7 @@ class Discovery:
         for uid in scope.pods.keys() - pods.keys():
             self._depart(scope.pods[uid].view)
         scope.pods, scope.version, scope.listed = pods, version, True
+        scope.found()
         if all(each.listed for each in self._scopes):
             self._listed.set()
         self._changed.set()
@@ -159,6 +183,7 @@ class Discovery:
                 asyncio.timeout(seconds + self._quiet_seconds),
                 self._api.lines(scope.path, params) as body,
             ):
+                scope.found()
                 async for chunk in body.iter_any():
                     *events, rest = (rest + chunk).split(b"\n")
                     for event in filter(None, events):
@@ -187,6 +212,18 @@ class Discovery:
             scope.version = ""  # what it was to say is found out by a new list
             raise ApiError(0, f"the watch sent no event: {error!r}: {line[:200]!r}") from error
         scope.version = version
+
+    def _note_missing(self, targets: Targets) -> None:
+        if targets.present:
+            self._missing_since, self.missing = None, ""
+        elif self._missing_since is None:
+            self._missing_since = asyncio.get_running_loop().time()
+            pods = any(scope.pods for scope in self._scopes)
+            self.missing = (
+                f"no matching pod has a container {self._container!r}"
+                if pods
+                else "no pod matches the selectors"
+            )
 
     def _depart(self, last: PodView | None) -> None:
         if last is None:
@@ -243,6 +280,18 @@ class _Scope:
     version: str = ""
     """The resource version of what was heard last, "" if a list is needed."""
     listed: bool = False
+    lost_at: float | None = None
+    """When it could not be asked any more, on the loop's clock; None while it can."""
+    trouble: str = ""
+
+    def lost(self, now: float, cause: str) -> None:
+        """It cannot be asked."""
+        self.lost_at = now if self.lost_at is None else self.lost_at
+        self.trouble = cause
+
+    def found(self) -> None:
+        """It answers."""
+        self.lost_at, self.trouble = None, ""
 
     @property
     def path(self) -> str:

@@ -16,6 +16,7 @@ from streamer.source.discovery import Targets
 from streamer.source.follower import Follower
 from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pods import PodView
+from streamer.telemetry.status import StreamState, TargetStatus
 
 _DRAIN_SECONDS: Final = 60.0
 """How long a deleted pod's open stream may stay silent before it is closed."""
@@ -57,6 +58,7 @@ class Fleet:
         self._tasks = asyncio.TaskGroup()
         self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
         self._followers: dict[str, Follower] = {}
+        self._started_at: dict[str, float] = {}
         self._draining: set[str] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -75,6 +77,23 @@ class Fleet:
 
     def __len__(self) -> int:
         return len(self._running)
+
+    def status(self, now_ns: int) -> list[TargetStatus]:
+        """How each target stands; `now_ns` is by our clock."""
+        now = asyncio.get_running_loop().time()
+        return [
+            follower.status(now_ns)
+            if (follower := self._followers.get(identity)) is not None
+            else TargetStatus(
+                found.target,
+                StreamState.OPENING,
+                running=found.running,
+                unread_seconds=now - self._started_at.get(identity, now),
+                behind_seconds=0.0,
+                quiet_seconds=now - self._started_at.get(identity, now),
+            )
+            for identity, (found, _) in self._running.items()
+        ]
 
     def apply(self, targets: Targets) -> None:
         """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
@@ -117,12 +136,14 @@ class Fleet:
         identity = found.target.id
         task = self._tasks.create_task(self._follow(found), name=f"follow {identity}")
         self._running[identity] = (found, task)
+        self._started_at[identity] = asyncio.get_running_loop().time()
         task.add_done_callback(lambda done: self._forget(identity, done))
 
     def _forget(self, identity: str, task: asyncio.Task[None] | None = None) -> None:
         if task is None or self._running.get(identity, (None, None))[1] is task:
             self._running.pop(identity, None)
             self._followers.pop(identity, None)
+            self._started_at.pop(identity, None)
 
     async def _follow(self, found: PodView) -> None:
         """Follow one target; a fault of our own in it costs that target a pause, not the worker its life."""

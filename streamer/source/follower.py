@@ -21,6 +21,8 @@ from streamer.source.reader import NotInOrderError, Reader
 from streamer.source.resume import Resumption
 from streamer.source.stream import Where
 from streamer.source.witness import PodGoneError, Witness
+from streamer.telemetry import facts
+from streamer.telemetry.status import StreamState, TargetStatus
 
 log = structlog.get_logger()
 
@@ -69,6 +71,19 @@ class Follower:
         """When bytes last came, on the loop's clock."""
         return self._progress.last_read_at
 
+    def status(self, now_ns: int) -> TargetStatus:
+        """How it stands; `now_ns` is by our clock."""
+        progress = self._progress
+        waiting_ns = progress.waiting_line_ns
+        return TargetStatus(
+            self._target,
+            progress.state,
+            running=self._witness.view.running,
+            unread_seconds=progress.unread_seconds,
+            behind_seconds=0.0 if waiting_ns is None else max(0, now_ns - waiting_ns) / 1_000_000_000,
+            quiet_seconds=asyncio.get_running_loop().time() - progress.last_read_at,
+        )
+
     def update(self, found: PodView) -> None:
         """The pod as the API server describes it now."""
         was_running = self._witness.view.running
@@ -103,6 +118,7 @@ class Follower:
         """One try: a connection and what is read of it. True if there is nothing more to read, ever."""
         progress = self._progress
         self._witness.forget_news()
+        progress.enter(StreamState.OPENING)
         before = progress.ring
         first = self._witness.view.instance
         if progress.ring and progress.instance is None and first is not None and first.restart_count == 0:
@@ -111,14 +127,17 @@ class Follower:
             )  # lines came before the status told whose they are: there was no other yet
         try:
             await self._resumption.read()
+            facts.stream_reconnects("ended")
             if await self._has_finished(before):
                 # Its log stays as it is, and so does the position, while the pod is there.
+                progress.enter(StreamState.ENDED)
                 await self._witness.wait_while_finished()
             await self._wait(None)
         except PodGoneError:
             return await self._see_out()
         except NotInOrderError as error:  # find the place again, at once
             self._reader.ended_cleanly = False
+            facts.stream_reconnects("out_of_order")
             log.info("log_realigned", target=self._target.id, cause=str(error))
             if before == progress.ring:
                 progress.doubts += 1
@@ -129,9 +148,12 @@ class Follower:
             self._reader.ended_cleanly = False
             if error.status == 401:
                 await self._api.renew_token()
+            facts.stream_reconnects("error")
+            facts.api_failed("log", error.status)
             await self._wait(error)
         except aiohttp.ClientError as error:
             self._reader.ended_cleanly = False
+            facts.stream_reconnects("broken")
             log.debug("stream_broke", target=self._target.id, cause=repr(error))
             await self._wait(None)
         return False
@@ -175,6 +197,7 @@ class Follower:
             seconds = self._patience.probe_seconds * (0.8 + 0.4 * random())
         elif self._witness.view.deleting:  # its log may be gone in a moment
             seconds = min(seconds, 0.1)
+        self._progress.enter(StreamState.ENDED if self._progress.drained else StreamState.WAITING)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)
             if error.status == 403:

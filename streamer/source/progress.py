@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from streamer.flow.backoff import Backoff
 from streamer.model import DigestRing, Gap, GapReason, Instance, LogBatch, Position, PositionStatus, Target
+from streamer.telemetry.status import StreamState
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 
@@ -22,8 +24,10 @@ class Progress:
         self._target = target
         self._put = put
         self._clock = asyncio.get_running_loop().time
-        self._putting = False
+        self._putting_ns: int | None = None
         self._read_at = self._clock()
+        self.state = StreamState.OPENING
+        self._unread_since: float | None = self._clock()
         self.ring = position.ring
         self.last_ns = position.last_ns or None
         self.newest_ns = 0
@@ -41,7 +45,25 @@ class Progress:
     @property
     def last_read_at(self) -> float:
         """When bytes last came, on the loop's clock; now, while they are waiting to be taken."""
-        return self._clock() if self._putting else self._read_at
+        return self._read_at if self._putting_ns is None else self._clock()
+
+    @property
+    def waiting_line_ns(self) -> int | None:
+        """The time of the first line that waits to be taken; None if none waits."""
+        return self._putting_ns or None
+
+    @property
+    def unread_seconds(self) -> float:
+        """For how long no stream has been open although there may be something to read."""
+        return 0.0 if self._unread_since is None else self._clock() - self._unread_since
+
+    def enter(self, state: StreamState) -> None:
+        """Say what the follower is at."""
+        self.state = state
+        if state in (StreamState.FOLLOWING, StreamState.ENDED):
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = self._clock()
 
     def touch(self) -> None:
         """How long it is silent counts from now."""
@@ -87,15 +109,16 @@ class Progress:
             oversize=piece.oversize,
             fragments=piece.fragments,
             instance=instance,
+            read_ns=time.time_ns(),
         )
         if piece.lines and self.gap:
             # While we are behind, nobody knows up to where.
             batch.gap = replace(self.gap, to_ns=None if self.behind_told else piece.times_ns[0])
-        self._putting = True
+        self._putting_ns = piece.times_ns[0] if piece.lines else 0
         try:
             await self._put(batch)
         finally:
-            self._putting = False
+            self._putting_ns = None
             self.touch()
         self.ring, self.instance = ring, instance or self.instance
         if piece.lines:

@@ -21,6 +21,8 @@ from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.place import last_digest
 from streamer.source.progress import Progress
 from streamer.source.stream import LogStream, Where, open_log
+from streamer.telemetry import facts
+from streamer.telemetry.status import StreamState
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 from streamer.transform.seek import Seek, SeekRing
@@ -101,6 +103,7 @@ class Reader:
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         self._stream, self._in_doubt, self._begin = stream, False, begin
+        progress.enter(StreamState.FOLLOWING)
         try:
             while await self._live(stream, instance):
                 if (other := await self._renew(stack, instance)) is not None:
@@ -128,6 +131,7 @@ class Reader:
             if found is None:
                 return None
             await progress.hand_over(found, instance)
+            facts.stream_reconnects("renewed")
             log.debug("stream_renewed", where=self._where)
             await stack.aclose()
             stack.push_async_exit(attempt.pop_all())

@@ -1,15 +1,17 @@
-"""The HTTP server for probes, and for the ledger."""
+"""The HTTP server: probes, metrics, the ledger, and how everything stands."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import orjson
 import structlog
 from aiohttp import web
+from prometheus_client.exposition import choose_encoder
 
-from streamer.model import Ledger
+from streamer.telemetry.metrics import REGISTRY
+from streamer.telemetry.status import Status
 
 log = structlog.get_logger()
 
@@ -21,21 +23,14 @@ class ListenError(Exception):
 class HttpServer:
     """`/livez`: the loop turns. `/readyz`: what must be done before work is possible is done; `?verbose` says what.
 
-    `/ledger`: the committed ledger as JSON. `checks` gives each condition of readiness by name; once all were met
-    the worker stays ready: that Kafka or the API is away is no reason to send it no probes, or to restart it.
+    Once all was met the worker stays ready: that Kafka or the API is away is no reason to send it no probes, or to
+    restart it. `/metrics` is for Prometheus; `/ledger` is the committed ledger and `/status` everything, as JSON.
     """
 
-    def __init__(
-        self,
-        host: str | None,
-        port: int,
-        checks: Callable[[], Mapping[str, bool]],
-        ledger: Callable[[], Ledger],
-    ) -> None:
+    def __init__(self, host: str | None, port: int, status: Callable[[], Status]) -> None:
         self._host = host
         self._port = port
-        self._checks = checks
-        self._ledger = ledger
+        self._status = status
         self._was_ready = False
 
     @asynccontextmanager
@@ -44,7 +39,9 @@ class HttpServer:
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/ledger", self._show_ledger)
+        app.router.add_get("/status", self._show_status)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:
@@ -64,12 +61,26 @@ class HttpServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        checks = self._checks()
-        self._was_ready = self._was_ready or all(checks.values())
+        checks = self._status().checks
+        self._was_ready = self._was_ready or all(not check.why for check in checks if check.needed)
         text = "ok\n" if self._was_ready else "not ready\n"
         if "verbose" in request.query or not self._was_ready:
-            text = "".join(f"[{'+' if done else '-'}] {name}\n" for name, done in checks.items()) + text
+            told = (
+                f"[-] {check.name}: {check.why}\n" if check.why else f"[+] {check.name}\n" for check in checks
+            )
+            text = "".join(told) + text
         return web.Response(text=text, status=200 if self._was_ready else 503)
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
+
     async def _show_ledger(self, _: web.Request) -> web.Response:
-        return web.json_response(body=orjson.dumps(self._ledger().as_dict()))
+        return _json(self._status().ledger.as_dict())
+
+    async def _show_status(self, _: web.Request) -> web.Response:
+        return _json(self._status().as_dict())
+
+
+def _json(value: object) -> web.Response:
+    return web.json_response(body=orjson.dumps(value))

@@ -87,6 +87,11 @@ class Limiter:
                 self.next_due_ns = min(self.next_due_ns, bucket.due_ns)
         return found
 
+    def storms(self) -> int:
+        """How many limits have been exceeded for long."""
+        ours = sum(b.storm for tracked in self._state.tracked.values() for b in tracked.limits.values())
+        return ours + sum(bucket.storm for bucket in (*self._topics.values(), self._overall))
+
     def forget(self, tracked: Tracked) -> None:
         """A target is gone, its buckets with it."""
         self._buckets -= len(tracked.limits)

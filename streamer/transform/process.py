@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from streamer.model import LogBatch, Publication, Target
 from streamer.transform.changes import (
@@ -26,6 +26,16 @@ _HELD_NS: Final = 60 * 1_000_000_000
 """How often what a limit has kept back of the dead letters is told."""
 
 
+class CoreStatus(NamedTuple):
+    """How much a processor has open."""
+
+    open_windows: int
+    evidence_bytes: int
+    """The size of what was counted and is to be told: samples and texts."""
+    storms: int
+    """Limits that have been exceeded for long."""
+
+
 class Processor:
     """Turns batches into publications and keeps a shard's state in step with them.
 
@@ -45,6 +55,11 @@ class Processor:
     def state(self) -> ShardState:
         """The state as the last publication leaves it."""
         return self._context.state
+
+    def core_status(self) -> CoreStatus:
+        """How much is open, for the metrics."""
+        deduplicator, limiter = self._context.deduplicator, self._context.limiter
+        return CoreStatus(deduplicator.open_windows, deduplicator.evidence_bytes, limiter.storms())
 
     def process(
         self, batches: Iterable[LogBatch], now_ns: int, refused: Refused | None = None

@@ -19,10 +19,10 @@ import yaml
 import streamer
 from streamer.cli.run import run
 from streamer.config import Settings, load
-from streamer.model import Ledger
 from streamer.source.api import ApiError, LogQuery, connect
 from streamer.source.discovery import Discovery
 from streamer.telemetry.http import HttpServer
+from streamer.telemetry.status import Check, Status
 from tests.testbed import parts
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.fixtures import parts_or_skip
@@ -377,9 +377,9 @@ def test_probes_and_service_name_the_port_that_is_served(
 async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) -> None:
     container = container_of(objects)
     paths = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
-    done = {"pods listed": False}
+    checks = [Check("pods listed", "listing")]
     async with (
-        HttpServer("127.0.0.1", 0, lambda: done, Ledger).serving() as port,
+        HttpServer("127.0.0.1", 0, lambda: Status("test", checks)).serving() as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
     ):
 
@@ -392,7 +392,7 @@ async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) ->
 
         # Not being ready is no reason to be restarted.
         assert await statuses() == [200, 200, 503]
-        done["pods listed"] = True
+        checks[0] = Check("pods listed")
         assert await statuses() == [200, 200, 200]
 
 

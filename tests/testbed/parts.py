@@ -116,7 +116,7 @@ def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str])
         raise BuildError(f"{' '.join(command[:3])} ... ended with {done.returncode}:\n{last}")
 
 
-# ---- Go: three modules below go/, each with a go.sum that names everything
+# ---- Go: four modules below go/, each with a go.sum that names everything
 
 # Local: a Go that is too old is to be named, not replaced by a download. Readonly: go.mod and go.sum are the
 # pins, a build that would change them is refused. Without cgo the programs need no C compiler.
@@ -132,6 +132,8 @@ class _Program:
     pinned_by: str
     """The requirement in go.mod whose version is the program's."""
     takes: str
+    source: str = ""
+    """The package to build, where it is another module's: a `tool` of go.mod."""
 
     @property
     def where(self) -> Path:
@@ -161,7 +163,14 @@ class _Program:
 
     def _build(self, part: Part, into: Path) -> None:
         self._check_toolchain()
-        command = ["go", "build", *part.flags, "-o", str(into / self.package), f"./{self.package}"]
+        command = [
+            "go",
+            "build",
+            *part.flags,
+            "-o",
+            str(into / self.package),
+            self.source or f"./{self.package}",
+        ]
         _run(command, where=self.where, environment=_GO)
 
     def _check_toolchain(self) -> None:
@@ -181,6 +190,20 @@ _ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
 _APISERVER = _Program("kubernetes", "kube-apiserver", "k8s.io/kubernetes", "4 to 6 min on 2 cores")
 _KUBECTL = _Program("kubectl", "kubectl", "k8s.io/kubectl", "1 to 2 min")
 _KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
+
+
+_PROMTOOL = _Program(
+    "promtool",
+    "promtool",
+    "github.com/prometheus/prometheus",
+    "3 to 5 min on 2 cores",
+    source="github.com/prometheus/prometheus/cmd/promtool",
+)
+
+
+def promtool() -> Path:
+    """Return Prometheus' own checker."""
+    return _PROMTOOL.path()
 
 
 def etcd() -> Path:

@@ -6,20 +6,26 @@ import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
+import orjson
 import pytest
 
 from streamer.model import Ledger
 from streamer.telemetry.http import HttpServer, ListenError
+from streamer.telemetry.status import Check, ShardStatus, Status
 
 
 class Site:
     """A server whose checks and ledger the test sets."""
 
     def __init__(self) -> None:
-        self.checks = {"topics verified": False, "pods listed": False}
+        self.checks = {"topics verified": "Kafka is away", "pods listed": "listing"}
         self.ledger = Ledger()
-        self.server = HttpServer("127.0.0.1", 0, lambda: self.checks, lambda: self.ledger)
+        self.server = HttpServer("127.0.0.1", 0, self.status)
         self.url = ""
+
+    def status(self) -> Status:
+        shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0)
+        return Status("prod-eu-1", [Check(name, why) for name, why in self.checks.items()], [shard])
 
     async def get(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
@@ -39,29 +45,29 @@ async def test_it_lives_while_the_loop_turns_ready_or_not(site: Site) -> None:
 
 
 async def test_it_is_not_ready_until_every_check_is_met_and_says_which_is_not(site: Site) -> None:
-    site.checks["topics verified"] = True
+    site.checks["topics verified"] = ""
     status, text = await site.get("/readyz")
     assert status == 503
-    assert text.splitlines() == ["[+] topics verified", "[-] pods listed", "not ready"]
-    site.checks["pods listed"] = True
+    assert text.splitlines() == ["[+] topics verified", "[-] pods listed: listing", "not ready"]
+    site.checks["pods listed"] = ""
     assert await site.get("/readyz") == (200, "ok\n")
 
 
 async def test_verbose_tells_each_check_when_ready_as_well(site: Site) -> None:
-    site.checks = dict.fromkeys(site.checks, True)
+    site.checks = dict.fromkeys(site.checks, "")
     status, text = await site.get("/readyz?verbose")
     assert status == 200
     assert text.splitlines() == ["[+] topics verified", "[+] pods listed", "ok"]
 
 
 async def test_once_ready_it_stays_so_through_an_outage_which_verbose_shows(site: Site) -> None:
-    site.checks = dict.fromkeys(site.checks, True)
+    site.checks = dict.fromkeys(site.checks, "")
     await site.get("/readyz")
-    site.checks["pods listed"] = False
+    site.checks["pods listed"] = "the API server is away"
     assert await site.get("/readyz") == (200, "ok\n")
     status, text = await site.get("/readyz?verbose")
     assert status == 200
-    assert "[-] pods listed" in text
+    assert "[-] pods listed: the API server is away" in text
 
 
 async def test_the_ledger_is_json_with_its_balance(site: Site) -> None:
@@ -75,6 +81,39 @@ async def test_the_ledger_is_json_with_its_balance(site: Site) -> None:
         assert (await answer.json())["balanced"] is False
 
 
+async def test_what_is_no_condition_of_work_is_told_and_holds_nothing_up() -> None:
+    checks = [Check("pods listed"), Check("Kafka takes records", "no answer to the commit", needed=False)]
+    async with HttpServer("127.0.0.1", 0, lambda: Status("test", checks)).serving() as port:
+        url = f"http://127.0.0.1:{port}/readyz?verbose"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert answer.status == 200
+            assert "[-] Kafka takes records: no answer to the commit\n" in await answer.text()
+
+
+async def test_the_status_is_json_of_everything(site: Site) -> None:
+    site.ledger = Ledger(lines=1, alerts=1, published=1)
+    status, text = await site.get("/status")
+    found = orjson.loads(text)
+    assert status == 200
+    assert found["cluster"] == "prod-eu-1"
+    assert found["ledger"] == site.ledger.as_dict()
+    assert found["shards"][0]["ledger"]["published"] == 1
+    assert found["checks"][1] == {"name": "pods listed", "why": "listing", "needed": True}
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"])
+async def test_metrics_come_in_the_format_that_prometheus_asks_for(site: Site, accept: str) -> None:
+    async with (
+        aiohttp.ClientSession(headers={"Accept": accept}) as session,
+        session.get(site.url + "/metrics") as answer,
+    ):
+        text = await answer.text()
+        wanted = "application/openmetrics-text" if "openmetrics" in accept else "text/plain"
+        assert answer.headers["Content-Type"].startswith(wanted)
+        assert "falco_streamer_lines_total" in text
+        assert text.endswith("# EOF\n") is ("openmetrics" in accept)
+
+
 async def test_there_is_nothing_else(site: Site) -> None:
     assert (await site.get("/secrets"))[0] == 404
 
@@ -82,7 +121,7 @@ async def test_there_is_nothing_else(site: Site) -> None:
 async def test_a_port_that_is_taken_is_told_in_one_line_that_names_the_setting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = HttpServer("127.0.0.1", port, dict, Ledger)
+        server = HttpServer("127.0.0.1", port, lambda: Status("test"))
         with pytest.raises(ListenError, match=rf"^cannot listen at http\.port {port}: [^\n]*in use[^\n]*$"):
             async with server.serving():
                 pytest.fail("it serves on a port of another's")

@@ -1,0 +1,178 @@
+"""One function a fact: what happened is counted here, and nowhere else."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from operator import sub
+from typing import Any, Final
+
+import orjson
+
+from streamer.model import Alert, Ledger, LogBatch, Publication, Record, RecordKind
+from streamer.telemetry import metrics
+from streamer.transform.parse import parse
+from streamer.transform.stamp import StampReader, body_start
+
+_SECOND_NS: Final = 1_000_000_000
+_LOOKED_AT: Final = 8
+"""Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
+_MOST_TARGETS: Final = 10_000
+_RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 5, -1
+"""Where these stand among an alert's headers; a record that is no alert's has its kind in place of the rule."""
+
+_stamps = StampReader()
+_rules: set[str] = set()
+_queue_drops: dict[bytes, int] = {}
+
+
+def committed(publication: Publication, before: Ledger, seconds: float, batches: Sequence[LogBatch]) -> None:
+    """A transaction was committed, after `seconds`: what its lines became, and how long they took.
+
+    `before` is the ledger before it; `batches` are what it was made of.
+    """
+    metrics.TRANSACTIONS.observe(seconds)
+    after = publication.ledger.counters()
+    known = before.counters()
+    moved = {name: sub(after[name], known[name]) for name in after}
+    metrics.LINES.inc(moved["lines"])
+    moved["log_line"] = moved["log_lines"]
+    for outcome in metrics.OUTCOMES:
+        if moved[outcome]:
+            metrics.OUTCOMES_OF_LINES.labels(outcome).inc(moved[outcome])
+    metrics.SUMMARIES.inc(moved["summaries"])
+    metrics.SUMMARISED.inc(moved["summarised"])
+    metrics.FRAGMENTS.inc(moved["fragments"])
+    metrics.EVICTIONS.inc(publication.evictions)
+    _count_records(publication.records)
+    _measure(batches, time.time_ns())
+
+
+def transaction_failed(kind: str) -> None:
+    """A transaction failed; `kind` is one of `metrics.FAILURES`."""
+    metrics.FAILED_TRANSACTIONS.labels(kind).inc()
+
+
+def shard_opened() -> None:
+    """A shard was taken over, with a new producer."""
+    metrics.OPENED_SHARDS.labels("opened").inc()
+
+
+def shard_not_opened() -> None:
+    """A shard could not be taken over; it will be tried again."""
+    metrics.OPENED_SHARDS.labels("failed").inc()
+
+
+def shard_realigned() -> None:
+    """Another worker has written a shard since we last did."""
+    metrics.REALIGNED_SHARDS.inc()
+
+
+def stream_reconnects(reason: str) -> None:
+    """A stream is at its end or was replaced; `reason` is one of `metrics.RECONNECTS`."""
+    metrics.RECONNECTS_OF_STREAMS.labels(reason).inc()
+
+
+def api_failed(request: str, status: int) -> None:
+    """The Kubernetes API refused a request (`watch` or `log`), or did not answer (status 0)."""
+    known = str(status)
+    metrics.API_ERRORS.labels(request, known if known in _STATUSES else metrics.OTHER).inc()
+
+
+def loop_stalled() -> None:
+    """The event loop stood still."""
+    metrics.STALLS.inc()
+
+
+_STATUSES: Final = frozenset({"0", "400", "401", "403", "404", "410", "429", "500", "503"})
+
+
+def _count_records(records: Sequence[Record]) -> None:
+    # One pass over a storm's records, at the speed of Counter: the headers of a rule are the same objects each time.
+    shapes = Counter(
+        (headers[_RULE_HEADER], headers[_PRIORITY_HEADER], headers[_KIND_HEADER], headers[_LAST_HEADER])
+        for _, _, _, headers, _, _ in records
+    )
+    others = 0
+    for (first, second, kind, last), count in shapes.items():
+        if first[0] != "rule":
+            others += count
+        elif kind[1] == RecordKind.ALERT.encode():
+            if last[0] == "limited_by":
+                metrics.LIMITED.labels(last[1].decode()).inc(count)
+            else:
+                metrics.PUBLISHED.labels(second[1].decode()).inc(count)
+                metrics.RULES.labels(_rule(first[1].decode())).inc(count)
+    if others:
+        for record in records:
+            if record.headers[_RULE_HEADER][0] != "rule":
+                _count_own(record)
+
+
+def _count_own(record: Record) -> None:
+    """Count a record that is no alert's: there are few of them."""
+    headers = dict(record.headers)
+    match headers["kind"].decode():
+        case RecordKind.DEAD_LETTER:
+            metrics.DEAD_LETTERS.labels(headers["reason"].decode()).inc()
+        case RecordKind.GAP:
+            certain = "true" if orjson.loads(record.value)["certain"] else "false"
+            metrics.GAPS.labels(headers["reason"].decode(), certain).inc()
+        case RecordKind.NOTICE:
+            notice = headers["notice"].decode()
+            metrics.NOTICES_PUBLISHED.labels(notice).inc()
+            if notice == "falco_report":
+                _count_report(record.key, orjson.loads(record.value))
+
+
+def _count_report(target: bytes, report: dict[str, Any]) -> None:
+    name = report["rule"].partition(": ")[2]
+    metrics.REPORTS_OF_FALCO.labels(name if name in metrics.REPORTS else metrics.OTHER).inc()
+    counters = report["counters"]
+    if name == "syscall event drop":  # since its last report
+        metrics.DROPS_OF_FALCO.labels("syscall_events").inc(_number(counters.get("n_drops")))
+    if (total := _number(counters.get("falco.outputs_queue_num_drops"))) or target in _queue_drops:
+        # Since Falco's start. What it says first may have been counted by the worker before us.
+        known = _queue_drops.get(target, total)
+        metrics.DROPS_OF_FALCO.labels("outputs_queue").inc(total - known if total >= known else total)
+        if len(_queue_drops) < _MOST_TARGETS or target in _queue_drops:
+            _queue_drops[target] = total
+
+
+def _number(value: Any) -> int:
+    """A counter of Falco's, which may be text; 0 where it is none."""
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _rule(name: str) -> str:
+    if name in _rules:
+        return name
+    if len(_rules) >= metrics.MOST_RULES:
+        return metrics.OTHER
+    _rules.add(name)
+    return name
+
+
+def _measure(batches: Sequence[LogBatch], now_ns: int) -> None:
+    """Measure the delays of some batches, each by its last line."""
+    step = max(1, len(batches) // _LOOKED_AT)
+    for batch in batches[::step][:_LOOKED_AT]:
+        if not batch.times_ns or not batch.read_ns:
+            continue
+        line_ns = batch.times_ns[-1]
+        _delay("line_to_read", batch.read_ns - line_ns)
+        _delay("read_to_commit", now_ns - batch.read_ns)
+        _delay("line_to_commit", now_ns - line_ns)
+        line = batch.lines[-1]
+        alert = parse(line[body_start(line) :], line_ns, _stamps)
+        if type(alert) is Alert and alert.time:
+            _delay("alert_to_line", line_ns - alert.time_ns)
+
+
+def _delay(hop: str, nanoseconds: int) -> None:
+    """Nodes' clocks and ours differ a little: less than nothing is nothing."""
+    metrics.DELAYS.labels(hop).observe(max(0, nanoseconds) / _SECOND_NS)

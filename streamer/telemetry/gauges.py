@@ -1,0 +1,92 @@
+"""The gauges: read at each scrape from how the worker stands, so that none can be stale."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streamer.telemetry.metrics import PREFIX, REGISTRY
+from streamer.telemetry.status import Status, StreamState
+
+_PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
+    "lag_seconds": (
+        "How far the worker is behind, or blind, where it is worst: the one number to watch.",
+        lambda status: status.lag_seconds,
+    ),
+    "ready": (
+        "1 while every condition of readiness is met, 0 while one is not, also after /readyz has passed once.",
+        lambda status: all(not check.why for check in status.checks if check.needed),
+    ),
+    "ledger_balanced": (
+        "1 while every committed line has exactly one outcome.",
+        lambda status: status.ledger.balanced,
+    ),
+    "kafka_oldest_unacknowledged_seconds": (
+        "How long Kafka has been trying to take what was handed to it, in the shard where that is longest.",
+        lambda status: max((shard.unacknowledged_seconds for shard in status.shards), default=0.0),
+    ),
+    "inbox_bytes": (
+        "Lines that are read and not yet handed to Kafka.",
+        lambda status: sum(shard.inbox_bytes for shard in status.shards),
+    ),
+    "open_windows": (
+        "Windows of deduplication that are open.",
+        lambda status: sum(shard.open_windows for shard in status.shards),
+    ),
+    "evidence_bytes": (
+        "Memory for what was deduplicated and is to be told in summaries.",
+        lambda status: sum(shard.evidence_bytes for shard in status.shards),
+    ),
+    "storms": (
+        "Limits that have been exceeded for long.",
+        lambda status: sum(shard.storms for shard in status.shards),
+    ),
+}
+
+
+class StatusCollector(Collector):
+    """Asks how the worker stands, once a scrape."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        """All gauges of one moment."""
+        status = self._status()
+        for name, (text, value) in _PLAIN.items():
+            yield GaugeMetricFamily(f"{PREFIX}_{name}", text, value=float(value(status)))
+        shards = Counter("loaded" if shard.loaded else "loading" for shard in status.shards)
+        yield _labelled(
+            "shards", "Shards that this worker owns, by state.", "state", ("loaded", "loading"), shards
+        )
+        streams = Counter(str(target.state) for target in status.targets)
+        yield _labelled(
+            "streams", "Targets that this worker follows, by state.", "state", StreamState, streams
+        )
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is does not depend on the worker, and it may not be asked yet."""
+        return ()
+
+
+@contextmanager
+def shown(status: Callable[[], Status]) -> Iterator[None]:
+    """Show a worker's gauges while the context lasts."""
+    collector = StatusCollector(status)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
+
+
+def _labelled(name: str, text: str, label: str, known: Iterable[str], counts: Counter[str]) -> Metric:
+    family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=[label])
+    for value in known:
+        family.add_metric([value], counts[value])
+    return family

@@ -1,0 +1,160 @@
+"""What Prometheus is told: every counter and histogram of this process, each defined once.
+
+Counters of lines come from the committed ledger, once a commit; what is not committed was not counted. Label sets are
+small and known: those that are known beforehand start at 0. Pods, hosts and users are never labels. What is read at
+each scrape (gauges) stands in `gauges`; who counts what, in `facts`. docs/operations.md explains each.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from streamer import __version__
+from streamer.model import GapReason, Priority, Reason
+
+PREFIX: Final = "falco_streamer"
+REGISTRY: Final = CollectorRegistry()
+"""Our own: nothing that a library registers by itself shows up here."""
+
+MOST_RULES: Final = 200
+"""Rules with a label of their own, the first ones that were seen; Falco ships about a hundred."""
+OTHER: Final = "other"
+
+OUTCOMES: Final = (
+    "log_line",
+    "filtered",
+    "deduplicated",
+    "limited",
+    "published",
+    "dead_lettered",
+    "dead_letter_limited",
+)
+HOPS: Final = ("alert_to_line", "line_to_read", "read_to_commit", "line_to_commit")
+FAILURES: Final = ("failed", "fenced", "batch_refused", "records_refused")
+RECONNECTS: Final = ("renewed", "ended", "broken", "out_of_order", "error")
+NOTICES: Final = ("dead_letters_limited", "storm_started", "storm_ended", "falco_report")
+REPORTS: Final = ("syscall event drop", "metrics snapshot", "hot restart failure")
+DROPS: Final = ("syscall_events", "outputs_queue")
+_DELAYS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_TRANSACTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 12)
+
+
+def _counter(name: str, text: str, **labels: Iterable[str]) -> Counter:
+    """A counter; the series of all known combinations of labels begin at 0."""
+    made = Counter(f"{PREFIX}_{name}", text, list(labels), registry=REGISTRY)
+    combinations: list[tuple[str, ...]] = [()]
+    for values in labels.values():
+        combinations = [(*found, value) for found in combinations for value in values]
+    for combination in combinations if labels else ():
+        made.labels(*combination)
+    return made
+
+
+def _histogram(name: str, text: str, buckets: Iterable[float], **labels: Iterable[str]) -> Histogram:
+    made = Histogram(f"{PREFIX}_{name}", text, list(labels), registry=REGISTRY, buckets=tuple(buckets))
+    for values in labels.values():
+        for value in values:
+            made.labels(value)
+    return made
+
+
+# The account of lines
+
+LINES = _counter("lines_total", "Lines of Falco's logs whose outcome was committed.")
+OUTCOMES_OF_LINES = _counter(
+    "line_outcomes_total", "What became of them; each line has exactly one outcome.", outcome=OUTCOMES
+)
+PUBLISHED = _counter(
+    "published_alerts_total",
+    "Alerts on their topics, by priority.",
+    priority=[priority.label for priority in Priority],
+)
+RULES = _counter(
+    "rule_published_alerts_total",
+    "Alerts on their topics, by rule; the first 200 rules, then `other`.",
+    rule=[OTHER],
+)
+LIMITED = _counter(
+    "limited_alerts_total",
+    "Alerts that a limit diverted to the overflow topic, by limit.",
+    limit=("rule", "topic", "overall"),
+)
+DEAD_LETTERS = _counter(
+    "dead_letters_total", "Lines on the dead-letter topic, by reason.", reason=list(Reason)
+)
+SUMMARIES = _counter("summaries_total", "Summaries of repeats that were published.")
+SUMMARISED = _counter("summarised_alerts_total", "Deduplicated alerts that summaries have told of.")
+GAPS = _counter(
+    "gaps_total",
+    "Holes in logs that were told; certain means that lines are missing for sure.",
+    reason=list(GapReason),
+    certain=("true", "false"),
+)
+NOTICES_PUBLISHED = _counter("notices_total", "Notices that were published.", notice=NOTICES)
+FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are no lines.")
+EVICTIONS = _counter("evicted_windows_total", "Windows that were told of early because there were too many.")
+
+# Falco's own troubles
+
+REPORTS_OF_FALCO = _counter(
+    "falco_reports_total",
+    "Reports of Falco that it lost events or is otherwise not well.",
+    report=(*REPORTS, OTHER),
+)
+DROPS_OF_FALCO = _counter(
+    "falco_drops_total", "What Falco says it lost: alerts that were never written.", where=DROPS
+)
+
+# Time
+
+DELAYS = _histogram(
+    "delay_seconds",
+    "How long a line took from one point of its way to the next; a few lines of each commit are looked at.",
+    _DELAYS_SECONDS,
+    hop=HOPS,
+)
+TRANSACTIONS = _histogram(
+    "transaction_seconds", "How long a transaction took that was committed.", _TRANSACTION_SECONDS
+)
+
+# Kafka
+
+FAILED_TRANSACTIONS = _counter(
+    "failed_transactions_total", "Transactions that failed; each is tried again.", kind=FAILURES
+)
+OPENED_SHARDS = _counter(
+    "shard_opens_total",
+    "Shards taken over, each with a new producer; more than once a shard means a producer was renewed.",
+    result=("opened", "failed"),
+)
+REALIGNED_SHARDS = _counter(
+    "shard_realignments_total",
+    "Shards that another worker had written meanwhile; they begin again where it stopped.",
+)
+
+# Kubernetes
+
+RECONNECTS_OF_STREAMS = _counter(
+    "stream_reconnects_total", "Log streams that ended or were replaced, by reason.", reason=RECONNECTS
+)
+API_ERRORS = _counter(
+    "api_errors_total",
+    "Requests that the Kubernetes API refused or did not answer, by request and HTTP status (0: no answer).",
+    request=("watch", "log"),
+    status=("0", "400", "401", "403", "404", "410", "429", "500", "503", OTHER),
+)
+
+# This process
+
+STALLS = _counter(
+    "loop_stalls_total", "Times that the event loop stood still for longer than the watchdog allows."
+)
+BUILD = Gauge(
+    f"{PREFIX}_build_info", "The release that runs; always 1.", ["version", "python"], registry=REGISTRY
+)
+BUILD.labels(__version__, platform.python_version()).set(1)
+ProcessCollector(registry=REGISTRY)

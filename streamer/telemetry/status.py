@@ -1,0 +1,107 @@
+"""How a worker stands at one moment: what /status, /readyz and the gauges of /metrics show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import reduce
+from typing import Any
+
+from streamer.model import Ledger, Target
+
+
+class StreamState(StrEnum):
+    """What the follower of a target is at."""
+
+    OPENING = "opening"  # asking for the log, finding the place in it
+    FOLLOWING = "following"  # a stream is open, and brings what is written
+    WAITING = "waiting"  # before the next try: the last one failed, or the container has not started yet
+    ENDED = "ended"  # the container has ended and its log was read; it may start again
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of readiness; `why` says what it waits for, "" once it is met."""
+
+    name: str
+    why: str = ""
+    needed: bool = True
+    """Whether the worker can do nothing without it; else it is only told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """One shard that this worker owns."""
+
+    index: int
+    loaded: bool
+    sequence: int
+    ledger: Ledger
+    """As of the last commit."""
+    inbox_bytes: int
+    oldest_line_seconds: float
+    """How long ago the oldest line was written that is read and not committed; 0 if there is none."""
+    unacknowledged_seconds: float
+    """How long Kafka has been trying to take what was handed to it; 0 if nothing is under way."""
+    open_windows: int
+    evidence_bytes: int
+    storms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One target that is followed."""
+
+    target: Target
+    state: StreamState
+    running: bool
+    """Whether its container runs, as the API server says."""
+    unread_seconds: float
+    """For how long no stream of it has been open; 0 while one is, or while there is nothing to open."""
+    behind_seconds: float
+    """How long ago the line was written that waits to be taken; 0 if none waits."""
+    quiet_seconds: float
+    """For how long nothing has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The whole worker."""
+
+    cluster: str
+    checks: Sequence[Check] = ()
+    shards: Sequence[ShardStatus] = ()
+    targets: Sequence[TargetStatus] = ()
+    blind_seconds: float = 0.0
+    """For how long the worker as a whole could see nothing: it was not ready yet, or no pod matches."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else is worth showing, by name."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sum of the shards' committed ledgers."""
+        return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
+
+    @property
+    def lag_seconds(self) -> float:
+        """How far the worker is behind, or blind, where it is worst; about 0 when all is well."""
+        return max(
+            self.blind_seconds,
+            *(shard.oldest_line_seconds for shard in self.shards),
+            *(target.behind_seconds for target in self.targets),
+            *(target.unread_seconds for target in self.targets if target.running),
+            0.0,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        return {
+            "cluster": self.cluster,
+            **self.facts,
+            "lag_seconds": round(self.lag_seconds, 3),
+            "checks": [asdict(check) for check in self.checks],
+            "ledger": self.ledger.as_dict(),
+            "shards": [asdict(shard) | {"ledger": shard.ledger.as_dict()} for shard in self.shards],
+            "targets": [asdict(target) for target in self.targets],
+        }
