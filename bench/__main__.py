@@ -1,4 +1,4 @@
-"""`python -m bench [core] [file] [api]`: run benchmarks and print their tables."""
+"""`python -m bench [core] [file] [api] …`: run benchmarks and print their tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import api_to_kafka, core, core_memory, file_to_kafka
+from bench import api_to_kafka, core, core_memory, file_to_kafka, latency, streams
 from tests.testbed.kafka import Kafka
+
+EVERY = ["core", "file", "api", "latency", "quiet", "streams"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks; tables on stdout.")
-    parser.add_argument("which", nargs="*", metavar="core|file|api", default=["core", "file", "api"])
+    parser.add_argument(
+        "which",
+        nargs="*",
+        metavar="|".join(EVERY),
+        choices=[*EVERY, []],
+        default=EVERY,
+        help="Which ones (all).",
+    )
     parser.add_argument("--alerts", type=int, default=500_000, help="How many (default: %(default)s).")
     parser.add_argument("--runs", type=int, default=5, help="How often each (default: %(default)s).")
     asked = parser.parse_args()
@@ -22,13 +31,20 @@ def main() -> None:
     if "core" in asked.which:
         print(core.bench(asked.alerts, asked.runs), flush=True)
         print(core_memory.bench(2 * asked.alerts), flush=True)
-    if {"file", "api"}.isdisjoint(asked.which):
+    if asked.which == ["core"]:
         return
-    with tempfile.TemporaryDirectory(prefix="falco-streamer-bench-") as folder, Kafka() as kafka:
+    with tempfile.TemporaryDirectory(prefix="falco-streamer-bench-") as name, Kafka() as kafka:
+        folder = Path(name)
         if "file" in asked.which:
-            print(file_to_kafka.bench(Path(folder), kafka, asked.alerts, asked.runs), flush=True)
+            print(file_to_kafka.bench(folder, kafka, asked.alerts, asked.runs), flush=True)
         if "api" in asked.which:
-            print(asyncio.run(api_to_kafka.bench(Path(folder), kafka, asked.alerts, asked.runs)), flush=True)
+            print(asyncio.run(api_to_kafka.bench(folder, kafka, asked.alerts, asked.runs)), flush=True)
+        if "latency" in asked.which:
+            print(asyncio.run(latency.bench(folder, kafka)), flush=True)
+        if "quiet" in asked.which:
+            print(asyncio.run(latency.quiet(folder, kafka)), flush=True)
+        if "streams" in asked.which:
+            print(asyncio.run(streams.bench(folder, kafka)), flush=True)
 
 
 def _machine() -> str:
