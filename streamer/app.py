@@ -26,6 +26,7 @@ from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
+from streamer.telemetry.log import telling_left_out
 from streamer.telemetry.watchdog import watched
 
 log = structlog.get_logger()
@@ -55,6 +56,7 @@ class Worker:
         http = HttpServer(self._settings.http.host, self._settings.http.port, self.overview.status)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(watched())
+            await stack.enter_async_context(telling_left_out())
             stack.enter_context(shown(self.overview.status))
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))

@@ -80,6 +80,11 @@ def api_failed(request: str, status: int) -> None:
     metrics.API_ERRORS.labels(request, known if known in _STATUSES else metrics.OTHER).inc()
 
 
+def warned(level: str) -> None:
+    """Something was worth a `warning` or `error`, whether it was written or left out as a repeat."""
+    metrics.MESSAGES.labels(level).inc()
+
+
 def loop_stalled() -> None:
     """The event loop stood still."""
     metrics.STALLS.inc()

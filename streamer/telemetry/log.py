@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 import structlog
 
-REPEAT_SECONDS = 10.0
+from streamer.telemetry import facts
+
+REPEAT_SECONDS: Final = 10.0
+MOST_ALIKE: Final = 10
+"""So many of one event, with different facts, are written in `REPEAT_SECONDS`: there may be a thousand targets."""
+_MOST_REMEMBERED: Final = 1000
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Said:
+    """What became of one event lately."""
+
+    began: float
+    written: int = 0
+    left_out: int = 0
 
 
 class RepeatFilter:
-    """Lets an event with the same facts through once in `REPEAT_SECONDS`, with the count of those left out.
+    """Writes a warning or error with the same facts once in `REPEAT_SECONDS`, and one event at most `MOST_ALIKE` times.
 
-    Only warnings and errors can flood: they tell of a state that lasts.
+    What is left out is counted, and the next of its name that is written says how many. Only warnings and errors can
+    flood: they tell of a state that lasts.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[tuple[Any, ...], tuple[float, int]] = {}
+        self._written_at: dict[tuple[Any, ...], float] = {}
+        self._events: dict[str, _Said] = {}
 
     def __call__(
         self, _logger: Any, method: str, event: MutableMapping[str, Any]
@@ -29,18 +50,52 @@ class RepeatFilter:
         """A structlog processor."""
         if method not in ("warning", "error"):
             return event
-        key = (event.get("event"), event.get("target"), event.get("shard"), event.get("cause"))
-        now = self._clock()
-        last, left_out = self._seen.get(key, (-REPEAT_SECONDS, 0))
-        if now - last < REPEAT_SECONDS:
-            self._seen[key] = (last, left_out + 1)
+        facts.warned(method)
+        name, now = str(event.get("event")), self._clock()
+        said = self._events.setdefault(name, _Said(now))
+        if now - said.began >= REPEAT_SECONDS:
+            said.began, said.written = now, 0
+        key = (name, event.get("target"), event.get("shard"), event.get("cause"))
+        if now - self._written_at.get(key, -REPEAT_SECONDS) < REPEAT_SECONDS or said.written >= MOST_ALIKE:
+            said.left_out += 1
             raise structlog.DropEvent
-        if len(self._seen) > 1000:
-            self._seen.clear()
-        self._seen[key] = (now, 0)
-        if left_out:
-            event["repeated"] = left_out
+        if len(self._written_at) >= _MOST_REMEMBERED:
+            self._written_at.clear()
+        self._written_at[key] = now
+        said.written += 1
+        if said.left_out:
+            event["repeated"], said.left_out = said.left_out, 0
         return event
+
+    def take_left_out(self) -> dict[str, int]:
+        """How many were left out of the events that have stopped since: nobody would say it otherwise."""
+        now = self._clock()
+        stopped = {name: said for name, said in self._events.items() if now - said.began >= REPEAT_SECONDS}
+        for name in stopped:
+            del self._events[name]
+        return {name: said.left_out for name, said in stopped.items() if said.left_out}
+
+
+_repeats = RepeatFilter()
+
+
+@asynccontextmanager
+async def telling_left_out() -> AsyncIterator[None]:
+    """Say now and then what was left out of errors that have stopped, while the context lasts."""
+    telling = asyncio.create_task(_tell_left_out(), name="tell what was left out")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        with suppress(asyncio.CancelledError):
+            await telling
+
+
+async def _tell_left_out() -> None:
+    while True:
+        await asyncio.sleep(REPEAT_SECONDS)
+        for event, count in _repeats.take_left_out().items():
+            log.info("repeats_left_out", of=event, count=count)
 
 
 def configure(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
@@ -51,7 +106,7 @@ def configure(level: str = "info", style: Literal["auto", "json", "console"] = "
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            RepeatFilter(),
+            _repeats,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             renderer,

@@ -150,6 +150,11 @@ API_ERRORS = _counter(
 
 # This process
 
+MESSAGES = _counter(
+    "log_messages_total",
+    "Warnings and errors, those that the log left out as repeats among them.",
+    level=("warning", "error"),
+)
 STALLS = _counter(
     "loop_stalls_total", "Times that the event loop stood still for longer than the watchdog allows."
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from streamer.telemetry.gauges import StatusCollector
 from streamer.telemetry.metrics import PREFIX, REGISTRY
 from streamer.telemetry.status import Status
 
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "operations.md").read_text()
+LEVELS = {"exception": "error"}
 
 
 def section(title: str) -> str:
@@ -37,3 +40,37 @@ def served() -> dict[str, tuple[str, ...]]:
 
 def test_every_metric_has_its_row_with_its_labels_and_no_row_is_without_one() -> None:
     assert documented() == served()
+
+
+def logged() -> set[tuple[str, str]]:
+    """Every event in the source with its level; an event's name is written where it is logged."""
+    found = set()
+    for path in (ROOT / "streamer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[event, *rest]):
+                    if "simulator" in path.parts:
+                        continue
+                    assert isinstance(event, ast.Constant), f"{path}:{node.lineno}: an event needs a name"
+                    assert not rest, f"{path}:{node.lineno}: facts are named"
+                    found.add((str(event.value), LEVELS.get(level, level)))
+    return found
+
+
+def test_every_log_event_has_its_row_with_its_level_and_no_row_is_without_one() -> None:
+    told = set()
+    for names, level in re.findall(r"^\| (`.*?) \| (\w+) \|", section("Log events"), re.MULTILINE):
+        told |= {(name, level) for name in re.findall(r"`(\w+)`", names)}
+    assert told == logged()
+
+
+def test_the_names_of_events_are_words() -> None:
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", event) for event, _ in logged())
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", PAGE)) <= anchors

@@ -10,7 +10,7 @@ import orjson
 import pytest
 import structlog
 
-from streamer.telemetry.log import REPEAT_SECONDS, RepeatFilter
+from streamer.telemetry.log import MOST_ALIKE, REPEAT_SECONDS, RepeatFilter
 
 
 class Log:
@@ -18,12 +18,12 @@ class Log:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._filter = RepeatFilter(lambda: self.now)
+        self.filter = RepeatFilter(lambda: self.now)
 
     def say(self, method: str = "warning", **event: Any) -> dict[str, Any] | None:
         """The event as it comes out, None if it does not."""
         try:
-            return dict(self._filter(None, method, event))
+            return dict(self.filter(None, method, event))
         except structlog.DropEvent:
             return None
 
@@ -60,11 +60,34 @@ def test_after_a_quiet_while_nothing_is_said_of_a_count() -> None:
     assert log.say(event="failed") == {"event": "failed"}
 
 
+def test_what_befalls_a_thousand_targets_at_once_is_written_ten_times_and_counted() -> None:
+    log = Log()
+    written = [log.say(event="failed", target=str(n)) for n in range(5000)]
+    assert [event is not None for event in written] == [True] * MOST_ALIKE + [False] * (5000 - MOST_ALIKE)
+    assert log.say(event="another", target="1") is not None
+    log.now = REPEAT_SECONDS
+    event = log.say(event="failed", target="new")
+    assert event is not None
+    assert event["repeated"] == 5000 - MOST_ALIKE
+
+
 def test_what_is_remembered_is_bounded() -> None:
     log = Log()
     for n in range(5000):
+        log.now += REPEAT_SECONDS
         assert log.say(event="failed", target=str(n)) is not None
-    assert len(log._filter._seen) <= 1001
+    assert len(log.filter._written_at) <= 1000
+
+
+def test_what_was_left_out_of_an_error_that_stopped_is_not_forgotten() -> None:
+    log = Log()
+    for _ in range(3):
+        log.say(event="failed")
+    assert log.filter.take_left_out() == {}  # it may go on
+    log.now = REPEAT_SECONDS
+    assert log.filter.take_left_out() == {"failed": 2}
+    assert log.filter.take_left_out() == {}
+    assert log.say(event="failed") == {"event": "failed"}
 
 
 SAYING = """
