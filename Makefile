@@ -40,6 +40,10 @@ lock: | $(UV)  ## Renew the hashed requirement files from pyproject.toml (uv its
 	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --upgrade pyproject.toml -o requirements/$$set; done
 
+.PHONY: manifests
+manifests: setup  ## Render k8s/base and k8s/components from the Helm chart.
+	@$(BIN)/python -m tests.testbed.chart
+
 .PHONY: demo
 demo: setup  ## The main job in one command: simulated cluster, worker and broker (ARGS='--seconds 15 --ledger FILE').
 	@$(BIN)/falco-streamer demo $(ARGS)

@@ -99,7 +99,8 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str]) -> None:
+def run(command: Sequence[str], *, where: Path, environment: Mapping[str, str]) -> None:
+    """Run a step of building; BuildError with its last words if it fails."""
     done = subprocess.run(
         command,
         cwd=where,
@@ -116,11 +117,11 @@ def _run(command: Sequence[str], *, where: Path, environment: Mapping[str, str])
         raise BuildError(f"{' '.join(command[:3])} ... ended with {done.returncode}:\n{last}")
 
 
-# ---- Go: four modules below go/, each with a go.sum that names everything
+# ---- Go: modules below go/, each with a go.sum that names everything
 
 # Local: a Go that is too old is to be named, not replaced by a download. Readonly: go.mod and go.sum are the
 # pins, a build that would change them is refused. Without cgo the programs need no C compiler.
-_GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
+GO = {"GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off", "CGO_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,9 @@ class _Program:
 
     def _build(self, part: Part, into: Path) -> None:
         self._check_toolchain()
-        command = [
-            "go",
-            "build",
-            *part.flags,
-            "-o",
-            str(into / self.package),
-            self.source or f"./{self.package}",
-        ]
-        _run(command, where=self.where, environment=_GO)
+        source = self.source or f"./{self.package}"
+        command = ["go", "build", *part.flags, "-o", str(into / self.package), source]
+        run(command, where=self.where, environment=GO)
 
     def _check_toolchain(self) -> None:
         wanted = re.search(r"^go (\d+)\.(\d+)", self.pins, re.MULTILINE)
@@ -180,7 +175,7 @@ class _Program:
         if not shutil.which("go"):
             raise PartMissing(f"{need}: install it and have `go` on PATH")
         asked = ["go", "env", "GOVERSION"]
-        said = subprocess.run(asked, env={**os.environ, **_GO}, capture_output=True, text=True, check=False)
+        said = subprocess.run(asked, env={**os.environ, **GO}, capture_output=True, text=True, check=False)
         found = re.match(r"go(\d+)\.(\d+)", said.stdout)
         if found and (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
             raise PartMissing(f"{need}, found {said.stdout.strip()}: install a newer one")
@@ -190,6 +185,14 @@ _ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
 _APISERVER = _Program("kubernetes", "kube-apiserver", "k8s.io/kubernetes", "4 to 6 min on 2 cores")
 _KUBECTL = _Program("kubectl", "kubectl", "k8s.io/kubectl", "1 to 2 min")
 _KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
+_HELM = _Program("helm", "helm", "helm.sh/helm/v4", "1 to 3 min", source="helm.sh/helm/v4/cmd/helm")
+_HELMFILE = _Program(
+    "helmfile",
+    "helmfile",
+    "github.com/helmfile/helmfile",
+    "about 4 min",
+    source="github.com/helmfile/helmfile",
+)
 
 
 _PROMTOOL = _Program(
@@ -231,6 +234,16 @@ def kubelet() -> Path:
     return _KUBELET.path()
 
 
+def helm() -> Path:
+    """Return the helm program."""
+    return _HELM.path()
+
+
+def helmfile() -> Path:
+    """Return the helmfile program; it calls helm."""
+    return _HELMFILE.path()
+
+
 # ---- Kafka: jars by Maven coordinates
 
 _POM = HERE / "pom.xml"
@@ -245,17 +258,22 @@ def java() -> str:
     return found
 
 
-def _copy_jars(_part: Part, into: Path) -> None:
+def _copy_kafka(_part: Part, into: Path) -> None:
     java()
+    copy_jars(_POM, into)
+
+
+def copy_jars(pom: Path, into: Path) -> None:
+    """Copy the jars that a POM names, and what they need, into a folder."""
     if not shutil.which("mvn"):
-        raise PartMissing("the test bed's Kafka is fetched by Maven: install it and have `mvn` on PATH")
+        raise PartMissing(f"{pom.relative_to(HERE)} is fetched by Maven: install it and have `mvn` on PATH")
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={into}"]
-    _run(["mvn", "--batch-mode", "--quiet", "--file", str(_POM), *goal], where=into, environment={})
+    run(["mvn", "--batch-mode", "--quiet", "--file", str(pom), *goal], where=into, environment={})
 
 
 def kafka() -> str:
     """Return the class path of the broker."""
     pin = re.search(r"<artifactId>kafka_2\.13</artifactId>\s*<version>([^<]+)", _POM.read_text())
     assert pin, "pom.xml does not pin Kafka"
-    part = Part(name="kafka", version=pin[1], inputs=[_POM], flags=[], takes="about 10 s", build=_copy_jars)
+    part = Part(name="kafka", version=pin[1], inputs=[_POM], flags=[], takes="about 10 s", build=_copy_kafka)
     return f"{part.folder()}/*"

@@ -1,0 +1,17 @@
+{{/* All that is read from the API server. */}}
+{{- define "falco-streamer.rules" -}}
+# list and watch find Falco's pods; get tells a pod that is gone from one that only lost its label.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Following a log is a get, too.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+{{- end }}
+
+{{- define "falco-streamer.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "falco-streamer.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}

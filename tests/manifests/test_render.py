@@ -1,0 +1,215 @@
+"""The chart and the kustomizations, as the real helm and kubectl render them: what the objects say of each other."""
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamer
+from streamer.config import Settings
+from streamer.sink.permissions import worker_permissions
+from tests.manifests.links import loose_ends
+from tests.manifests.sets import (
+    ELSEWHERE,
+    SETS,
+    Object,
+    container,
+    objects_of,
+    of_kind,
+    settings_of,
+    worker,
+)
+from tests.testbed import chart
+from tests.testbed.fixtures import parts_or_skip
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs() -> Iterator[None]:
+    with parts_or_skip():
+        chart.helm("version")
+        yield
+
+
+@pytest.fixture(params=SETS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def objects(name: str) -> list[Object]:
+    return objects_of(name)
+
+
+@pytest.fixture
+def settings(objects: list[Object], tmp_path: Path) -> Settings:
+    return settings_of(objects, tmp_path)
+
+
+# ---- the chart is the source
+
+
+def test_what_kustomize_takes_is_what_the_chart_renders() -> None:
+    stale = [path for path, text in chart.kustomized().items() if path.read_text() != text]
+    assert stale == [], "run `make manifests`"
+
+
+def test_the_chart_is_of_this_version() -> None:
+    shown = chart.helm("show", "chart", chart.CHART).stdout
+    assert f"\nappVersion: {streamer.__version__}\n" in shown
+
+
+@pytest.mark.parametrize("values", sorted((chart.CHART / "ci").iterdir()), ids=lambda file: file.name)
+def test_helm_finds_nothing_to_complain_of(values: Path) -> None:
+    done = chart.helm("lint", "--strict", chart.CHART, "--values", values)
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout + done.stderr
+
+
+MINIMAL = ("--values", str(chart.CHART / "ci/minimal-values.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--set", "config.cluster="], "config.cluster: the cluster's name is needed"),
+        (["--set", "config.kafka.bootstrap_servers=null"], "config.kafka.bootstrap_servers"),
+        (["--set", "config.cluster=UPPER"], "/config/cluster"),
+        (["--set", "replicas=2"], "'replicas' not allowed"),
+        (["--set", "image.digest=sha256:abc"], "/image/digest"),
+        (["--set", "networkPolicy.apiServer.cidrs={10.0.0.1}"], "/networkPolicy/apiServer/cidrs"),
+        (["--set", "config.shutdown.grace_seconds=30"], "terminationGracePeriodSeconds must be longer"),
+        (["--set", "strimzi.user.authentication=plain"], "/strimzi/user/authentication"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(given: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        chart.template(*MINIMAL, *given)
+
+
+def test_every_value_is_in_the_schema_and_explained() -> None:
+    # The schema refuses what it does not know, so it knows all of values.yaml if that passes; see lint. Here: words.
+    lines = (chart.CHART / "values.yaml").read_text().splitlines()
+    top = [at for at, line in enumerate(lines) if re.match(r"[a-z]\w+:", line)]
+    explained = re.compile(r"\s*#")
+    silent = [
+        lines[at]
+        for at in top
+        if not explained.match(lines[at - 1]) and not (at + 1 < len(lines) and explained.match(lines[at + 1]))
+    ]
+    # They say it themselves, or the one above says it for them.
+    plain = {"commonAnnotations", "envFrom", "podLabels", "podAnnotations", "nodeSelector", "tolerations"}
+    plain |= {"affinity", "resources", "serviceAccount", "service"}
+    assert {line.partition(":")[0] for line in silent} <= plain
+
+
+# ---- links, names, ports
+
+
+def test_every_link_leads_somewhere(name: str, objects: list[Object]) -> None:
+    assert loose_ends(objects, elsewhere=ELSEWHERE.get(name, ())) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "wrong"),
+    [
+        ("Service", "spec.selector", {"app": "other"}),
+        ("Service", "spec.ports.0.targetPort", "metrics"),
+        ("Deployment", "spec.template.spec.serviceAccountName", "other"),
+        ("Deployment", "spec.template.spec.enableServiceLinks", True),
+        ("Deployment", "spec.template.spec.volumes.0.configMap.name", "other"),
+        ("Deployment", "spec.template.spec.volumes.2.name", "other"),
+        ("Deployment", "spec.template.spec.containers.0.livenessProbe.httpGet.port", "health"),
+        ("PodDisruptionBudget", "spec.selector.matchLabels", {"app": "other"}),
+        ("NetworkPolicy", "spec.podSelector.matchLabels", {}),
+        ("NetworkPolicy", "spec.ingress.0.ports.0.port", "metrics"),
+        ("ServiceMonitor", "spec.selector.matchLabels", {"app": "other"}),
+        ("ServiceMonitor", "spec.endpoints.0.port", "metrics"),
+        ("PodMonitor", "spec.podMetricsEndpoints.0.port", "metrics"),
+        ("RoleBinding", "roleRef.name", "other"),
+        ("RoleBinding", "subjects.0.namespace", "other"),
+    ],
+)
+def test_a_broken_link_is_found(kind: str, path: str, wrong: object) -> None:
+    broken = copy.deepcopy(objects_of("chart all"))
+    *way, last = path.split(".")
+    at: Any = of_kind(broken, kind)[0]
+    for step in way:
+        at = at[int(step)] if isinstance(at, list) else at[step]
+    assert at[last] != wrong
+    at[last] = wrong
+    found = loose_ends(broken, elsewhere=ELSEWHERE["chart all"])
+    assert found
+    assert all(fault.startswith(kind) for fault in found)
+
+
+def test_the_rights_are_where_the_worker_asks(objects: list[Object], settings: Settings) -> None:
+    everywhere = bool(of_kind(objects, "ClusterRoleBinding"))
+    roles = [one["metadata"]["namespace"] for one in of_kind(objects, "RoleBinding")]
+    assert everywhere == (settings.kubernetes.namespaces == ())
+    assert sorted(roles) == sorted(settings.kubernetes.namespaces)
+
+
+def test_the_policy_lets_it_reach_its_brokers(objects: list[Object], settings: Settings) -> None:
+    for policy in of_kind(objects, "NetworkPolicy"):
+        open_ports = {
+            port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"] if "port" in port
+        }
+        assert {int(server.rpartition(":")[2]) for server in settings.kafka.bootstrap_servers} <= open_ports
+        assert {53, 6443} <= open_ports
+        assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+
+
+def test_files_that_the_settings_name_are_mounted(objects: list[Object], settings: Settings) -> None:
+    security = settings.kafka.security
+    files = [security.ca_file, security.cert_file, security.key_file, security.sasl.password_file]
+    mounts = [Path(mount["mountPath"]) for mount in container(objects)["volumeMounts"]]
+    for file in filter(None, files):
+        assert file.parent in mounts
+
+
+def test_it_is_stopped_after_the_drain_and_is_not_throttled(
+    objects: list[Object], settings: Settings
+) -> None:
+    spec = worker(objects)["spec"]["template"]["spec"]
+    assert spec["terminationGracePeriodSeconds"] > settings.shutdown.grace_seconds
+    assert set(container(objects)["resources"]["limits"]) == {"memory"}
+    assert container(objects)["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+# ---- Strimzi's objects are what the worker needs
+
+
+@pytest.mark.parametrize("name", ["overlay production", "chart all"])
+def test_the_topics_are_those_that_the_worker_would_make(objects: list[Object], settings: Settings) -> None:
+    topics = of_kind(objects, "KafkaTopic")
+    made = {one["spec"]["topicName"]: one["spec"] for one in topics}
+    assert made.keys() == {spec.name for spec in settings.topic_specs}
+    for spec in settings.topic_specs:
+        config = {key: str(value) for key, value in made[spec.name]["config"].items()}
+        config.pop("min.insync.replicas", None)  # of the production overlay
+        assert config == spec.config
+        if spec.kind == "state":
+            assert made[spec.name]["partitions"] == settings.kafka.shards
+
+
+@pytest.mark.parametrize("name", ["overlay production", "chart all"])
+def test_the_user_has_exactly_the_permissions_that_the_worker_needs(
+    objects: list[Object], settings: Settings
+) -> None:
+    users = of_kind(objects, "KafkaUser")
+    granted = {
+        (
+            re.sub("([A-Z])", r"_\1", acl["resource"]["type"]).lower(),
+            acl["resource"]["name"],
+            re.sub("(?<=[a-z])([A-Z])", r"_\1", operation).upper(),
+            acl["resource"]["patternType"] == "prefix",
+        )
+        for acl in users[0]["spec"]["authorization"]["acls"]
+        for operation in acl["operations"]
+    }
+    assert granted == {tuple(each) for each in worker_permissions(settings)}
