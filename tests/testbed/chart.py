@@ -24,11 +24,11 @@ KUSTOMIZED = {
 """Which of the chart's templates are rendered into which folder of k8s/."""
 
 
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def helm(*arguments: str | Path, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run helm, without the settings and caches of whoever runs it."""
     return subprocess.run(
         [str(parts.helm()), *map(str, arguments)],
-        env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home or "/nonexistent")},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,113 @@
+"""Every set of objects, applied to a real API server: validated field by field, and held to Pod Security `restricted`.
+
+The server knows the operators' objects by their own CustomResourceDefinitions. A server of its own, see
+tests/integration/test_manifests.py.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.manifests.sets import SETS, Object, objects_of, worker
+from tests.testbed import chart, operators
+from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.fixtures import parts_or_skip
+from tests.testbed.kubectl import Kubectl, kubectl_of
+
+pytestmark = pytest.mark.real
+
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """The administrator's, of a server with all namespaces and definitions in place."""
+    with parts_or_skip(), KubeApiServer() as server:
+        admin = kubectl_of(server, tmp_path_factory.mktemp("home"))
+        for folder in (operators.prometheus_operator(), operators.strimzi()):
+            done = admin("create", "-f", folder)
+            assert done.returncode == 0, done.stderr
+        waited = admin("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        assert waited.returncode == 0, waited.stderr
+        for name in ("falco", "falco-audit", "kafka", "gitlab-managed-apps", chart.NAME):
+            # Falco's own pods could not run there, ours can.
+            metadata = {"name": name, "labels": RESTRICTED}
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+            assert admin("create", "-f", "-", given=namespace).returncode == 0
+        yield admin
+
+
+def apply(kubectl: Kubectl, objects: list[Object], manager: str) -> tuple[int, str]:
+    """Apply as their user would; the exit code and all that was said beside the names."""
+    listed = {"apiVersion": "v1", "kind": "List", "items": objects}
+    arguments = ["--server-side", "--validate=strict", "--field-manager", manager, "--force-conflicts"]
+    done = kubectl("apply", *arguments, "-f", "-", given=listed)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_it_is_applied_without_an_error_or_a_warning(kubectl: Kubectl, name: str) -> None:
+    assert apply(kubectl, objects_of(name), "test") == (0, "")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_its_pods_are_admitted(kubectl: Kubectl, name: str) -> None:
+    for one in objects_of(name):
+        if one["kind"] == "Deployment":
+            template = one["spec"]["template"]
+            where = {"name": "pod", "namespace": one["metadata"]["namespace"]}
+            pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": template["metadata"] | where}
+            made = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", given=pod)
+            assert (made.returncode, made.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("KafkaTopic", {"partitions": "many"}),
+        ("KafkaUser", {"authorization": {"type": "simple", "acls": [{"operations": ["Publish"]}]}}),
+        ("ServiceMonitor", {"endpoints": [{"interval": "often"}], "selector": {}}),
+        ("PodMonitor", {"selector": 1}),
+    ],
+)
+def test_an_operators_object_with_a_mistake_is_refused(kubectl: Kubectl, kind: str, spec: Object) -> None:
+    # So that being accepted means something.
+    (good, *_) = [one for one in objects_of("chart all") if one["kind"] == kind]
+    metadata = {"name": "wrong", "namespace": "kafka"}
+    code, said = apply(kubectl, [{**good, "metadata": metadata, "spec": spec}], "test")
+    assert code == 1
+    assert "invalid" in said.lower() or "validating" in said
+
+
+def test_a_misspelt_key_is_refused(kubectl: Kubectl) -> None:
+    deployment = worker(objects_of("base"))
+    deployment["spec"]["template"]["spec"]["terminationGracePeriod"] = 30
+    code, said = apply(kubectl, [deployment], "test")
+    assert code == 1
+    assert "terminationGracePeriod" in said
+
+
+def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Path) -> None:
+    """The real `helm install`, with its own look at the server; then `helm uninstall` leaves nothing."""
+    (kubeconfig,) = [flag.partition("=")[2] for flag in kubectl.access]
+    to = ["--kubeconfig", kubeconfig, "--namespace", "falco"]
+    values = ["--values", str(chart.CHART / "ci/minimal-values.yaml")]
+    made = chart.helm("install", "other", chart.CHART, *to, *values, home=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "helm -n falco test other" in made.stdout
+    try:
+        shown = chart.helm("get", "manifest", "other", *to, home=tmp_path).stdout
+        names = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(shown) if one}
+        assert ("Deployment", "other-falco-streamer") in names
+        assert ("ClusterRole", "falco-other-falco-streamer") in names
+        for kind, name in names:
+            found = kubectl("get", kind, name, "-n", "falco", "-o", "json")
+            labels = json.loads(found.stdout)["metadata"]["labels"]
+            assert labels["app.kubernetes.io/managed-by"] == "Helm"
+    finally:
+        gone = chart.helm("uninstall", "other", *to, home=tmp_path)
+    assert gone.returncode == 0, gone.stderr
+    assert kubectl("get", "deployment", "other-falco-streamer", "-n", "falco").returncode == 1
