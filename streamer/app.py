@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import reduce
 
 import structlog
 
 from streamer.config import Settings
 from streamer.flow.backoff import Backoff
-from streamer.flow.publishing import Publisher
+from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
 from streamer.model import Ledger, Publication, Reason, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
-from streamer.shard.assign import shard_of
+from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Shard
-from streamer.sink import Connection, KafkaUnavailable, ShardProducer, prepare_topics
+from streamer.sink import Connection, GroupMembership, KafkaUnavailable, ShardProducer, prepare_topics
 from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
@@ -33,19 +32,46 @@ log = structlog.get_logger()
 
 
 class Worker:
-    """Follows every target and publishes what it says, until it is asked to stop."""
+    """Follows the targets of its shards and publishes what they say, until it is asked to stop.
 
-    def __init__(self, settings: Settings, stop: StopLadder, *, check_crcs: bool = True) -> None:
+    Which shards are its own is for the group of workers to say, unless another `membership` is given.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stop: StopLadder,
+        *,
+        membership: Membership | None = None,
+        check_crcs: bool = True,
+    ) -> None:
         self._settings = settings
         self._stop = stop
         self._connection = Connection(settings.kafka, check_crcs=check_crcs)
-        self.shards: list[Shard] = []
+        self.membership: Membership = membership or GroupMembership(
+            self._connection,
+            cluster=settings.cluster,
+            state_topic=settings.topic_names.state,
+            instance_id=settings.kafka.group_instance_id,
+        )
+        self.ownership: Ownership | None = None
+        """None until the topics have been verified."""
         self.overview = Overview(settings.cluster)
 
     @property
+    def shards(self) -> Mapping[int, Shard]:
+        """The shards that are ours now, by index."""
+        return {} if self.ownership is None else self.ownership.shards
+
+    @property
+    def fenced(self) -> Mapping[int, int]:
+        """How often each shard was taken from us while we wrote, by index."""
+        return {} if self.ownership is None else self.ownership.fenced
+
+    @property
     def ledger(self) -> Ledger:
-        """The sum of the shards' committed ledgers."""
-        return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
+        """The sum of our shards' committed ledgers."""
+        return Ledger() if self.ownership is None else self.ownership.ledger
 
     async def run(self) -> bool:
         """Work until the stop ladder says so; True if everything that was read is committed by the end.
@@ -64,8 +90,7 @@ class Worker:
             if limits is None:  # stopped before Kafka ever answered
                 return True
             self.overview.topics_trouble = ""
-            self.overview.shards = self.shards = self._make_shards(limits)
-            return await self._follow(api)
+            return await self._follow(api, self._shard_maker(limits))
 
     async def _topic_limits(self) -> dict[str, TopicLimits] | None:
         backoff = Backoff(0.2, 5.0)
@@ -90,7 +115,7 @@ class Worker:
             stopping.cancel()
             await asyncio.wait([preparing, stopping])
 
-    def _make_shards(self, limits: dict[str, TopicLimits]) -> list[Shard]:
+    def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:
         settings, plan = self._settings, plan_of(self._settings)
         commit = CommitPolicy(
             settings.kafka.commit.interval_seconds,
@@ -98,8 +123,8 @@ class Worker:
             settings.kafka.commit.max_bytes,
         )
 
-        def publisher(index: int) -> Publisher:
-            return ShardProducer(
+        def make(index: int) -> Shard:
+            publisher = ShardProducer(
                 self._connection,
                 cluster=settings.cluster,
                 shard=index,
@@ -107,55 +132,63 @@ class Worker:
                 topics=[spec.name for spec in settings.topic_specs if spec.kind != "state"],
                 limits=limits,
             )
+            return Shard(index, plan, publisher, commit, on_commit=_say_what_is_malformed)
 
-        return [
-            Shard(index, plan, publisher(index), commit, on_commit=_say_what_is_malformed)
-            for index in range(settings.kafka.shards)
-        ]
+        return make
 
-    async def _follow(self, api: KubernetesApi) -> bool:
-        kubernetes = self._settings.kubernetes
+    async def _follow(self, api: KubernetesApi, make_shard: Callable[[int], Shard]) -> bool:
+        settings, kubernetes = self._settings, self._settings.kubernetes
         self.overview.discovery = discovery = Discovery(
             api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container
         )
-        shards = self.shards
-        self.overview.fleet = fleet = Fleet(
-            api,
-            lambda target: shards[shard_of(target.uid, len(shards))],
-            max_line_bytes=kubernetes.max_line_bytes,
-            from_now=kubernetes.start == "now",
-        )
-        log.info("worker_started", cluster=self._settings.cluster, api=api.host, shards=len(shards))
+        log.info("worker_started", cluster=settings.cluster, api=api.host, shards=settings.kafka.shards)
         async with asyncio.TaskGroup() as tasks:
-            commits = [tasks.create_task(shard.run(), name=f"shard {shard.index}") for shard in shards]
+            adoptions: dict[int, asyncio.Task[None]] = {}
+
+            def gained(shard: Shard) -> None:
+                shard.on_realign = fleet.restart
+                adopting = _adopt(shard, discovery, fleet)
+                adoptions[shard.index] = tasks.create_task(adopting, name=f"adopt {shard.index}")
+
+            def lost(shard: Shard) -> None:
+                adoptions[shard.index].cancel()
+                fleet.release(shard)
+
+            self.ownership = ownership = Ownership(
+                self.membership, tasks, make_shard, settings.kafka.shards, on_gained=gained, on_lost=lost
+            )
+            self.overview.ownership = ownership
+            self.overview.fleet = fleet = Fleet(
+                api,
+                lambda target: ownership.owner_of(target.uid),
+                max_line_bytes=kubernetes.max_line_bytes,
+                from_now=kubernetes.start == "now",
+            )
+            joined = tasks.create_task(self.membership.run(), name="membership")
+            owning = tasks.create_task(ownership.run(), name="ownership")
             async with fleet:
-                for shard in shards:
-                    shard.on_realign = fleet.restart
                 sources = [
                     tasks.create_task(discovery.run(), name="discovery"),
                     tasks.create_task(_steer(discovery, fleet), name="fleet"),
-                    *(tasks.create_task(_adopt(shard, discovery, fleet), name="adopt") for shard in shards),
                 ]
                 await self._stop.wait()
                 log.info("worker_stopping", signal=self._stop.signal_name, targets=len(fleet))
-                for source in sources:
+                for source in [*sources, *adoptions.values()]:
                     source.cancel()
-            drained = await self._drain(shards, commits)
+            drained = await self._drain(ownership)
+            owning.cancel()
+            joined.cancel()  # only now: what is committed is what the others go on from
         log.info("worker_stopped", drained=drained, **self.ledger.as_dict())
         return drained
 
-    async def _drain(self, shards: Sequence[Shard], commits: Sequence[asyncio.Task[None]]) -> bool:
+    async def _drain(self, ownership: Ownership) -> bool:
         """Commit what was read, within the grace period. What is left over is not lost: it is read again."""
-        for shard in shards:
-            shard.drain()
         grace_seconds = self._settings.shutdown.grace_seconds
-        _, late = await asyncio.wait(commits, timeout=grace_seconds)
-        for task in late:
-            task.cancel()
+        late = await ownership.drain(grace_seconds)
         if late:
             log.warning(
                 "not_drained",
-                shards=len(late),
+                shards=late,
                 grace_seconds=grace_seconds,
                 consequence="nothing is lost: the next start reads on from the last commit",
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamer.app import Worker
 from streamer.config import Settings, load
+from streamer.flow.membership import Alone
 from streamer.flow.stop import StopLadder
 from streamer.model import Ledger
 from streamer.simulator import SimulatedApiServer
@@ -68,7 +69,7 @@ async def run_demo(
         )
         return await _play(
             stop,
-            Worker(settings, stop, check_crcs=False),
+            Worker(settings, stop, membership=Alone(settings.kafka.shards), check_crcs=False),
             scenario,
             reader,
             seconds,

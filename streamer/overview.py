@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from dataclasses import replace
 
 from streamer import __version__
+from streamer.shard.ownership import Ownership
 from streamer.shard.shard import Shard
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
@@ -22,18 +24,15 @@ class Overview:
         self._began_ns = time.time_ns()
         self.topics_trouble = "Kafka has not answered yet"
         """Why the topics are not verified; "" once they are."""
-        self.shards: Sequence[Shard] = ()
+        self.ownership: Ownership | None = None
         self.discovery: Discovery | None = None
         self.fleet: Fleet | None = None
 
     def checks(self) -> list[Check]:
         """What work needs, then what is worth telling although work goes on."""
-        shards, discovery = self.shards, self.discovery
-        loading = [shard for shard in shards if not shard.loaded]
-        state = ""
-        if not shards:
-            state = "no shard is ours yet"
-        elif loading:
+        shards, discovery = self._shards(), self.discovery
+        state = "no shard is ours yet" if self.ownership is None else self.ownership.trouble
+        if self.ownership is not None and (loading := self.ownership.loading):
             told = next((shard.trouble for shard in loading if shard.trouble), "loading")
             state = f"{len(loading)} of {len(shards)} shards: {told}"
         listed = (
@@ -49,17 +48,21 @@ class Overview:
             Check("pods found", "" if discovery is None else discovery.missing, needed=False),
         ]
 
+    def _shards(self) -> list[Shard]:
+        return [] if self.ownership is None else list(self.ownership.shards.values())
+
     def status(self) -> Status:
         """Everything, at this moment."""
         now_ns = time.time_ns()
         checks = self.checks()
+        fenced = Counter[int]() if self.ownership is None else self.ownership.fenced
         waiting = any(check.why for check in checks if check.needed)
         up_seconds = asyncio.get_running_loop().time() - self._began_at
         blind_seconds = 0.0 if self.discovery is None else self.discovery.blind_seconds
         return Status(
             cluster=self._cluster,
             checks=checks,
-            shards=[shard.status(now_ns) for shard in self.shards],
+            shards=[replace(shard.status(now_ns), fenced=fenced[shard.index]) for shard in self._shards()],
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=up_seconds if waiting else blind_seconds,
             facts={"version": __version__, "up_seconds": round(up_seconds, 3), "started_ns": self._began_ns},

@@ -19,6 +19,9 @@ Server = Annotated[
     ),
 ]
 ClientId = Annotated[str, Matching(r"[A-Za-z0-9._-]{1,200}", "1 to 200 of A-Z, a-z, 0-9, `.`, `_` and `-`")]
+InstanceId = Annotated[
+    str, Matching(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}", "1 to 249 of A-Z, a-z, 0-9, `.`, `_` and `-`")
+]
 
 
 class Commit(Section):
@@ -67,6 +70,13 @@ class Kafka(Section):
         le=1_024,
         description="Into how many shards the pods are divided: the partitions of the state topic, and the most "
         "workers that can share the load. Fixed once the state topic exists.",
+    )
+    group_instance_id: InstanceId | None = Field(
+        default=None,
+        examples=["falco-streamer-0"],
+        description="A name in the group of workers that is this worker's alone and stays over restarts, such as its "
+        "pod's: started again within 10 s of a crash, it has its shards back at once. Null: a crash costs 10 s. No "
+        "two workers may share one.",
     )
     compression: Literal["zstd", "none", "gzip", "snappy", "lz4"] = Field(
         default="zstd", description="How batches of records are compressed."

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from functools import partial
-from random import random
 from typing import Final
 
 import structlog
@@ -29,8 +28,6 @@ _TICK_SECONDS: Final = 1.0
 """How often it is asked whether something is to be told by our clock."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
-_FENCED_SECONDS: Final = 10.0
-"""The longest wait before a shard that was taken from us is taken back."""
 _LETTER_TRIES: Final = 2
 """A record that is refused more often is a dead letter as small as they get: its topic has to change."""
 
@@ -44,6 +41,16 @@ class CommitPolicy:
     interval_seconds: float = 0.05
     max_lines: int = 10_000
     max_bytes: int = 4 * 1024 * 1024
+
+
+class Condition(StrEnum):
+    """What a shard is doing, for whoever wants to know."""
+
+    OPENING = "opening"  # taking the shard over, loading its state
+    WORKING = "working"
+    FENCED = "fenced"  # waiting to be told that it is still ours
+    UNREADABLE = "unreadable"  # its state was written by another release; needs an operator
+    ENDED = "ended"
 
 
 class _Standing(Enum):
@@ -88,8 +95,11 @@ class Shard:
         self._loaded = asyncio.Event()
         self.trouble = ""
         """What keeps Kafka from taking what it is handed; "" if nothing does."""
+        self.condition = Condition.OPENING
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
+        self.on_fenced: Callable[[Shard], Awaitable[None]] = _go_on
+        """Awaited when another owner has taken the shard over; taking it back at once would fence that one in turn."""
 
     @property
     def ledger(self) -> Ledger:
@@ -117,6 +127,7 @@ class Shard:
             open_windows=core.open_windows,
             evidence_bytes=core.evidence_bytes,
             storms=core.storms,
+            condition=self.condition,
         )
 
     async def stored(self) -> list[tuple[Target, Position]]:
@@ -152,8 +163,11 @@ class Shard:
         except StateUnreadableError as error:
             self._loaded.clear()
             self.trouble = str(error)
+            self.condition = Condition.UNREADABLE
             log.error("state_unreadable", shard=self.index, cause=str(error))
         finally:
+            if self.condition is not Condition.UNREADABLE:
+                self.condition = Condition.ENDED
             await self._publisher.close()
 
     async def _load(self) -> bool:
@@ -250,7 +264,8 @@ class Shard:
                 facts.transaction_failed("fenced")
                 self.trouble = str(error)
                 log.warning("shard_fenced", shard=self.index, cause=str(error))
-                await asyncio.sleep(_FENCED_SECONDS * (0.1 + 0.9 * random()))
+                self.condition = Condition.FENCED
+                await self.on_fenced(self)
             except PublishError as error:
                 facts.transaction_failed("failed")
                 self.trouble = str(error)
@@ -279,6 +294,7 @@ class Shard:
 
     async def _open(self, backoff: Backoff) -> str:
         """Take the shard over and load its state; returns who made the last commit."""
+        self.condition = Condition.OPENING
         while True:
             try:
                 items = await self._publisher.open()
@@ -292,5 +308,11 @@ class Shard:
         state = load(self._plan.cluster, items)
         last_owner, state.owner = state.owner, self._owner
         self._processor = Processor(self._plan, state, secrets.token_bytes(16))
+        self.condition = Condition.WORKING
         log.debug("shard_opened", shard=self.index, targets=len(state.tracked), sequence=state.sequence)
         return last_owner
+
+
+async def _go_on(_: Shard) -> None:
+    """Nobody else is known to want the shard."""
+    await asyncio.sleep(Backoff(10.0, 10.0).next_seconds())

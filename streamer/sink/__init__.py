@@ -8,6 +8,7 @@ from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable, SinkError, StateBlocked, TopicsUnfit
 from streamer.sink.examine import examine_kafka
+from streamer.sink.membership import GroupMembership
 from streamer.sink.packing import TopicLimits
 from streamer.sink.permissions import transactional_id
 from streamer.sink.producer import ShardProducer
@@ -17,6 +18,7 @@ from streamer.sink.topics import prepare_topics
 
 __all__ = [
     "Connection",
+    "GroupMembership",
     "KafkaUnavailable",
     "Message",
     "ReplaySink",

@@ -202,11 +202,13 @@ def _close_now(conn: Any) -> asyncio.Future[None]:
 
 
 async def drop_consumer(consumer: Any) -> None:
-    """End a consumer that is in no group."""
+    """End a consumer as it is; it leaves no group."""
     consumer._closed = True  # noqa: SLF001 - or it would complain of having been forgotten
-    tasks = set[asyncio.Task[Any]]()
+    tasks = set[asyncio.Task[Any] | None]()
     if consumer._fetcher is not None:  # noqa: SLF001
         tasks |= {consumer._fetcher._fetch_task, *consumer._fetcher._pending_tasks}  # noqa: SLF001
-    if consumer._coordinator is not None:  # noqa: SLF001
-        tasks.add(consumer._coordinator._reset_committed_task)  # noqa: SLF001
-    await drop(consumer._client, tasks)  # noqa: SLF001
+    if (coordinator := consumer._coordinator) is not None:  # noqa: SLF001
+        # The first stands for the others where there is no group.
+        names = ("_reset_committed_task", "_coordination_task", "_heartbeat_task", "_commit_refresh_task")
+        tasks |= {getattr(coordinator, name, None) for name in names}
+    await drop(consumer._client, [task for task in tasks if task is not None])  # noqa: SLF001

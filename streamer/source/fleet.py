@@ -39,12 +39,15 @@ class Owner(Protocol):
 
 
 class Fleet:
-    """Starts and stops followers. Leaving its context cancels them all; nothing that they read is lost by that."""
+    """Starts and stops followers of those targets that have an owner here.
+
+    Leaving its context cancels them all; nothing that they read is lost by that.
+    """
 
     def __init__(
         self,
         api: KubernetesApi,
-        owner_of: Callable[[Target], Owner],
+        owner_of: Callable[[Target], Owner | None],
         *,
         max_line_bytes: int,
         from_now: bool,
@@ -57,10 +60,11 @@ class Fleet:
         self._patience = patience
         self._tasks = asyncio.TaskGroup()
         self._running: dict[str, tuple[PodView, asyncio.Task[None]]] = {}
+        self._owners: dict[str, Owner] = {}
         self._followers: dict[str, Follower] = {}
         self._started_at: dict[str, float] = {}
         self._draining: set[str] = set()
-        self._drains: set[asyncio.Task[None]] = set()
+        self._drains: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -71,7 +75,7 @@ class Fleet:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed = True
-        for task in [*self._drains, *(task for _, task in self._running.values())]:
+        for task in [*self._drains.values(), *(task for _, task in self._running.values())]:
             task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
@@ -99,7 +103,11 @@ class Fleet:
         """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
         if self._closed:
             return
-        wanted = targets.present
+        wanted = {
+            identity: found
+            for identity, found in targets.present.items()
+            if self._owner_of(found.target) is not None
+        }
         for identity, found in wanted.items():
             self._draining.discard(identity)
             if identity not in self._running:
@@ -112,9 +120,7 @@ class Fleet:
             self._draining.add(identity)
             if (follower := self._followers.get(identity)) is not None and identity in targets.departed:
                 follower.depart(targets.departed[identity])
-            draining = self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
-            self._drains.add(draining)
-            draining.add_done_callback(self._drains.discard)
+            self._drains[identity] = self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
 
     def adopt(self, stored: Iterable[tuple[Target, Position]], targets: Targets) -> None:
         """See out the targets that an owner knows and the cluster does not: their pods left while nobody looked."""
@@ -126,15 +132,29 @@ class Fleet:
 
     def restart(self, owner: Owner) -> None:
         """Begin again at the committed positions with all targets of an owner whose state turned out to differ."""
+        for found in self.release(owner):
+            self._start(found)
+
+    def release(self, owner: Owner) -> list[PodView]:
+        """Stop following an owner's targets, as if we never had: another worker goes on at its last commit."""
+        released = []
         for identity, (found, task) in list(self._running.items()):
-            if self._owner_of(found.target) is owner:
+            if self._owners.get(identity) is owner:
                 task.cancel()
                 self._forget(identity)
-                self._start(found)
+                self._draining.discard(identity)
+                if (draining := self._drains.pop(identity, None)) is not None:
+                    draining.cancel()
+                released.append(found)
+        return released
 
     def _start(self, found: PodView) -> None:
         identity = found.target.id
-        task = self._tasks.create_task(self._follow(found), name=f"follow {identity}")
+        owner = self._owner_of(found.target)
+        if owner is None:
+            return
+        self._owners[identity] = owner
+        task = self._tasks.create_task(self._follow(found, owner), name=f"follow {identity}")
         self._running[identity] = (found, task)
         self._started_at[identity] = asyncio.get_running_loop().time()
         task.add_done_callback(lambda done: self._forget(identity, done))
@@ -144,21 +164,21 @@ class Fleet:
             self._running.pop(identity, None)
             self._followers.pop(identity, None)
             self._started_at.pop(identity, None)
+            self._owners.pop(identity, None)
 
-    async def _follow(self, found: PodView) -> None:
+    async def _follow(self, found: PodView, owner: Owner) -> None:
         """Follow one target; a fault of our own in it costs that target a pause, not the worker its life."""
         backoff = Backoff(1.0, 60.0)
         while True:
             try:
-                await self._follow_from_position(found)
+                await self._follow_from_position(found, owner)
                 return
             except Exception:
                 log.exception("follower_failed", target=found.target.id)
             await asyncio.sleep(backoff.next_seconds())
             found = self._running.get(found.target.id, (found, None))[0]
 
-    async def _follow_from_position(self, found: PodView) -> None:
-        owner = self._owner_of(found.target)
+    async def _follow_from_position(self, found: PodView, owner: Owner) -> None:
         position = await owner.attach(found.target)
         follower = Follower(
             self._api,
@@ -197,7 +217,9 @@ class Fleet:
                 # Where the API did not answer, it is asked again.
                 await asyncio.wait([task], timeout=max(left, _AGAIN_SECONDS))
         finally:
-            self._draining.discard(identity)
+            if self._drains.get(identity) is asyncio.current_task():
+                self._draining.discard(identity)
+                del self._drains[identity]
 
     async def _is_gone(self, target: Target) -> bool | None:
         """Whether a pod has left, or is about to, and not only its labels; None if that cannot be told now."""
@@ -209,11 +231,14 @@ class Fleet:
 
     async def _give_up(self, found: PodView, task: asyncio.Task[None], follower: Follower) -> None:
         """Close the stream of a pod that is gone: it may be half open, and what it might still bring is a gap."""
-        log.warning("target_drain_timed_out", target=found.target.id)
+        identity = found.target.id
+        log.warning("target_drain_timed_out", target=identity)
+        owner = self._owners[identity]
         task.cancel()
         await asyncio.wait([task])
         if task.cancelled() and not self._closed:
-            ending = self._tasks.create_task(follower.give_up(), name=f"give up {found.target.id}")
+            self._owners[identity] = owner
+            ending = self._tasks.create_task(follower.give_up(), name=f"give up {identity}")
             # On record as running, so that nobody begins to follow it anew before its end is told.
-            self._running[found.target.id] = (found, ending)
-            ending.add_done_callback(lambda done: self._forget(found.target.id, done))
+            self._running[identity] = (found, ending)
+            ending.add_done_callback(lambda done: self._forget(identity, done))

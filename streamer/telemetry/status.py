@@ -47,6 +47,10 @@ class ShardStatus:
     open_windows: int
     evidence_bytes: int
     storms: int
+    condition: str = ""
+    """What it is doing: opening, working, fenced, unreadable or ended."""
+    fenced: int = 0
+    """How often it was taken from us while we wrote."""
 
 
 @dataclass(frozen=True, slots=True)

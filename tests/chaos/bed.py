@@ -151,8 +151,12 @@ class Site:
         }
 
     def worker(self, name: str = "worker", /, **changed: Any) -> Worker:
-        """A worker, not yet started; `changed` settings by section."""
+        """A worker, not yet started; `changed` settings by section.
+
+        As a pod has, it has a name of its own that survives a crash, so that it need not wait for itself to be missed.
+        """
         settings = self.settings()
+        settings["kafka"]["group_instance_id"] = name
         for section, values in changed.items():
             known = settings.get(section)
             settings[section] = known | values if isinstance(known, dict) else values

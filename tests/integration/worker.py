@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import uuid
 from asyncio.subprocess import Process
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +21,15 @@ EVERY_ALERT_PASSES: Mapping[str, Any] = {"dedupe": {"enabled": False}, "limits":
 class WorkerProcess:
     """`falco-streamer run` with a configuration file; its log is kept, and shown where a test fails.
 
-    Every alert passes unless the settings say otherwise, so that tests can count them one by one.
+    Every alert passes unless the settings say otherwise, so that tests can count them one by one. As a pod has, it
+    has a name of its own that survives a crash, so that it need not wait for itself to be missed.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "streamer.yaml"
-        self.config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings}))
+        kafka = {"group_instance_id": uuid.uuid4().hex, **settings.get("kafka", {})}
+        self.config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings, "kafka": kafka}))
         self.log = folder / "worker.log"
         self._process: Process | None = None
 

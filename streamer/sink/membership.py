@@ -1,0 +1,230 @@
+"""Workers are a consumer group on the state topic: whoever is assigned a partition owns the shard.
+
+The group says who should own what; safety is not its business. A shard's `transactional.id` fences the owner before,
+and its state is loaded after that, so an owner that has not heard the news yet can do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any, Final
+
+import aiokafka.errors as kafka_errors
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+
+from streamer.flow.backoff import Backoff
+from streamer.sink.client import drop_consumer, guard, learn_topics
+from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import diagnose
+from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
+from streamer.sink.permissions import consumer_group
+
+SESSION_SECONDS: Final = 10.0
+"""A member that is silent for so long is dead to the group, and its shards go to others."""
+HEARTBEAT_SECONDS: Final = 0.5
+"""How soon members hear that the shards are to be divided anew: half of what a hand-over after SIGTERM takes."""
+
+_START_SECONDS: Final = 12.0
+_LEAVE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
+_NEVER_MS: Final = 2**31 - 1
+_FENCED_INSTANCE_ID: Final = 82  # aiokafka has no name for it
+
+log = structlog.get_logger()
+
+
+class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """This worker's membership. It consumes nothing: all partitions are paused, only heartbeats flow.
+
+    Revocations mean nothing here, since what is revoked mostly comes back with the next assignment, a moment later:
+    an assignment alone says what is lost.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        cluster: str,
+        state_topic: str,
+        instance_id: str | None = None,
+        session_seconds: float = SESSION_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    ) -> None:
+        self._connection = connection
+        self._group_id = consumer_group(cluster)
+        self._topic = state_topic
+        self._instance_id = instance_id
+        self._session_seconds = session_seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._consumer: Any = None
+        self._assignor = _sticky(lambda: self.generation)
+        self._news = asyncio.Event()
+        self._confirmation = asyncio.Event()
+        self._confirmed_at = float("-inf")
+        self._instance_id_taken = False
+        self.assigned: frozenset[int] | None = None
+        self.trouble = ""
+
+    @property
+    def generation(self) -> int:
+        """How often the group has divided its shards, by its own count; -1 while we are no member."""
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        return -1 if coordinator is None else int(coordinator.generation)
+
+    async def run(self) -> None:
+        """Be a member until cancelled, then leave. A broker that is away changes nothing: we keep what we have."""
+        backoff = Backoff(0.5, self._session_seconds)
+        while True:
+            joined_before = self._confirmed_at
+            try:
+                await self._stay()
+            except (kafka_errors.KafkaError, TimeoutError, SinkError, AssertionError) as error:
+                if self._confirmed_at > joined_before:
+                    backoff.reset()
+                cause = await self._explain(error)
+                self.trouble = cause.cause
+                log.warning("group_failed", group=self._group_id, cause=cause.cause, fix=cause.fix)
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def assignments(self) -> AsyncIterator[frozenset[int]]:
+        """The shards that are ours, each time the group has divided them. Never ends."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            assert self.assigned is not None
+            yield self.assigned
+
+    async def confirmed(self) -> None:
+        """Return once a heartbeat that was sent from now on was answered with our generation still being valid."""
+        asked_at = asyncio.get_running_loop().time()
+        while self._confirmed_at < asked_at:
+            await self._confirmation.wait()
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Keep everything: the group only asks us to join anew."""
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Take note. aiokafka sends no heartbeat while this runs, so all work is done elsewhere."""
+        self._consumer.pause(*assigned)
+        self.assigned = frozenset(partition.partition for partition in assigned)
+        self._confirm(asyncio.get_running_loop().time())
+        self._news.set()
+        log.info("shards_assigned", shards=sorted(self.assigned), generation=self.generation)
+
+    async def _stay(self) -> None:
+        """Join, and stay until something breaks; what that is, is raised."""
+        # Nothing is sent of aiokafka's `max_poll_interval_ms`: it is its own idea of when a consumer is stuck.
+        self._consumer = consumer = AIOKafkaConsumer(
+            **self._connection.arguments("group"),
+            group_id=self._group_id,
+            group_instance_id=self._instance_id,
+            partition_assignment_strategy=(self._assignor,),
+            session_timeout_ms=int(self._session_seconds * 1000),
+            rebalance_timeout_ms=int(self._session_seconds * 1000),
+            heartbeat_interval_ms=int(self._heartbeat_seconds * 1000),
+            max_poll_interval_ms=_NEVER_MS,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            exclude_internal_topics=False,
+        )
+        guard(consumer._client, self._connection.credentials)  # noqa: SLF001 - its clients are all treated alike
+        self._instance_id_taken = False
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await consumer.start()
+                if await learn_topics(consumer._client, [self._topic]):  # noqa: SLF001
+                    raise KafkaUnavailable(f"topic {self._topic} does not exist", "was it deleted?")
+            self._listen(consumer._coordinator)  # noqa: SLF001
+            consumer.subscribe([self._topic], listener=self)
+            while True:
+                async with asyncio.timeout(_POLL_SECONDS + _START_SECONDS):
+                    await consumer.getmany(timeout_ms=int(_POLL_SECONDS * 1000))
+        finally:
+            await self._leave(consumer)
+
+    def _listen(self, coordinator: Any) -> None:
+        """Hear the answers to heartbeats, of which aiokafka tells nobody."""
+        beat, send = coordinator._do_heartbeat, coordinator._send_req  # noqa: SLF001
+
+        async def heartbeat() -> bool:
+            sent_at = asyncio.get_running_loop().time()
+            alive: bool = await beat()
+            if alive and not coordinator._rejoin_needed_fut.done():  # noqa: SLF001
+                self._confirm(sent_at)
+            return alive
+
+        async def listened(request: Any) -> Any:
+            answer = await send(request)
+            self._instance_id_taken |= getattr(answer, "error_code", 0) == _FENCED_INSTANCE_ID
+            return answer
+
+        coordinator._do_heartbeat = heartbeat  # noqa: SLF001
+        coordinator._send_req = listened  # noqa: SLF001
+
+    def _confirm(self, sent_at: float) -> None:
+        self._confirmed_at = sent_at
+        self.trouble = ""
+        self._confirmation.set()
+        self._confirmation.clear()
+
+    async def _leave(self, consumer: Any) -> None:
+        """Tell the group that we go, so that it need not wait until we are missed, and drop the consumer."""
+        coordinator = consumer._coordinator  # noqa: SLF001
+        try:
+            if coordinator is not None and not self._instance_id_taken:
+                # A fixed name asks aiokafka to stay a member; but who ends in order is better replaced at once.
+                coordinator._group_instance_id = None  # noqa: SLF001
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await coordinator._maybe_leave_group()  # noqa: SLF001
+        except (kafka_errors.KafkaError, TimeoutError) as error:
+            log.info("group_not_left", group=self._group_id, cause=one_line(error))
+        finally:
+            await drop_consumer(consumer)
+            self._consumer = None
+
+    async def _explain(self, error: BaseException) -> KafkaUnavailable:
+        if self._instance_id_taken:
+            return KafkaUnavailable(
+                f"another worker is in the group under our name {self._instance_id}",
+                "give each worker a kafka.group_instance_id of its own, such as its pod's name, or none",
+            )
+        match error:
+            case KafkaUnavailable():
+                return error
+            case kafka_errors.GroupAuthorizationFailedError():
+                return KafkaUnavailable(
+                    f"we may not use the consumer group {self._group_id}",
+                    "grant READ and DESCRIBE on groups with the prefix falco-streamer.",
+                )
+            case kafka_errors.InvalidSessionTimeoutError():
+                return KafkaUnavailable(
+                    f"the brokers allow no session of {self._session_seconds:.0f} s",
+                    "see group.min.session.timeout.ms and group.max.session.timeout.ms",
+                )
+            case kafka_errors.InconsistentGroupProtocolError():
+                return KafkaUnavailable(
+                    f"consumers of another kind are in the group {self._group_id}",
+                    "find them with `kafka-consumer-groups.sh --describe --members`, and stop them",
+                )
+            case _:
+                return await diagnose(self._connection, error)
+
+
+def _sticky(generation: Any) -> type[Any]:
+    """An assignor of one's own for each membership.
+
+    aiokafka keeps what a member had on the class, where all consumers of a process would meet (aiokafka#1175), and
+    never tells the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
+    had as if nobody had it now.
+    """
+
+    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
+        @classmethod
+        def on_assignment(cls, assignment: Any) -> None:
+            super().on_assignment(assignment)
+            cls.generation = generation()
+
+    return Sticky
