@@ -71,6 +71,7 @@ def test_its_pods_are_admitted(kubectl: Kubectl, name: str) -> None:
         ("KafkaUser", {"authorization": {"type": "simple", "acls": [{"operations": ["Publish"]}]}}),
         ("ServiceMonitor", {"endpoints": [{"interval": "often"}], "selector": {}}),
         ("PodMonitor", {"selector": 1}),
+        ("PrometheusRule", {"groups": [{"name": "g", "rules": [{"alert": "NoExpression"}]}]}),
     ],
 )
 def test_an_operators_object_with_a_mistake_is_refused(kubectl: Kubectl, kind: str, spec: Object) -> None:

@@ -18,7 +18,7 @@ NAME = "falco-streamer"
 
 KUSTOMIZED = {
     "base": ["serviceaccount", "rbac", "deployment", "networkpolicy", "poddisruptionbudget", "service"],
-    "components/monitoring": ["servicemonitor"],
+    "components/monitoring": ["servicemonitor", "prometheusrule", "dashboard"],
     "components/strimzi": ["strimzi"],
 }
 """Which of the chart's templates are rendered into which folder of k8s/."""
