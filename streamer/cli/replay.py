@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -17,8 +16,6 @@ from streamer.cli.options import discard_stdout, fail, load_settings, settings_o
 if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.model import Ledger
-
-_SAY_SECONDS: Final = 10.0
 
 
 @click.command(
@@ -72,38 +69,19 @@ def replay(
 
 
 async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger:
+    from streamer.cli.progress import Progress
     from streamer.plan import plan_of
     from streamer.replay import Replay
     from streamer.sink import replay_sink
     from streamer.source.files import read_file
 
-    progress = _Progress(sys.stderr)
+    progress = Progress(sys.stderr, files)
     async with replay_sink(to, settings) as sink:
         replaying = Replay(plan_of(settings, cores=1), sink)
         for name in files:
-            await replaying.read(read_file(name, settings.kubernetes.max_line_bytes), progress.show)
+            batches = read_file(name, settings.kubernetes.max_line_bytes, progress.at)
+            await replaying.read(batches, progress.show)
+            progress.end_file()
         await replaying.end()
     progress.end()
     return replaying.ledger
-
-
-class _Progress:
-    """Lines and their rate: a line that is rewritten on a terminal, a plain one now and then elsewhere."""
-
-    def __init__(self, out: IO[str]) -> None:
-        self._out = out
-        self._terminal = out.isatty()
-        self._started_at = self._said_at = time.monotonic()
-
-    def show(self, lines: int) -> None:
-        now = time.monotonic()
-        if now - self._said_at < (0.2 if self._terminal else _SAY_SECONDS):
-            return
-        self._said_at = now
-        text = f"{lines:,} lines, {lines / (now - self._started_at):,.0f} a second"
-        self._out.write(f"\r\x1b[K{text}" if self._terminal else f"replay: {text}\n")
-        self._out.flush()
-
-    def end(self) -> None:
-        if self._terminal:
-            self._out.write("\r\x1b[K")

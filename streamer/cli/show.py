@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -35,6 +36,11 @@ def escape(text: str) -> str:
     )
 
 
+def escape_json(text: str) -> str:
+    """The same for JSON, which stays valid: what could act is written as JSON's own escapes."""
+    return "".join(char if escape(char) == char else json.dumps(char)[1:-1] for char in text)
+
+
 def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: int) -> str:
     """One record in one line of at most `width` characters, in colours (which click strips without a terminal)."""
     kind = headers.get("kind", b"").decode(errors="replace")
@@ -57,6 +63,8 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
         label, style = escape(kind.upper()), {"fg": _OTHERS.get(kind, "white")}
         rule = str(found.get("reason", found.get("notice", "")))
         text = str(found.get("detail") or found.get("line") or found.get("name") or "")
+        if kind == "gap":
+            text = f"{_hole(found)}: {text}"
         if "count" in found:
             text = f"{found['count']} counted {text}"
     start = f"{at}  {label:<13}  "
@@ -92,6 +100,13 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
     )
     room = width - len(click.unstyle(balance))
     return next(text for text in parts if len(text) <= max(room, 0)) + balance
+
+
+def _hole(gap: Mapping[str, Any]) -> str:
+    """Which lines are missing, and whether that is certain."""
+    what = "lines are lost" if gap.get("certain") else "lines may be lost"
+    ends = [f"{word} {gap[name]}" for word, name in (("after", "from"), ("before", "to")) if gap.get(name)]
+    return " ".join([what, *ends])
 
 
 def _message(alert: Mapping[str, Any]) -> str:

@@ -6,14 +6,14 @@ aiokafka says only "Unable to bootstrap", whatever the cause; a preflight goes t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.config.security import Security
@@ -196,16 +196,25 @@ async def _brokers(host: str, port: int, arguments: dict[str, Any]) -> list[tupl
     """Connect, authenticate and ask who the brokers are."""
     async with asyncio.timeout(_PREFLIGHT_SECONDS):
         try:
-            conn = await create_conn(host, port, **arguments)
-            try:
+            async with _connected(host, port, arguments) as conn:
                 answer = await conn.send(MetadataRequest([]))
-            finally:
-                with contextlib.suppress(TimeoutError):
-                    await conn.close()
         except kafka_errors.KafkaConnectionError as error:
             # By TLS 1.3 we are refused only after we thought that we were in.
             raise error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error from None
     return [(broker[0], broker[1], broker[2]) for broker in answer.brokers]
+
+
+@asynccontextmanager
+async def _connected(host: str, port: int, arguments: dict[str, Any]) -> AsyncIterator[Any]:
+    """A connection that leaves nothing open; by itself, TLS waits for a goodbye that need not come."""
+    conn = AIOKafkaConnection(host, port, **arguments)
+    try:
+        await conn.connect()
+        yield conn
+    finally:
+        conn.close()
+        if conn._protocol is not None and (transport := conn._protocol._transport) is not None:  # noqa: SLF001
+            transport.abort()
 
 
 async def _reach_advertised(
@@ -214,7 +223,8 @@ async def _reach_advertised(
     for node, host, port in brokers:
         try:
             async with asyncio.timeout(_PREFLIGHT_SECONDS):
-                await (await create_conn(host, port, **arguments)).close()
+                async with _connected(host, port, arguments):
+                    pass
         except _REFUSALS as error:
             cause, _ = explain(error, security)
             raise KafkaUnavailable(

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from streamer.config import Settings
 from streamer.model import Finding, Verdict
 from streamer.sink.access import missing_permissions
+from streamer.sink.clock import examine_clock
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable
@@ -44,6 +45,8 @@ async def examine_kafka(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding(
                 "kafka.topics", Verdict.FINE, f"all {len(settings.topic_specs)} topics are there and fit"
             )
+        if not missing and (clock := await examine_clock(connection, settings)) is not None:
+            yield clock
     except KafkaUnavailable as error:
         yield Finding("kafka", Verdict.UNAVAILABLE, error.cause, error.fix)
 

@@ -48,6 +48,11 @@ def transactional_id(cluster: str, shard: int) -> str:
     return f"{_transactional_prefix(cluster)}{shard}"
 
 
+def probing_id(cluster: str) -> str:
+    """A transactional id that no shard has, though what is granted to all of them is granted to it."""
+    return f"{_transactional_prefix(cluster)}doctor"
+
+
 def consumer_group(cluster: str) -> str:
     """The group that the cluster's workers form on the state topic, to share the shards."""
     return f"falco-streamer.{cluster}"

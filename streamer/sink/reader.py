@@ -39,7 +39,8 @@ class Message(NamedTuple):
 class TopicReader:
     """Reads all partitions of some topics, in no consumer group; an asynchronous context manager.
 
-    In order by partition. A record is seen once its transaction is committed (`isolation`).
+    In order by partition. A record is seen once its transaction is committed (`isolation`). `start` may be a time in
+    ms since the epoch: earlier records are left out.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class TopicReader:
         connection: Connection,
         topics: Sequence[str],
         *,
-        start: Literal["beginning", "end"] = "beginning",
+        start: Literal["beginning", "end"] | int = "beginning",
         isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
     ) -> None:
         self._connection = connection
@@ -84,6 +85,8 @@ class TopicReader:
                 consumer.assign(self._partitions)
                 if self._start == "end":
                     await consumer.seek_to_end()
+                elif self._start != "beginning":
+                    await self._seek(self._start)
                 for partition in self._partitions:
                     await consumer.position(partition)
         except BaseException as error:
@@ -135,13 +138,24 @@ class TopicReader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    async def _seek(self, since_ms: int) -> None:
+        """To the first record in each partition that is not earlier; to the end where there is none."""
+        found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, since_ms))
+        for partition, place in found.items():
+            if place is None:
+                await self._consumer.seek_to_end(partition)
+            else:
+                self._consumer.seek(partition, place.offset)
+
     async def _fetch(self) -> list[Message]:
         try:
             fetched = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
         except kafka_errors.KafkaError as error:
             raise await diagnose(self._connection, error) from error
+        since_ms = self._start if isinstance(self._start, int) else 0  # times are alerts', not in order
         return [
             Message(m.topic, m.partition, m.offset, m.key, m.value, list(m.headers), m.timestamp)
             for messages in fetched.values()
             for m in messages
+            if m.timestamp >= since_ms
         ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, Final, cast
+from typing import IO, Any, BinaryIO, Final, cast
 
 from streamer.model import DigestRing, LogBatch, Target
 from streamer.transform import align
@@ -24,8 +25,12 @@ class FileError(Exception):
     """A file cannot be read; the text names it."""
 
 
-def read_file(name: str, max_line_bytes: int) -> Iterator[LogBatch]:
+def read_file(
+    name: str, max_line_bytes: int, on_read: Callable[[int], None] = lambda _: None
+) -> Iterator[LogBatch]:
     """The batches of one file, `-` for standard input; gzip is recognised by its first bytes.
+
+    `on_read` is told how many of the file's own bytes, packed ones where it is packed, are read.
 
     A file whose first line begins with the log API's timestamp is a pod's log (`kubectl logs --timestamps`), any
     other holds the lines as Falco printed them. Raises `FileError`.
@@ -34,7 +39,7 @@ def read_file(name: str, max_line_bytes: int) -> Iterator[LogBatch]:
     # One file is one target: its lines have one order, one clock, and ids of their own.
     target = Target("replay", label, label, "falco", "")
     ring = DigestRing()
-    for found in _pieces(name, max_line_bytes):
+    for found in _pieces(name, max_line_bytes, on_read):
         stamped = isinstance(found, StampedLines)
         ring = align.advance(ring, found.lines, found.oversize)
         yield LogBatch(
@@ -49,8 +54,8 @@ def read_file(name: str, max_line_bytes: int) -> Iterator[LogBatch]:
         )
 
 
-def _pieces(name: str, max_line_bytes: int) -> Iterator[StampedLines | Lines]:
-    with _open(name) as file:
+def _pieces(name: str, max_line_bytes: int, on_read: Callable[[int], None]) -> Iterator[StampedLines | Lines]:
+    with _open(name, on_read) as file:
         try:
             chunk = file.read(_CHUNK_BYTES)
             stamped = StampReader().line_time(chunk[:64]) is not None
@@ -71,16 +76,32 @@ def _pieces(name: str, max_line_bytes: int) -> Iterator[StampedLines | Lines]:
 
 
 @contextmanager
-def _open(name: str) -> Iterator[IO[bytes]]:
+def _open(name: str, on_read: Callable[[int], None]) -> Iterator[IO[bytes]]:
     if name == "-":
         yield _unzipped(sys.stdin.buffer)
         return
     try:
-        file = open(name, "rb")  # noqa: SIM115  # closed below
+        raw = _Counted(name, on_read)
     except OSError as error:
         raise FileError(f"{name}: {error.strerror}") from error
-    with file:
+    with io.BufferedReader(raw, _CHUNK_BYTES) as file:
         yield _unzipped(file)
+
+
+class _Counted(io.FileIO):
+    """A file that tells how far it is read."""
+
+    def __init__(self, name: str, on_read: Callable[[int], None]) -> None:
+        super().__init__(name)
+        self._on_read = on_read
+        self._read = 0
+
+    def readinto(self, buffer: Any) -> int:
+        """As any file does."""
+        count = super().readinto(buffer) or 0
+        self._read += count
+        self._on_read(self._read)
+        return count
 
 
 def _unzipped(file: BinaryIO) -> IO[bytes]:

@@ -35,6 +35,7 @@ from tests.testbed.kafka import Kafka
 from tests.testbed.pod import Pod
 from tests.testbed.secure_kafka import PASSWORD, USER, SecureKafka, acl
 from tests.testbed.topics import create_topic
+from tests.unit.sink.samples import publication, record, shard
 
 pytestmark = pytest.mark.real
 
@@ -406,6 +407,38 @@ async def test_shards_that_are_not_the_state_topics_partitions(installed: Settin
         f"the state topic {installed.topic_names.state} has 2 partitions, but kafka.shards is 5",
         "set kafka.shards: 2; the pods are divided by it, so it is fixed once the topic exists",
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(90, "90 s ahead of"), (-90, "90 s behind"), (0, None)],
+    ids=["ahead", "behind", "right"],
+)
+async def test_the_clock_of_the_worker_is_compared_with_the_brokers(
+    installed: Settings, seconds: int, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = installed.topic_names.notices
+    producer = shard(
+        Connection(installed.kafka), installed.topic_names.state, topic, cluster=installed.cluster
+    )
+    await producer.open()
+    with monkeypatch.context() as patched:
+        true_time = time.time_ns
+        patched.setattr("streamer.sink.producer.time.time_ns", lambda: true_time() + seconds * SECOND_NS)
+        await producer.publish(publication([record(topic, "one")], {"position": b"1"}))
+    await producer.open()  # its start waits until the commit's markers are written
+    await producer.close()
+    clock = (await found_in_kafka(installed))[-1]
+    assert clock.check == "clock.kafka"
+    if told is None:
+        assert clock == Finding("clock.kafka", Verdict.FINE, "the worker's clock is that of the brokers")
+    else:
+        assert clock == Finding(
+            "clock.kafka",
+            Verdict.FAULT,
+            f"the worker's clock was {told} the brokers' at its last commit",
+            "synchronise the clocks (NTP): Kafka refuses records that are too far in the future",
+        )
 
 
 # ---- the command

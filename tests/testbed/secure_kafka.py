@@ -7,7 +7,8 @@ confluent-kafka's client: none of the product's code, and it can write ACLs and 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -98,22 +99,37 @@ class SecureKafka(Kafka):
             done.result(10)
 
     def allow(self, acls: Iterable[AclBinding]) -> None:
+        """Give ACLs; on return, the broker goes by them."""
+        given = list(acls)
         administrator = self.administrator()
-        for done in administrator.create_acls(list(acls)).values():
+        for done in administrator.create_acls(given).values():
             done.result(10)
+        self._wait(administrator, lambda known: set(given) <= known)
 
     def forbid(self, acls: Iterable[AclBinding]) -> None:
         """Take ACLs away again."""
-        filters = [
-            AclBindingFilter(
-                acl.restype, acl.name, acl.resource_pattern_type, acl.principal, acl.host, acl.operation,
-                acl.permission_type,
-            )
-            for acl in acls
-        ]  # fmt: skip
+        taken = list(acls)
         administrator = self.administrator()
-        for done in administrator.delete_acls(filters).values():
+        for done in administrator.delete_acls([_filter(acl) for acl in taken]).values():
             done.result(10)
+        self._wait(administrator, lambda known: not set(taken) & known)
+
+    @staticmethod
+    def _wait(administrator: AdminClient, condition: Callable[[set[AclBinding]], bool]) -> None:
+        """The controller has said yes; the broker's authorizer hears of it a moment later."""
+        any_one: Any = None
+        every = AclBindingFilter(
+            ResourceType.ANY,
+            any_one,
+            ResourcePatternType.ANY,
+            any_one,
+            any_one,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        deadline = time.monotonic() + 10
+        while not condition(set(administrator.describe_acls(every).result(10))):
+            assert time.monotonic() < deadline, "the broker does not hear of its ACLs"
 
     def _secured(self, provider: IdentityProvider, quorum: Quorum) -> dict[str, str]:
         server = self.authority.server("broker")
@@ -158,6 +174,18 @@ def acl(kind: str, name: str, operation: str, user: str = USER, *, prefixed: boo
         "*",
         getattr(AclOperation, operation),
         AclPermissionType.ALLOW,
+    )
+
+
+def _filter(acl: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        acl.restype,
+        acl.name,
+        acl.resource_pattern_type,
+        acl.principal,
+        acl.host,
+        acl.operation,
+        acl.permission_type,
     )
 
 

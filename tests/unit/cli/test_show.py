@@ -127,3 +127,19 @@ def test_a_summary_is_shown_as_what_it_counts() -> None:
     )
     shown = click.unstyle(line(value, HEADERS | {"kind": b"summary"}, 0, 200))
     assert shown.endswith("Terminal shell in container  shop/web-1  repeated 9 times in 5 min")
+
+
+def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
+    gap = {
+        "reason": "rotation_unseen",
+        "certain": False,
+        "from": "10:00Z",
+        "to": "10:05Z",
+        "detail": "rotated away",
+    }
+    shown = click.unstyle(line(orjson.dumps(gap), HEADERS | {"kind": b"gap"}, 0, 200))
+    assert shown.endswith(
+        "rotation_unseen  shop/web-1  lines may be lost after 10:00Z before 10:05Z: rotated away"
+    )
+    certain = click.unstyle(line(orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"gap"}, 0, 200))
+    assert "lines are lost after" in certain

@@ -1,0 +1,96 @@
+"""Which records `tap` shows: a pure choice by what is in a record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Final
+
+import orjson
+
+from streamer.model import Alert, Priority
+from streamer.transform.filter import Matcher
+from streamer.transform.parse import parse
+from streamer.transform.stamp import StampReader
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_NAMESPACES: Final = ("k8s.ns.name", "ka.target.namespace")
+_ALERTS: Final = frozenset({"alert", "summary"})
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """All conditions must hold; those on alerts leave records of other kinds out, which have nothing of the like."""
+
+    kinds: Collection[str]
+    priority: Priority | None = None
+    """The least severe that is shown."""
+    rules: Sequence[str] = ()
+    """Globs, of which any may match."""
+    namespaces: Sequence[str] = ()
+    """Globs over the namespace of the workload that the alert is about."""
+    matchers: Sequence[Matcher] = ()
+    _stamps: StampReader = field(default_factory=StampReader, compare=False, repr=False)
+
+    def takes(self, kind: str, value: bytes) -> bool:
+        """Whether a record is shown."""
+        if kind not in self.kinds:
+            return False
+        if not (self.priority is not None or self.rules or self.namespaces or self.matchers):
+            return True
+        if kind not in _ALERTS:
+            return False
+        alert = parse(value, 0, self._stamps)
+        return isinstance(alert, Alert) and self._takes(alert)
+
+    def _takes(self, alert: Alert) -> bool:
+        if self.priority is not None and alert.priority > self.priority:
+            return False
+        if self.rules and not any(fnmatchcase(alert.rule, rule) for rule in self.rules):
+            return False
+        if self.namespaces:
+            about = [str(alert.fields[name]) for name in _NAMESPACES if alert.fields.get(name)]
+            if not any(fnmatchcase(name, wanted) for name in about for wanted in self.namespaces):
+                return False
+        return all(matcher.compile()(alert) for matcher in self.matchers)
+
+
+def matcher(text: str) -> Matcher:
+    """A matcher as in `filters`, with Falco's other names of priorities. Raises MatcherError."""
+    found = Matcher.parse(text)
+    priority = Priority.parse(found.value) if found.name == "priority" else None
+    return found if priority is None else replace(found, value=priority.label)
+
+
+def since_ms(text: str, now_ms: int) -> int:
+    """A moment from `15m`, `2h`, `1d` ago, or an RFC 3339 time, in ms since the epoch. Raises ValueError."""
+    if found := _DURATION.fullmatch(text):
+        return now_ms - round(float(found[1]) * _SECONDS[found[2]] * 1000)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("the time has no zone")
+    return round(moment.timestamp() * 1000)
+
+
+def as_json(topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes,
+            headers: Sequence[tuple[str, bytes]]) -> bytes:  # fmt: skip
+    """A record with everything that Kafka has of it, as one JSON object."""
+    try:
+        content: object = orjson.Fragment(value) if isinstance(orjson.loads(value), dict) else None
+    except orjson.JSONDecodeError:
+        content = None
+    return orjson.dumps(
+        {
+            "topic": topic,
+            "partition": partition,
+            "offset": offset,
+            "timestamp_ms": timestamp_ms,
+            "key": None if key is None else key.decode(errors="replace"),
+            "headers": {name: held.decode(errors="replace") for name, held in headers},
+            "value": value.decode(errors="replace") if content is None else content,
+        }
+    )

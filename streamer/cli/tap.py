@@ -1,0 +1,224 @@
+"""`falco-streamer tap`: look into the topics, as stern looks into logs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+from streamer.cli import exits
+from streamer.cli.options import discard_stdout, fail, load_settings, settings_options
+from streamer.cli.selection import Selection, as_json, matcher, since_ms
+from streamer.cli.show import escape, escape_json, line
+from streamer.model import Priority
+from streamer.transform.filter import MatcherError
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.sink import Message
+
+_PRIORITIES: Final = [priority.label for priority in Priority]
+_ANY_WIDTH: Final = 100_000
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  falco-streamer tap --config streamer.yaml --since 15m
+  falco-streamer tap --config streamer.yaml --priority warning --rule 'Terminal*' --namespace 'shop-*'
+  falco-streamer tap --config streamer.yaml --where 'proc.name =~ "(ba|z)?sh"' --where 'user.name != root'
+  falco-streamer tap --config streamer.yaml --since 1d --no-follow -o json | jq -r .value.rule | sort | uniq -c
+"""
+)
+@settings_options
+@click.option("--since", metavar="WHEN", help="15m, 2h, 1d ago, or an RFC 3339 time. Default: from now on.")
+@click.option(
+    "--follow/--no-follow", default=True, help="Go on until Ctrl-C, or stop at what is the end now."
+)
+@click.option(
+    "-p",
+    "--priority",
+    type=click.Choice(_PRIORITIES, case_sensitive=False),
+    help="Only alerts of this priority and more severe ones.",
+)
+@click.option("-r", "--rule", "rules", metavar="GLOB", multiple=True, help="Only alerts of these rules.")
+@click.option(
+    "-n",
+    "--namespace",
+    "namespaces",
+    metavar="GLOB",
+    multiple=True,
+    help="Only alerts about these namespaces.",
+)
+@click.option(
+    "-w",
+    "--where",
+    "matchers",
+    metavar="MATCHER",
+    multiple=True,
+    help="Only alerts that match, as in `filters`: rule, priority, source, hostname, tags or any output field; "
+    "=, !=, =~, !~. All must.",
+)
+@click.option("--summaries/--no-summaries", default=True, help="The counts of repeated alerts.")
+@click.option("--gaps/--no-gaps", default=True, help="Gaps and other notices.")
+@click.option("--dead-letters/--no-dead-letters", default=False, help="Lines that are no valid alerts.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "raw"]),
+    default="table",
+    show_default=True,
+    help="A line for people; all that Kafka has; or the values as they are.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="auto: on a terminal, unless NO_COLOR is set.",
+)
+def tap(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    since: str | None,
+    follow: bool,
+    priority: str | None,
+    rules: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    matchers: tuple[str, ...],
+    summaries: bool,
+    gaps: bool,
+    dead_letters: bool,
+    output: str,
+    color: str,
+) -> None:
+    """Print what arrives in the topics: committed records only, coloured by priority.
+
+    What attackers write into alerts cannot act on the terminal: control characters are shown, not obeyed. In a pipe,
+    `-o raw` and `-o json` are exact. With a condition on alerts (priority, rule, namespace, where), notices and dead
+    letters are not shown. Exit codes: 0 (also Ctrl-C), 2 usage, 69 Kafka cannot be reached, 78 configuration.
+    """
+    import uvloop
+
+    from streamer.sink import KafkaUnavailable
+    from streamer.telemetry.log import configure
+
+    kinds = {"alert"} | ({"summary"} if summaries else set()) | ({"gap", "notice"} if gaps else set())
+    kinds |= {"dead-letter"} if dead_letters else set()
+    try:
+        start: Literal["end"] | int = "end" if since is None else since_ms(since, time.time_ns() // 1_000_000)
+    except ValueError as error:
+        raise click.BadParameter(f"{since!r}: expected 15m, 2h, 1d or an RFC 3339 time ({error})") from error
+    try:
+        selection = Selection(
+            kinds,
+            None if priority is None else Priority.parse(priority),
+            rules,
+            namespaces,
+            tuple(map(matcher, matchers)),
+        )
+    except MatcherError as error:
+        raise click.BadParameter(str(error)) from error
+    settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",))
+    configure("error", settings.log.format)
+    printer = _Printer(output, color)
+
+    async def show() -> None:
+        async for message in _messages(settings, kinds, start, follow=follow):
+            if selection.takes(_kind(message), message.value or b""):
+                printer.print(message)
+
+    try:
+        uvloop.run(show())
+    except KafkaUnavailable as error:
+        fail(f"error: {error}", exits.UNAVAILABLE)
+    except BrokenPipeError:  # `| head`
+        discard_stdout()
+    except KeyboardInterrupt:
+        pass
+    sys.exit(0)
+
+
+async def _messages(
+    settings: Settings, kinds: set[str], start: Literal["end"] | int, *, follow: bool
+) -> AsyncIterator[Message]:
+    """The records of the topics where such kinds are, in the order of their times as far as they come together."""
+    from streamer.sink import Connection, KafkaUnavailable, TopicReader
+    from streamer.sink.topics import topics_there
+
+    connection = Connection(settings.kafka)
+    there = await topics_there(connection, settings)
+    wanted = [spec.name for spec in settings.topic_specs if spec.kind in _classes(kinds)]
+    missing = [name for name in wanted if name not in there]
+    if len(missing) == len(wanted):
+        raise KafkaUnavailable(
+            f"there is no topic {wanted[0]}, nor any other of {len(wanted)}",
+            "check topics.prefix and the topics' ACLs; `falco-streamer topics create` makes them",
+        )
+    if missing:
+        click.echo(f"not there, or not for us to see: {', '.join(missing)}", err=True)
+    notices = settings.topic_names.notices
+    async with TopicReader(connection, [name for name in wanted if name in there], start=start) as reader:
+        if follow:
+            async for messages in reader.batches():
+                for message in sorted(messages, key=lambda one: one.timestamp_ms):
+                    if not _is_copy(message, notices):
+                        yield message
+        else:
+            found = [message async for message in reader.until_end() if not _is_copy(message, notices)]
+            for message in sorted(found, key=lambda one: one.timestamp_ms):
+                yield message
+
+
+def _classes(kinds: set[str]) -> set[str]:
+    classes = {"alerts", "overflow"}
+    if "notice" in kinds:
+        classes.add("notices")
+    if "dead-letter" in kinds:
+        classes.add("dead_letter")
+    return classes
+
+
+def _is_copy(message: Message, notices: str) -> bool:
+    """Falco's own reports are on the notices topic, too, beside their alert."""
+    return message.topic == notices and _kind(message) == "alert"
+
+
+def _kind(message: Message) -> str:
+    return (message.header("kind") or b"").decode(errors="replace")
+
+
+class _Printer:
+    """Prints records; on a terminal, nothing of an alert's text is obeyed."""
+
+    def __init__(self, output: str, color: str) -> None:
+        self._output = output
+        self._terminal = sys.stdout.isatty()
+        automatic = self._terminal and not os.environ.get("NO_COLOR")
+        self._color = {"always": True, "never": False}.get(color, automatic)
+        self._width = shutil.get_terminal_size().columns if self._terminal else _ANY_WIDTH
+
+    def print(self, message: Message) -> None:
+        """One record, one line."""
+        value = message.value or b""
+        if self._output == "table":
+            text = line(value, dict(message.headers), message.timestamp_ms, self._width)
+            click.echo(text, color=self._color)
+            return
+        if self._output == "json":
+            value = as_json(
+                message.topic, message.partition, message.offset, message.timestamp_ms, message.key, value,
+                message.headers,
+            )  # fmt: skip
+        if self._terminal:
+            shown = value.decode(errors="backslashreplace")
+            click.echo(escape_json(shown) if self._output == "json" else escape(shown))
+        else:
+            sys.stdout.buffer.write(value + b"\n")
+            sys.stdout.buffer.flush()
