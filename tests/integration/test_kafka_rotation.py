@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,28 @@ def secret(password: str, pair: KeyPair, *authorities: Path) -> dict[str, bytes]
     }
 
 
+def allowed_settings(
+    installation: Installation, secure_kafka: SecureKafka, mounted: MountedSecret
+) -> dict[str, Any]:
+    """A worker's settings with all credentials in that secret; what they need is allowed, and nothing else."""
+    settings = installation.settings()
+    settings["kafka"] |= {
+        "bootstrap_servers": [secure_kafka.at("RENEWING")],
+        "security": {
+            "protocol": "sasl_ssl",
+            "ca_file": str(mounted.folder / "ca.crt"),
+            "cert_file": str(mounted.folder / "tls.crt"),
+            "key_file": str(mounted.folder / "tls.key"),
+            "sasl": {"username": USER, "password_file": str(mounted.folder / "password")},
+        },
+    }
+    needed = worker_permissions(Settings.model_validate(settings))
+    secure_kafka.allow(
+        acl(one.resource, one.name, one.operation, USER, prefixed=one.prefixed) for one in needed
+    )
+    return settings
+
+
 @pytest.fixture
 async def installation(
     api_server: KubeApiServer, api: KubeApi, kubelet: Kubelet, secure_kafka: SecureKafka
@@ -85,22 +108,7 @@ async def test_credentials_are_rotated_under_load(
     ends_at = time.monotonic() + CERTIFICATE_SECONDS
     mounted.write(secret("first", short_lived, ours.certificate))
 
-    settings = installation.settings()
-    settings["kafka"] |= {
-        "bootstrap_servers": [secure_kafka.at("RENEWING")],
-        "security": {
-            "protocol": "sasl_ssl",
-            "ca_file": str(mounted.folder / "ca.crt"),
-            "cert_file": str(mounted.folder / "tls.crt"),
-            "key_file": str(mounted.folder / "tls.key"),
-            "sasl": {"username": USER, "password_file": str(mounted.folder / "password")},
-        },
-    }
-    needed = worker_permissions(Settings.model_validate(settings))
-    secure_kafka.allow(
-        acl(one.resource, one.name, one.operation, USER, prefixed=one.prefixed) for one in needed
-    )
-    worker = WorkerProcess(tmp_path, settings)
+    worker = WorkerProcess(tmp_path, allowed_settings(installation, secure_kafka, mounted))
 
     async with oracle(installation.kafka.bootstrap, installation.topics) as seen:
 
@@ -129,3 +137,30 @@ async def test_credentials_are_rotated_under_load(
     assert stopped["event"] == "worker_stopped"
     assert stopped["balanced"]
     assert stopped["published"] == len(installation.written)
+
+
+async def test_a_worker_with_a_wrong_password_says_so_and_goes_on_when_it_is_mended(
+    installation: Installation, secure_kafka: SecureKafka, tmp_path: Path
+) -> None:
+    mounted = MountedSecret(tmp_path / "secret")
+    pair, authority = secure_kafka.authority.client(USER), secure_kafka.authority.certificate
+    secure_kafka.set_password(USER, "right")
+    mounted.write(secret("wrong!", pair, authority))
+    worker = WorkerProcess(tmp_path, allowed_settings(installation, secure_kafka, mounted))
+    async with oracle(installation.kafka.bootstrap, installation.topics) as seen:
+        installation.write(60)
+        with worker.shown_on_failure():
+            await worker.start()
+            async with asyncio.timeout(30):
+                while not (said := worker.said("kafka_unavailable")):  # noqa: ASYNC110 - its log is a file
+                    await asyncio.sleep(0.05)
+            assert said[0]["cause"].startswith(
+                f"cannot reach {secure_kafka.at('RENEWING')}: authentication failed: "
+            )
+            assert said[0]["fix"] == "check the user and password in kafka.security.sasl"
+            assert b"wrong!" not in worker.log.read_bytes()
+            mounted.write(secret("right", pair, authority))
+            await seen.until(lambda seen: seen.alerts >= 60)
+            assert await worker.stop(signal.SIGTERM) == 0
+        await seen.read_to_end()
+        check_records(installation, seen.records)

@@ -56,6 +56,10 @@ class WorkerProcess:
         """What it logged."""
         return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line[:1] == b"{"]
 
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Those of its log's events that have this name."""
+        return [one for one in self.events() if one["event"] == event]
+
     @contextmanager
     def shown_on_failure(self) -> Iterator[None]:
         try:

@@ -75,11 +75,11 @@ def test_the_commented_examples_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_load(example: Path) -> None:
-    assert load(example, environ={}).kafka.bootstrap_servers
+    assert load(example, environ={"CLUSTER": "prod-eu-1"}).kafka.bootstrap_servers
 
 
 def test_there_are_examples() -> None:
-    assert {path.stem for path in EXAMPLES} >= {"minimal", "production", "quieter"}
+    assert {path.stem for path in EXAMPLES} >= {"minimal", "production", "quieter", "several-clusters"}
 
 
 def test_the_example_against_noise_drops_what_it_means_to() -> None:
@@ -95,6 +95,14 @@ def test_the_production_example_is_secured() -> None:
     assert settings.kafka.security.protocol == "sasl_ssl"
     assert settings.topics.config.state["cleanup.policy"] == "compact"
     assert settings.topics.config.alerts["retention.ms"] == "2592000000"
+
+
+def test_clusters_of_one_file_share_the_alerts_and_nothing_else() -> None:
+    path = CONFIG / "examples" / "several-clusters.yaml"
+    one, other = (load(path, environ={"CLUSTER": name}) for name in ("prod-eu-1", "prod-us-1"))
+    names = [{spec.name for spec in settings.topic_specs} for settings in (one, other)]
+    assert names[0] ^ names[1] == {one.topic_names.state, other.topic_names.state}
+    assert one.kafka.security.sasl.oauth.client_id == "falco-streamer-prod-eu-1"
 
 
 def test_the_schema_knows_units_bounds_and_variables() -> None:
