@@ -86,8 +86,27 @@ def commit_despite_a_failure() -> None:
     Delivery.run = planted  # type: ignore[method-assign]
 
 
+def freeze_before_commit() -> None:
+    """The process stands still when all of a transaction is written and acknowledged, but not committed."""
+    commit = GuardedProducer.commit
+
+    async def planted(self: GuardedProducer) -> None:
+        if _strikes_now():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        await commit(self)
+
+    GuardedProducer.commit = planted  # type: ignore[method-assign]
+
+
 FAULTS = {
-    each.__name__: each for each in (nothing, skip_one_send, skip_one_state_write, commit_despite_a_failure)
+    each.__name__: each
+    for each in (
+        nothing,
+        skip_one_send,
+        skip_one_state_write,
+        commit_despite_a_failure,
+        freeze_before_commit,
+    )
 }
 
 if __name__ == "__main__":
