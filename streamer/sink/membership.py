@@ -28,6 +28,8 @@ HEARTBEAT_SECONDS: Final = 0.5
 """How soon members hear that the shards are to be divided anew: half of what a hand-over after SIGTERM takes."""
 
 _START_SECONDS: Final = 12.0
+_JOIN_SECONDS: Final = 5.0
+"""How much longer than a session the group may take to answer who joins: it waits for those who are not heard."""
 _LEAVE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 1.0
 _NEVER_MS: Final = 2**31 - 1
@@ -117,8 +119,9 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     async def _stay(self) -> None:
         """Join, and stay until something breaks; what that is, is raised."""
         # Nothing is sent of aiokafka's `max_poll_interval_ms`: it is its own idea of when a consumer is stuck.
+        join_seconds = self._session_seconds + _JOIN_SECONDS
         self._consumer = consumer = AIOKafkaConsumer(
-            **self._connection.arguments("group"),
+            **self._connection.arguments("group") | {"request_timeout_ms": int(join_seconds * 1000)},
             group_id=self._group_id,
             group_instance_id=self._instance_id,
             partition_assignment_strategy=(self._assignor,),
@@ -140,7 +143,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             self._listen(consumer._coordinator)  # noqa: SLF001
             consumer.subscribe([self._topic], listener=self)
             while True:
-                async with asyncio.timeout(_POLL_SECONDS + _START_SECONDS):
+                async with asyncio.timeout(2 * join_seconds):  # it waits while the group is being divided
                     await consumer.getmany(timeout_ms=int(_POLL_SECONDS * 1000))
         finally:
             await self._leave(consumer)

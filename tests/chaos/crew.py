@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import orjson
+
 from tests.chaos.bed import SHARDS, Site, Worker
 from tests.chaos.judge import Seen, Verdict, judge
 from tests.chaos.load import Journal, Kind, Printer
@@ -205,13 +207,10 @@ async def crew(site: Site, count: int, *, pods: int = 2 * SHARDS, seed: int = 1)
 
 def shards_of(worker: Worker) -> set[int]:
     """Which shards this worker was told to own the last time since it was started."""
-    told: list[int] = []
-    for event in worker.events():
-        if event["event"] == "http_serving":
-            told = []
-        elif event["event"] == "shards_assigned":
-            told = event["shards"]
-    return set(told)
+    with worker.log.open("rb") as log:
+        log.seek(worker.process._log_start)
+        told = [line for line in log.read().splitlines() if b'"shards_assigned"' in line]
+    return set(orjson.loads(told[-1])["shards"]) if told else set()
 
 
 def _say(text: str) -> None:
