@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -63,8 +63,10 @@ class Fleet:
         self._owners: dict[str, Owner] = {}
         self._followers: dict[str, Follower] = {}
         self._started_at: dict[str, float] = {}
+        self._wanted: Mapping[str, PodView] = {}
         self._draining: set[str] = set()
         self._drains: dict[str, asyncio.Task[None]] = {}
+        """One a target at the most, until its follower has ended: two would tell its end twice."""
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -103,7 +105,7 @@ class Fleet:
         """Make the set of followers the wanted one. Streams of pods that are gone are read to their end."""
         if self._closed:
             return
-        wanted = {
+        self._wanted = wanted = {
             identity: found
             for identity, found in targets.present.items()
             if self._owner_of(found.target) is not None
@@ -120,7 +122,10 @@ class Fleet:
             self._draining.add(identity)
             if (follower := self._followers.get(identity)) is not None and identity in targets.departed:
                 follower.depart(targets.departed[identity])
-            self._drains[identity] = self._tasks.create_task(self._drain(identity), name=f"drain {identity}")
+            if identity not in self._drains:  # it may have left before, and have come back
+                self._drains[identity] = self._tasks.create_task(
+                    self._drain(identity), name=f"drain {identity}"
+                )
 
     def adopt(self, stored: Iterable[tuple[Target, Position]], targets: Targets) -> None:
         """See out the targets that an owner knows and the cluster does not: their pods left while nobody looked."""
@@ -205,8 +210,7 @@ class Fleet:
                     return
                 if gone is False:  # the pod lives on, but is not ours to follow; its position stays
                     log.info("target_released", target=identity)
-                    task.cancel()
-                    await asyncio.wait([task])
+                    await self._release(identity, task)
                     return
                 follower = self._followers.get(identity)
                 now = asyncio.get_running_loop().time()
@@ -220,6 +224,12 @@ class Fleet:
             if self._drains.get(identity) is asyncio.current_task():
                 self._draining.discard(identity)
                 del self._drains[identity]
+
+    async def _release(self, identity: str, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        await asyncio.wait([task])
+        if identity in self._wanted and identity not in self._running and not self._closed:
+            self._start(self._wanted[identity])  # it was wanted again while its follower ended
 
     async def _is_gone(self, target: Target) -> bool | None:
         """Whether a pod has left, or is about to, and not only its labels; None if that cannot be told now."""
@@ -236,9 +246,10 @@ class Fleet:
         owner = self._owners[identity]
         task.cancel()
         await asyncio.wait([task])
-        if task.cancelled() and not self._closed:
+        if task.cancelled() and identity not in self._running and not self._closed:
             self._owners[identity] = owner
             ending = self._tasks.create_task(follower.give_up(), name=f"give up {identity}")
             # On record as running, so that nobody begins to follow it anew before its end is told.
             self._running[identity] = (found, ending)
             ending.add_done_callback(lambda done: self._forget(identity, done))
+            await asyncio.wait([ending])

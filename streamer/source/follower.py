@@ -179,15 +179,19 @@ class Follower:
     async def _has_finished(self, before: DigestRing) -> bool:
         """The stream has ended cleanly, which means nothing by itself; True if the pod prints nothing more, ever.
 
-        `before` is the ring before this connection: only one that brought nothing has read an ended log to its end.
+        `before` is the ring before this connection: of a log that has no line now, only one that brought nothing has
+        read it to its end.
         """
         progress, witness = self._progress, self._witness
         await witness.check()
         instance, view = progress.instance, witness.view
         # Without an instance nothing is known yet, least of all that the container has ended.
         if instance is not None and view.instance == instance and not view.running:
-            await self._resumption.take_last_line(LogQuery(tail_lines=self._patience.tail_lines))
-            progress.drained = before == progress.ring
+            query = LogQuery(tail_lines=self._patience.tail_lines)
+            whole = await self._resumption.take_last_line(query)
+            progress.drained = before == progress.ring if whole is None else whole
+            self._reader.ended_cleanly &= whole is not False
+            return witness.view.finished and progress.drained
         return witness.view.finished and before == progress.ring
 
     async def _wait(self, error: ApiError | None) -> None:

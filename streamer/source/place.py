@@ -110,16 +110,16 @@ class LastLine:
     """How an answer ends."""
 
     before: DigestRing
-    """The last line with a newline; none if there is none."""
+    """The last lines with a newline; none if there are none."""
     line: StampedLines
     """What stands behind it."""
 
 
 async def last_line(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LastLine:
-    """The line without a newline at the end of an answer, none if it ends with one. Raises as `find_place` does."""
+    """How an answer ends: with which lines, and with what behind the last newline. Raises as `find_place` does."""
     before = DigestRing()
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             if piece.lines:
-                before = DigestRing(align.advance(before, piece.lines, piece.oversize)[-DigestRing.WIDTH :])
+                before = align.advance(before, piece.lines, piece.oversize)
         return LastLine(before, stream.last_line())

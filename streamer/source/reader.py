@@ -32,8 +32,11 @@ _DOUBTS: Final = 2
 
 log = structlog.get_logger()
 
-Begin = Callable[[int | None], Awaitable[None]]
-"""Called with the time of a log's first line before it is handed over; with None, if the log has ended without one."""
+Begin = Callable[[int | None], Awaitable[Instance | None]]
+"""Called with the time of a log's first line before it is handed over; with None, if the log has ended without one.
+
+Gives the instance whose log it is where that is known better by now than when the log was asked for, else None.
+"""
 
 
 class NotInOrderError(Exception):
@@ -55,6 +58,8 @@ class Reader:
         self._stream: LogStream | None = None
         self._in_doubt = False
         self._begin: Begin | None = None
+        self._instance: Instance | None = None
+        """Whose lines the stream at hand brings, as far as that is known."""
         self.ended_cleanly = False
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
 
@@ -102,20 +107,20 @@ class Reader:
         progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
-        self._stream, self._in_doubt, self._begin = stream, False, begin
+        self._stream, self._in_doubt, self._begin, self._instance = stream, False, begin, instance
         progress.enter(StreamState.FOLLOWING)
         try:
-            while await self._live(stream, instance):
-                if (other := await self._renew(stack, instance)) is not None:
+            while await self._live(stream):
+                if (other := await self._renew(stack)) is not None:
                     self._stream = stream = other
                 else:
                     stream.opened_at += self._patience.renew_seconds / 20
         finally:
             self._stream = None
-        if self._begin is not None and self.ended_cleanly:
+        if self._begin is not None and not self._in_doubt:
             await self._begin(None)
 
-    async def _renew(self, stack: AsyncExitStack, instance: Instance | None) -> LogStream | None:
+    async def _renew(self, stack: AsyncExitStack) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
         progress, tail = self._progress, self._patience.tail_lines
         async with AsyncExitStack() as attempt:
@@ -130,7 +135,7 @@ class Reader:
                 return None
             if found is None:
                 return None
-            await progress.hand_over(found, instance)
+            await progress.hand_over(found, self._instance)
             facts.stream_reconnects("renewed")
             log.debug("stream_renewed", where=self._where)
             await stack.aclose()
@@ -150,7 +155,7 @@ class Reader:
                         break
         return found
 
-    async def _live(self, stream: LogStream, instance: Instance | None) -> bool:
+    async def _live(self, stream: LogStream) -> bool:
         """Hand over what comes, and doubt the stream where it is silent or out of order.
 
         False at its end; True once it is old and should be replaced.
@@ -181,15 +186,17 @@ class Reader:
                     piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
                 )
                 if doubtful != 0 and self._begin is not None:
-                    await self._begin(piece.times_ns[0])
+                    if (known := await self._begin(piece.times_ns[0])) is not None:
+                        progress.belongs_to(known)
+                        self._instance = known
                     self._begin = None
                 if doubtful is not None:
-                    await progress.hand_over(piece.before(doubtful), instance)
+                    await progress.hand_over(piece.before(doubtful), self._instance)
                     raise NotInOrderError(
                         "lines out of order: a clock was set, or the kubelet began a file again"
                     )
             self._watch_for_delay(stream)
-            await progress.hand_over(piece, instance)
+            await progress.hand_over(piece, self._instance)
         return True
 
     async def _doubt_silence(self) -> tuple[float, bool]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, NamedTuple
 
-from streamer.model import GapReason, Instance
+from streamer.model import DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import Patience
 from streamer.source.place import Place, find_place, last_digest, last_line, ring_at_end
@@ -108,7 +108,14 @@ class Resumption:
         if await self._cross_restart():
             return
         await self._witness.check()
-        restarts = self._witness.restarts - (progress.instance.restart_count if progress.instance else 0)
+        known = progress.instance.restart_count if progress.instance else 0
+        previous = await self._end_of_previous()
+        if previous is not None:
+            # It may be ours, or a later one: the status that knows of no restart since may be older than the logs.
+            await self._witness.ask_until(
+                lambda view: view.instance is not None and view.instance.restart_count > known
+            )
+        restarts = self._witness.restarts - known
         if not progress.drained or not 0 < restarts <= 2:
             # After two restarts the rest of ours may be missing; after three, a whole instance is.
             skipped = restarts > 1
@@ -119,7 +126,8 @@ class Resumption:
             )
         if restarts > 0:
             before = progress.ring
-            if not await self._has_read_previous():
+            # If its last line is among those at hand, ours is a later one, rotated since.
+            if not previous or align.find_ring(previous, before) is None:
                 await self._read_previous(None)
             await self._stream_next_instance(ours_is_previous=progress.ring != before)
         else:
@@ -154,15 +162,14 @@ class Resumption:
             return now
         return Instance("", before.restart_count + 1)
 
-    async def _has_read_previous(self) -> bool:
-        """Whether the previous instance's last line is among those at hand: ours is a later one, rotated since."""
+    async def _end_of_previous(self) -> DigestRing | None:
+        """The digest of the previous instance's last line, none if it has no line; None if there is no such log."""
         try:
-            end = await last_digest(self._api, self._where, self._max_line_bytes, previous=True)
+            return await last_digest(self._api, self._where, self._max_line_bytes, previous=True)
         except ApiError as error:
             if error.status != 400:
                 raise
-            return False
-        return bool(end) and align.find_ring(end, self._progress.ring) is not None
+            return None
 
     async def _read_previous(self, seek: Seek | None) -> None:
         """Read what the previous instance left; there may be nothing any more."""
@@ -185,20 +192,25 @@ class Resumption:
                 return None
             raise
 
-    async def take_last_line(self, query: LogQuery) -> None:
-        """Take a last line without a newline: the container has ended, and two snapshots must agree."""
+    async def take_last_line(self, query: LogQuery) -> bool | None:
+        """Take a last line without a newline: the container has ended, and two snapshots must agree.
+
+        Whether all was taken that the log has; None if it has no line by which to tell that.
+        """
         progress = self._progress
-        first = await last_line(self._api, self._where, query, self._max_line_bytes)
-        if not first.line.lines or progress.ring.endswith(
-            align.digests(first.line.lines, first.line.oversize)
-        ):
-            return
+        end = await last_line(self._api, self._where, query, self._max_line_bytes)
+        if end != await last_line(self._api, self._where, query, self._max_line_bytes):
+            return False
+        line = align.digests(end.line.lines, end.line.oversize)
+        if line and progress.ring.endswith(line):
+            return True
         # It must follow what was taken: the status may be older than the log, which is a later instance's then,
         # and a tail may begin in the middle of a long line.
-        if not (progress.ring.endswith(first.before) if first.before else query.tail_lines is None):
-            return
-        if first == await last_line(self._api, self._where, query, self._max_line_bytes):
-            await progress.hand_over(first.line, progress.instance)
+        if end.before and not align.ends_with(progress.ring, end.before):
+            return False
+        if line and (end.before or query.tail_lines is None):
+            await progress.hand_over(end.line, progress.instance)
+        return True if end.before else None
 
     async def _stream(self, query: LogQuery, seek: Seek) -> bool:
         # As of now: a later view may be of a later instance than the one that this request reads.
@@ -216,34 +228,44 @@ class Resumption:
             known = instance or (None if query.previous else witness.view.instance)
             await self._reader.follow(stack, stream, known, begin=begin)
 
-    async def _begin_current(self, first_ns: int | None) -> None:
-        await self._begin(first_ns, lambda view: (view.started_ns, view.ended_ns))
+    async def _begin_current(self, first_ns: int | None) -> Instance | None:
+        return await self._begin(first_ns, lambda view: _Life(view.instance, view.started_ns, view.ended_ns))
 
-    async def _begin_previous(self, first_ns: int | None) -> None:
-        await self._begin(first_ns, lambda view: (view.previous_started_ns, view.previous_ended_ns))
+    async def _begin_previous(self, first_ns: int | None) -> Instance | None:
+        return await self._begin(
+            first_ns, lambda view: _Life(view.previous, view.previous_started_ns, view.previous_ended_ns)
+        )
 
-    async def _begin(
-        self, first_ns: int | None, times_of: Callable[[PodView], tuple[int | None, int | None]]
-    ) -> None:
+    async def _begin(self, first_ns: int | None, life_of: Callable[[PodView], _Life]) -> Instance | None:
         """Say it where a log does not begin with its container: its first file was rotated before it was read.
 
         All times are the node's, the container's in whole seconds. Sooner than the kubelet looks at a file's size,
-        it is not rotated away. And who ran for longer has printed something.
+        it is not rotated away. And who ran for longer has printed something. Gives the instance that the log begins
+        with: the status may not have told of it yet when the log was asked for.
         """
         watched, self._watched = self._watched, True
         progress, most_ns = self._progress, int(self._patience.begin_seconds * _SECOND_NS)
-        if not watched or progress.gap is not None:
-            return
 
         def late(view: PodView) -> bool | None:
-            started_ns, ended_ns = times_of(view)
-            until_ns = ended_ns if first_ns is None else first_ns
-            if started_ns is None or until_ns is None:
+            life = life_of(view)
+            until_ns = life.ended_ns if first_ns is None else first_ns
+            if life.started_ns is None or until_ns is None:
                 return None
-            return not -_SECOND_NS <= until_ns - started_ns <= most_ns
+            return not -_SECOND_NS <= until_ns - life.started_ns <= most_ns
 
-        await self._witness.ask_until(lambda view: late(view) is False)
-        if late(self._witness.view):
-            progress.miss(
-                GapReason.ROTATION_UNSEEN, detail="the log does not begin with its container: it was rotated"
-            )
+        if watched and progress.gap is None:
+            await self._witness.ask_until(lambda view: late(view) is False)
+            if late(self._witness.view):
+                progress.miss(
+                    GapReason.ROTATION_UNSEEN,
+                    detail="the log does not begin with its container: it was rotated",
+                )
+        return life_of(self._witness.view).instance if late(self._witness.view) is False else None
+
+
+class _Life(NamedTuple):
+    """An instance as its pod's status tells of it; all times are the node's."""
+
+    instance: Instance | None
+    started_ns: int | None
+    ended_ns: int | None

@@ -92,10 +92,11 @@ class Witness:
 
     async def ask_until(self, answered: Callable[[PodView], bool]) -> bool:
         """Ask until the status has caught up with what is known from the log; False if it does not in time."""
-        with suppress(TimeoutError, ApiError, PodGoneError):
+        with suppress(TimeoutError, PodGoneError):
             async with asyncio.timeout(self._patience.status_seconds):
                 while not answered(self.view):
-                    await self.check()
+                    with suppress(ApiError):  # one refusal is no answer
+                        await self.check()
                     if not answered(self.view):
                         await asyncio.sleep(self._patience.status_seconds / 10)
         return answered(self.view)

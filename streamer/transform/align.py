@@ -70,6 +70,14 @@ def find_in_whole_file(ring: DigestRing, served: bytes) -> int | None:
     return None
 
 
+def ends_with(ring: DigestRing, end: DigestRing) -> bool:
+    """Whether the lines at a log's end are the last ones taken; the first of them may be the end of a long line."""
+    if ring.endswith(end):
+        return True
+    rest = end[_WIDTH:]
+    return bool(rest) and len(ring) > len(rest) and ring.endswith(rest)
+
+
 def first_doubtful(
     lines: Sequence[bytes],
     times_ns: Sequence[int],

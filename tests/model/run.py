@@ -227,6 +227,7 @@ class Run:
         return found + self._check()
 
     def _check(self) -> list[str]:
+        self.circumstances.long_wait |= self.server.longest_delay >= PATIENCE.behind_seconds
         return check(self.server, self.committed, self.plan.max_line_bytes, self.circumstances)
 
     def _start(self) -> Worker:

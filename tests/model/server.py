@@ -49,16 +49,24 @@ class Body:
         self._exception: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._room = asyncio.Event()
+        self._waited_at = asyncio.get_running_loop().time()
+        self.longest_delay = 0.0
+        """How long there was always something to read, in seconds: its reader was behind."""
 
     async def readany(self) -> bytes:
         if self._exception is not None:
             raise self._exception
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
         while not self._buffer and not self._at_end and self._exception is None:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+        if clock() > asked_at:
+            self._waited_at = clock()
+        self.longest_delay = max(self.longest_delay, clock() - self._waited_at)
         return self.read_nowait()
 
     def read_nowait(self) -> bytes:
@@ -160,6 +168,8 @@ class ModelServer(KubernetesApi):
         self._departed: dict[str, PodView] = {}
         self._open: set[_Open] = set()
         self._known: set[int] = set()
+        self.longest_delay = 0.0
+        """How long a stream was read behind what had arrived, in seconds; of streams that have been closed."""
         self.unlabelled: set[tuple[str, str]] = set()
 
     def now_ns(self) -> int:
@@ -269,6 +279,7 @@ class ModelServer(KubernetesApi):
             yield cast(aiohttp.StreamReader, body)
         finally:
             self._open.discard(opened)
+            self.longest_delay = max(self.longest_delay, body.longest_delay)
             pump.cancel()
             await asyncio.wait([pump])
 

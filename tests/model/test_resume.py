@@ -206,6 +206,111 @@ FOUND = {
     "a file that begins with the end of a line is not read twice": Plan(
         ((0.0, Unfinished()), (0.0, Rotate()), (0.0, Write(3)), (1.5, Crash(2, 30.0)))
     ),
+    "a log that was cut off before its end is not taken for read, though its container has ended since": Plan(
+        (
+            (100.0, Crash(2, 200.0)),
+            (100.0, Container("crash")),
+            (100.0, Rotate()),
+            (0.0, Delete(0.0, again=True)),
+            (0.0, Delete(2.0, again=True)),
+        ),
+        Weather(refused=0.1, cut=0.1, text=0.1, slow=0.3, piece_bytes=200),
+        seed=851,
+        utc_offset_minutes=330,
+    ),
+    "a line whose end comes with its container's is not left behind": Plan(
+        (
+            (0.3, Write(70, every_seconds=0.01)),
+            (100.0, Cut(1)),
+            (0.0, Unfinished()),
+            (1.5, ClockStep(-1.0)),
+            (0.3, Delete(0.0, again=True)),
+        ),
+        Weather(refused=0.1, cut=0.1, text=0.1, slow=0.3),
+        seed=863,
+        utc_offset_minutes=330,
+    ),
+    "a log that ends with the beginning of a line only has lost its lines by rotation": Plan(
+        (
+            (0.0, Crash(5, 200.0)),
+            (100.0, Container("restart")),
+            (100.0, Rotate()),
+            (100.0, Crash(0, 30.0)),
+            (0.0, Unfinished()),
+            (0.0, Container("finish")),
+        )
+    ),
+    "a log is that of the instance with which it begins, though the status told of it later": Plan(
+        (
+            (0.0, Crash(None, 30.0)),
+            (0.0, Wait(4.2)),
+            (0.0, Container("restart")),
+            (0.0, Rotate()),
+            (0.0, Crash(5, 200.0)),
+        )
+    ),
+    "a previous log of which the status does not know yet is read": Plan(
+        (
+            (0.0, Rotate()),
+            (0.0, Crash(0, 200.0)),
+            (0.0, Write(20, "inverted")),
+            (0.0, Container("restart")),
+        ),
+        Weather(status_lag_seconds=3.0),
+    ),
+    "a restart while the stream had stalled, of which the status does not know yet, is no rotation": Plan(
+        (
+            (30.0, Stall()),
+            (0.0, Rotate()),
+            (0.0, Write(70)),
+            (0.0, Container("crash")),
+            (0.0, Cut(1)),
+            (0.0, Container("start")),
+        ),
+        Weather(status_lag_seconds=3.0),
+    ),
+    "a pod that leaves twice is given up once": Plan(
+        (
+            (100.0, ClockStep(3600.0)),
+            (100.0, ClockStep(-20.0)),
+            (0.0, Unfinished()),
+            (100.0, Label(0.1)),
+            (30.0, Write(1, "odd")),
+            (0.0, Stall()),
+            (0.0, Delete(None, again=True)),
+            (0.0, Label(100.0)),
+        ),
+        Weather(refused=0.3, cut=0.1, stalled=0.1),
+    ),
+    "a finished pod that had lost its label is given up once": Plan(
+        (
+            (30.0, Write(1, "long")),
+            (100.0, Container("finish")),
+            (5.0, Label(100.0)),
+            (0.0, Crash(0)),
+            (0.0, Delete(2.0, again=True)),
+            (30.0, Write(20, "alike")),
+        ),
+        Weather(
+            refused=0.1,
+            cut=0.1,
+            stalled=0.1,
+            text=0.1,
+            piece_bytes=200,
+            status_lag_seconds=3.0,
+            watch_lag_seconds=3.0,
+        ),
+        seed=616,
+    ),
+    "who reads slowly was behind, though nothing was blocked": Plan(
+        ((0.0, Write(200, "long")), (0.0, Block(1.0))), Weather(pipe_bytes=300, piece_bytes=200), room=2
+    ),
+    "who reads slowly for long was behind": Plan(
+        ((0.0, Write(200, "long", 0.4)),),
+        Weather(refused=0.3, pipe_bytes=300, piece_bytes=7),
+        seed=605,
+        room=2,
+    ),
 }
 
 

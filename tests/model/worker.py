@@ -84,9 +84,11 @@ class Worker:
         self._task: asyncio.Task[None] | None = None
 
     def start(self, targets: Targets) -> None:
-        self._task = asyncio.create_task(self._run(targets))
+        self._targets = targets
+        self._task = asyncio.create_task(self._run())
 
     def apply(self, targets: Targets) -> None:
+        self._targets = targets
         if self._fleet is not None and self._alive:
             self._fleet.apply(targets)
 
@@ -108,7 +110,7 @@ class Worker:
         if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
             self._committed.faults.append(f"the fleet died: {error!r}")
 
-    async def _run(self, targets: Targets) -> None:
+    async def _run(self) -> None:
         stored = [(self._committed.targets[name], place) for name, place in self._committed.positions.items()]
         async with Fleet(
             self._api,
@@ -117,7 +119,7 @@ class Worker:
             from_now=False,
             patience=self._patience,
         ) as self._fleet:
-            self._fleet.adopt(stored, targets)
+            self._fleet.adopt(stored, self._targets)
             while True:
                 await asyncio.sleep(0.5)
                 self._commit()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.model import RING_LINES, DigestRing, Oversize
-from streamer.transform.align import advance, digest, digests, find_in_whole_file, find_ring
+from streamer.transform.align import advance, digest, digests, ends_with, find_in_whole_file, find_ring
 
 
 def log(lines: int) -> list[bytes]:
@@ -166,3 +166,20 @@ def test_a_digest_is_the_sha_256_of_the_line_with_its_timestamp() -> None:
     line = log(1)[0]
     assert digest(line) == hashlib.sha256(line).digest()
     assert digests([line]) == hashlib.sha256(line).digest()[:8]
+
+
+@pytest.mark.parametrize(
+    ("taken", "served", "ends"),
+    [
+        ([b"a", b"b", b"c"], [b"b", b"c"], True),
+        ([b"a", b"long", b"c"], [b"ng", b"c"], True),
+        ([b"a", b"b"], [b"b", b"c"], False),
+        ([b"a", b"a"], [b"a", b"a", b"a"], False),
+        ([b"b"], [b"a", b"b"], False),
+        ([b"b"], [b"ng"], False),
+    ],
+)
+def test_a_log_was_read_to_its_end_if_the_lines_there_are_the_last_ones_taken(
+    taken: list[bytes], served: list[bytes], ends: bool
+) -> None:
+    assert ends_with(ring_after(taken), ring_after(served)) is ends
