@@ -16,9 +16,17 @@ from streamer.flow.stop import StopLadder
 from streamer.model import Ledger, Publication, Reason, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
+from streamer.reload import Reload, ReloadError
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Shard
-from streamer.sink import Connection, GroupMembership, KafkaUnavailable, ShardProducer, prepare_topics
+from streamer.sink import (
+    Connection,
+    GroupMembership,
+    KafkaUnavailable,
+    ShardProducer,
+    TopicsUnfit,
+    prepare_topics,
+)
 from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
@@ -34,7 +42,8 @@ log = structlog.get_logger()
 class Worker:
     """Follows the targets of its shards and publishes what they say, until it is asked to stop.
 
-    Which shards are its own is for the group of workers to say, unless another `membership` is given.
+    Which shards are its own is for the group of workers to say, unless another `membership` is given. `reload` looks after the
+    configuration's file, where there is one.
     """
 
     def __init__(
@@ -43,9 +52,11 @@ class Worker:
         stop: StopLadder,
         *,
         membership: Membership | None = None,
+        reload: Reload | None = None,
         check_crcs: bool = True,
     ) -> None:
         self._settings = settings
+        self._reload = reload
         self._stop = stop
         self._connection = Connection(settings.kafka, check_crcs=check_crcs)
         self.membership: Membership = membership or GroupMembership(
@@ -56,7 +67,9 @@ class Worker:
         )
         self.ownership: Ownership | None = None
         """None until the topics have been verified."""
+        self._limits: dict[str, TopicLimits] = {}
         self.overview = Overview(settings.cluster)
+        self.overview.reload = reload
 
     @property
     def shards(self) -> Mapping[int, Shard]:
@@ -90,7 +103,22 @@ class Worker:
             if limits is None:  # stopped before Kafka ever answered
                 return True
             self.overview.topics_trouble = ""
+            self._limits = limits
+            if self._reload is not None:
+                await stack.enter_async_context(self._reload.watching(self._apply))
             return await self._follow(api, self._shard_maker(limits))
+
+    async def _apply(self, settings: Settings) -> None:
+        """Go on under other settings, each shard after its transaction under way. Raises `ReloadError`."""
+        if settings.topic_specs != self._settings.topic_specs:
+            try:
+                self._limits.update(await prepare_topics(self._connection, settings))
+            except (KafkaUnavailable, TopicsUnfit) as error:
+                raise ReloadError(str(error)) from error
+        self._settings = settings
+        plan = plan_of(settings)
+        for shard in self.shards.values():
+            shard.replan(plan)
 
     async def _topic_limits(self) -> dict[str, TopicLimits] | None:
         backoff = Backoff(0.2, 5.0)
@@ -116,14 +144,11 @@ class Worker:
             await asyncio.wait([preparing, stopping])
 
     def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:
-        settings, plan = self._settings, plan_of(self._settings)
-        commit = CommitPolicy(
-            settings.kafka.commit.interval_seconds,
-            settings.kafka.commit.max_lines,
-            settings.kafka.commit.max_bytes,
-        )
+        given = self._settings.kafka.commit
+        commit = CommitPolicy(given.interval_seconds, given.max_lines, given.max_bytes)
 
         def make(index: int) -> Shard:
+            settings = self._settings  # as they are by now
             publisher = ShardProducer(
                 self._connection,
                 cluster=settings.cluster,
@@ -132,7 +157,7 @@ class Worker:
                 topics=[spec.name for spec in settings.topic_specs if spec.kind != "state"],
                 limits=limits,
             )
-            return Shard(index, plan, publisher, commit, on_commit=_say_what_is_malformed)
+            return Shard(index, plan_of(settings), publisher, commit, on_commit=_say_what_is_malformed)
 
         return make
 

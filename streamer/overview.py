@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 
 from streamer import __version__
+from streamer.reload import Reload
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import Shard
 from streamer.source.discovery import Discovery
@@ -27,6 +28,7 @@ class Overview:
         self.ownership: Ownership | None = None
         self.discovery: Discovery | None = None
         self.fleet: Fleet | None = None
+        self.reload: Reload | None = None
 
     def checks(self) -> list[Check]:
         """What work needs, then what is worth telling although work goes on."""
@@ -45,6 +47,7 @@ class Overview:
             Check("pods listed", "" if discovery is not None and discovery.complete else listed),
             Check("Kafka takes records", troubled, needed=False),
             Check("pods watched", "" if discovery is None else discovery.trouble, needed=False),
+            Check("configuration", "" if self.reload is None else self.reload.trouble, needed=False),
             Check("pods found", "" if discovery is None else discovery.missing, needed=False),
         ]
 

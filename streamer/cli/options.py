@@ -40,12 +40,15 @@ def settings_options(command: F) -> F:
 
 def load_settings(config: Path | None, overrides: tuple[str, ...], require: Collection[str] = ()) -> Settings:
     """The settings; on any error all of them are printed and the process ends with code 78."""
-    if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG
     try:
-        return load(config, overrides, require=require)
+        return load(config_path(config), overrides, require=require)
     except ConfigError as error:
         fail(str(error), exits.CONFIG)
+
+
+def config_path(config: Path | None) -> Path | None:
+    """The file given, else the usual one if it is there."""
+    return DEFAULT_CONFIG if config is None and DEFAULT_CONFIG.exists() else config
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -12,7 +12,7 @@ import click
 
 from streamer.cli import exits
 from streamer.cli.loop import run as run_loop
-from streamer.cli.options import fail, load_settings, settings_options
+from streamer.cli.options import config_path, fail, load_settings, settings_options
 
 _MARGIN_SECONDS: Final = 2.0
 
@@ -29,7 +29,8 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     """Follow Falco's pods and publish their alerts, until SIGTERM or Ctrl-C.
 
     A first signal drains what was read and commits it; a second one ends at once. Kafka or the API server being
-    away never ends it. Exit codes: 0 drained, 1 not drained in time, 78 configuration.
+    away never ends it. The configuration's file is read again when it changes, and at SIGHUP. Exit codes: 0 drained,
+    1 not drained in time, 78 configuration.
     """
     from streamer.config import REQUIRED
     from streamer.telemetry.log import configure
@@ -39,14 +40,17 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
 
     from streamer.app import Worker
     from streamer.flow.stop import StopLadder
+    from streamer.reload import Reload
     from streamer.sink import TopicsUnfit
     from streamer.source.api import ApiConfigError
     from streamer.telemetry.http import ListenError
 
+    reload = Reload(settings, config_path(config), overrides)
+
     async def work() -> bool:
         stop = StopLadder()
         with stop.signals():
-            working = asyncio.ensure_future(Worker(settings, stop).run())
+            working = asyncio.ensure_future(Worker(settings, stop, reload=reload).run())
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
             # The worker keeps to the grace period by itself; should it not, nothing is lost by ending it here.

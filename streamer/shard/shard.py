@@ -80,6 +80,7 @@ class Shard:
     ) -> None:
         self.index = index
         self._plan = plan
+        self._next_plan: Plan | None = None
         self._publisher = publisher
         self._commit = commit
         self._on_commit = on_commit
@@ -151,6 +152,10 @@ class Shard:
         """Take a batch; waits while the inbox is full."""
         await self._inbox.put(batch)
 
+    def replan(self, plan: Plan) -> None:
+        """Go on under another plan after the transaction under way; what is read by then is not treated anew."""
+        self._next_plan = plan
+
     def drain(self) -> None:
         """Commit what is in the inbox, then end. Nothing may be put any more."""
         self._inbox.close()
@@ -204,11 +209,20 @@ class Shard:
                 await self._settle(partial(self._process, batches))
                 self._in_hand = []
                 self._settled.set()
+            if self._next_plan is not None:
+                await self._replan(self._next_plan)
             if clock() >= told_at + _TICK_SECONDS:
                 told_at = clock()
                 await self._settle(lambda refused: self._processor.publish_due(self._wall_ns(), refused))
                 if gone := self._gone_for_long(told_at):
                     await self._settle(partial(self._forget, gone))
+
+    async def _replan(self, plan: Plan) -> None:
+        await self._settle(lambda refused: self._processor.publish_redefined(plan, self._wall_ns(), refused))
+        self._plan = plan
+        self._processor.replan(plan)
+        if self._next_plan is plan:  # else there is a still later one
+            self._next_plan = None
 
     def _gone_for_long(self, now: float) -> list[Target]:
         """Targets that were read to their end a while ago: a uid never comes back, its state may be forgotten."""

@@ -80,6 +80,17 @@ def api_failed(request: str, status: int) -> None:
     metrics.API_ERRORS.labels(request, known if known in _STATUSES else metrics.OTHER).inc()
 
 
+def config_taken() -> None:
+    """The configuration's file was read again and is in effect, as far as it can be without a restart."""
+    metrics.RELOADED.set(1)
+    metrics.RELOADED_AT.set(time.time())
+
+
+def config_refused() -> None:
+    """The configuration's file was read again and refused; what was before it stays in effect."""
+    metrics.RELOADED.set(0)
+
+
 def warned(level: str) -> None:
     """Something was worth a `warning` or `error`, whether it was written or left out as a repeat."""
     metrics.MESSAGES.labels(level).inc()

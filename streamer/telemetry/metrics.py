@@ -150,6 +150,18 @@ API_ERRORS = _counter(
 
 # This process
 
+RELOADED = Gauge(
+    f"{PREFIX}_config_last_reload_successful",
+    "1 if the configuration's file, as it was when it last changed, is in effect; 0 if it was refused.",
+    registry=REGISTRY,
+)
+RELOADED.set(1)
+RELOADED_AT = Gauge(
+    f"{PREFIX}_config_last_reload_success_timestamp_seconds",
+    "When the configuration was last read and taken.",
+    registry=REGISTRY,
+)
+RELOADED_AT.set_to_current_time()
 MESSAGES = _counter(
     "log_messages_total",
     "Warnings and errors, those that the log left out as repeats among them.",

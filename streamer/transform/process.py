@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from streamer.model import LogBatch, Publication, Target
+from streamer.model import Alert, LogBatch, Publication, Target
 from streamer.transform.changes import (
     forget_changes,
     key_change,
@@ -15,8 +15,10 @@ from streamer.transform.changes import (
 )
 from streamer.transform.context import Context
 from streamer.transform.outcome import BatchRun
+from streamer.transform.parse import parse
 from streamer.transform.plan import Plan, Refusal, Refused
 from streamer.transform.state import ShardState, Tracked
+from streamer.transform.treatment import Treatments
 from streamer.transform.writer import Writer
 
 __all__ = ["Plan", "Processor", "Refusal"]
@@ -90,6 +92,32 @@ class Processor:
             for tracked in self.state.tracked.values():
                 writer.tell_held(tracked)
         return self._seal(writer) if writer.touched or writer.publication.records else None
+
+    def publish_redefined(
+        self, plan: Plan, now_ns: int, refused: Refused | None = None
+    ) -> Publication | None:
+        """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
+
+        Windows whose key is the same under `plan` stay as they are. Those that have counted nothing have nothing to
+        tell, and end by themselves. None if there is nothing to tell.
+        """
+        writer = Writer(self._context, now_ns, refused)
+        treatments = Treatments(plan.dedupe, plan.limits, self.state.key)
+        for tracked in self.state.tracked.values():
+            for group, repeats in list(tracked.windows.repeats.items()):
+                sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
+                assert isinstance(sample, Alert)  # it was one when it was counted
+                before, after = self._context.treatments.of(sample), treatments.of(sample)
+                same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
+                if not (same and after.deduplicated):
+                    writer.summarise(tracked, group, reason="reload", final=True)
+                    self._context.deduplicator.drop(tracked.windows, group)
+                    writer.touched[tracked.target.id] = tracked
+        return self._seal(writer) if writer.touched else None
+
+    def replan(self, plan: Plan) -> None:
+        """Go on under another plan; what it calls by other names must have been told."""
+        self._context = Context(plan, self.state)
 
     def forget(self, targets: Sequence[Target], now_ns: int, refused: Refused | None = None) -> Publication:
         """Drop what is known of targets that are gone; what was counted of them is told first."""

@@ -781,3 +781,26 @@ async def test_a_new_follower_begins_behind_the_batches_of_the_one_before() -> N
         assert position is not None
         assert position.lines == 4
         assert len(owner.commits) == 1
+
+
+class TestReloads:
+    """Another plan while the shard is at work."""
+
+    @in_virtual_time
+    @pytest.mark.parametrize("fault", [Fault.NONE, Fault.BEFORE_COMMIT, Fault.ANSWER_LOST])
+    async def test_what_was_counted_under_another_key_is_told_exactly_once(self, fault: Fault) -> None:
+        dedupe = DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time", "n")))
+        plan = replace(GENEROUS, dedupe=dedupe)
+        kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(4))
+        async with owning(kafka, log, plan=plan, batch_lines=4) as owner:
+            await until(lambda: len(owner.commits) == 1)
+            kafka.faults.append(fault)
+            owner.shard.replan(replace(plan, dedupe=replace(dedupe, enabled=False)))
+            await until(lambda: len(owner.commits) == 2)
+            await owner.shard.put(Feed(FALCO).batch((START_NS + 9, alert(START_NS + 9))))
+            await until(lambda: len(owner.commits) == 3)
+        kinds = [dict(record.headers)["kind"] for record in kafka.records]
+        assert kinds == [b"alert", b"summary", b"alert"]
+        assert orjson.loads(kafka.records[1].value)["summary"]["reason"] == "reload"
+        assert orjson.loads(kafka.records[1].value)["summary"]["count"] == 3
+        check_commits(kafka)

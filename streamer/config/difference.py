@@ -1,0 +1,71 @@
+"""What a reload changes: which keys, from what to what, and which of them work needs a restart for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, SecretStr
+
+from streamer.config.secret import HIDDEN
+from streamer.config.settings import Settings
+
+RELOADABLE: Final = frozenset({"records", "routes", "filters", "dead_letters", "dedupe", "limits"})
+"""The sections that take effect between two transactions."""
+_LONGEST: Final = 200
+
+
+class Difference(NamedTuple):
+    """One key that differs; the values as text, a secret's as `(secret)`."""
+
+    key: str
+    before: str
+    after: str
+
+    @property
+    def reloadable(self) -> bool:
+        """Whether it takes effect without a restart."""
+        return self.key.replace("[", ".").partition(".")[0] in RELOADABLE
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} → {self.after}"
+
+
+def differences(before: Settings, after: Settings) -> list[Difference]:
+    """The keys that differ, in the order of the settings."""
+    return list(_compare("", before, after))
+
+
+def merged(running: Settings, wanted: Settings) -> Settings:
+    """What of the wanted settings takes effect now; the rest stays as it is until a restart.
+
+    Raises pydantic's ValidationError where the two do not go together.
+    """
+    return Settings.model_validate(
+        {name: getattr(wanted if name in RELOADABLE else running, name) for name in Settings.model_fields}
+    )
+
+
+def _compare(key: str, before: Any, after: Any) -> Iterator[Difference]:
+    if before == after:
+        return
+    if isinstance(before, BaseModel) and type(before) is type(after):
+        for name in type(before).model_fields:
+            yield from _compare(f"{key}.{name}".lstrip("."), getattr(before, name), getattr(after, name))
+    elif isinstance(before, dict) and isinstance(after, dict):
+        for name in {**before, **after}:
+            yield from _compare(f"{key}.{name}", before.get(name), after.get(name))
+    elif isinstance(before, tuple) and isinstance(after, tuple) and len(before) == len(after):
+        for index, (one, other) in enumerate(zip(before, after, strict=True)):
+            yield from _compare(f"{key}[{index}]", one, other)
+    else:
+        yield Difference(key, _shown(before), _shown(after))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return HIDDEN
+    if isinstance(value, BaseModel):  # its secrets print as such
+        value = value.model_dump(mode="python")
+    text = "null" if value is None else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
