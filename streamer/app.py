@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -34,6 +36,7 @@ from streamer.source.fleet import Fleet
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import telling_left_out
+from streamer.telemetry.status import TargetStatus
 from streamer.telemetry.watchdog import watched
 
 log = structlog.get_logger()
@@ -42,8 +45,8 @@ log = structlog.get_logger()
 class Worker:
     """Follows the targets of its shards and publishes what they say, until it is asked to stop.
 
-    Which shards are its own is for the group of workers to say, unless another `membership` is given. `reload` looks after the
-    configuration's file, where there is one.
+    Which shards are its own is for the group of workers to say, unless another `membership` is given. `reload` looks
+    after the configuration's file, where there is one.
     """
 
     def __init__(
@@ -157,7 +160,14 @@ class Worker:
                 topics=[spec.name for spec in settings.topic_specs if spec.kind != "state"],
                 limits=limits,
             )
-            return Shard(index, plan_of(settings), publisher, commit, on_commit=_say_what_is_malformed)
+            return Shard(
+                index,
+                plan_of(settings),
+                publisher,
+                commit,
+                coverage_seconds=settings.notices.coverage_seconds,
+                on_commit=_say_what_is_malformed,
+            )
 
         return make
 
@@ -172,6 +182,7 @@ class Worker:
 
             def gained(shard: Shard) -> None:
                 shard.on_realign = fleet.restart
+                shard.statuses = partial(_statuses, fleet, shard)
                 adopting = _adopt(shard, discovery, fleet)
                 adoptions[shard.index] = tasks.create_task(adopting, name=f"adopt {shard.index}")
 
@@ -218,6 +229,10 @@ class Worker:
                 consequence="nothing is lost: the next start reads on from the last commit",
             )
         return not late
+
+
+def _statuses(fleet: Fleet, shard: Shard) -> list[TargetStatus]:
+    return fleet.status(time.time_ns(), shard)
 
 
 async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:

@@ -62,6 +62,8 @@ def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: i
     else:
         label, style = escape(kind.upper()), {"fg": _OTHERS.get(kind, "white")}
         rule = str(found.get("reason", found.get("notice", "")))
+        if rule == "coverage":  # Notice is a priority, too
+            label, rule = "COVERAGE", str(found.get("coverage", ""))
         text = str(found.get("detail") or found.get("line") or found.get("name") or "")
         if kind == "gap":
             text = f"{_hole(found)}: {text}"

@@ -83,6 +83,18 @@ class DeadLetters(Section):
     )
 
 
+class Notices(Section):
+    """What is told on the notices topic beside gaps, storms and Falco's own reports."""
+
+    coverage_seconds: Number | None = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="How often it is told of each target whether its alerts would arrive (following, silent, text or "
+        "blind); each change is told at once. Null: never.",
+    )
+
+
 class Http(Section):
     """The server for health, metrics, the ledger and the status page."""
 
@@ -156,6 +168,10 @@ class Settings(Section):
     limits: Limits = Field(
         default=Limits(),
         description="What passes only so often; what is more goes to the overflow topic, whole.",
+    )
+    notices: Notices = Field(
+        default=Notices(),
+        description="What is told on the notices topic beside gaps, storms and Falco's own reports.",
     )
     http: Http = Field(
         default=Http(), description="The server for health, metrics, the ledger and the status page."

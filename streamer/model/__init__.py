@@ -6,6 +6,7 @@ since the Unix epoch (`_ns`), sizes are bytes.
 
 from streamer.model.alert import Alert, Malformed, Reason, TextClass, TextLine
 from streamer.model.batch import LogBatch, Oversize
+from streamer.model.coverage import Coverage, CoverageReport
 from streamer.model.finding import Finding, Verdict
 from streamer.model.gap import Gap, GapReason
 from streamer.model.ledger import Ledger
@@ -18,6 +19,8 @@ __all__ = [
     "RING_LINES",
     "Alert",
     "Change",
+    "Coverage",
+    "CoverageReport",
     "DigestRing",
     "Finding",
     "Gap",

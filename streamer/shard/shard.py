@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -18,14 +18,17 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
+from streamer.shard.coverage import CoverageWatch
 from streamer.telemetry import facts
-from streamer.telemetry.status import ShardStatus
+from streamer.telemetry.status import ShardStatus, TargetStatus
 from streamer.transform.load import load
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import ShardState, StateUnreadableError
 
 _TICK_SECONDS: Final = 1.0
 """How often it is asked whether something is to be told by our clock."""
+_LOOK_SECONDS: Final = 5.0
+"""How often it is asked how well the targets are covered."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
 _LETTER_TRIES: Final = 2
@@ -75,12 +78,16 @@ class Shard:
         publisher: Publisher,
         commit: CommitPolicy,
         *,
+        coverage_seconds: float | None = None,
         on_commit: Callable[[Publication], None] = lambda _: None,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.index = index
         self._plan = plan
         self._next_plan: Plan | None = None
+        self._coverage = CoverageWatch(coverage_seconds)
+        self.statuses: Callable[[], Iterable[TargetStatus]] = tuple
+        """How our targets stand, for the notices of coverage."""
         self._publisher = publisher
         self._commit = commit
         self._on_commit = on_commit
@@ -129,6 +136,7 @@ class Shard:
             evidence_bytes=core.evidence_bytes,
             storms=core.storms,
             condition=self.condition,
+            coverage=self._coverage.counts,
         )
 
     async def stored(self) -> list[tuple[Target, Position]]:
@@ -195,7 +203,7 @@ class Shard:
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
-        told_at = clock()
+        told_at = look_at = clock()
         while self._inbox or not self._inbox.closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(told_at + _TICK_SECONDS):
@@ -214,8 +222,17 @@ class Shard:
             if clock() >= told_at + _TICK_SECONDS:
                 told_at = clock()
                 await self._settle(lambda refused: self._processor.publish_due(self._wall_ns(), refused))
+                if told_at >= look_at:
+                    look_at = told_at + _LOOK_SECONDS
+                    await self._tell_coverage()
                 if gone := self._gone_for_long(told_at):
                     await self._settle(partial(self._forget, gone))
+
+    async def _tell_coverage(self) -> None:
+        now_ns = self._wall_ns()
+        reports = self._coverage.due(self.statuses(), now_ns)
+        if reports and await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused)):
+            self._coverage.told(reports, now_ns)
 
     async def _replan(self, plan: Plan) -> None:
         await self._settle(lambda refused: self._processor.publish_redefined(plan, self._wall_ns(), refused))
@@ -240,8 +257,11 @@ class Shard:
     def _forget(self, targets: list[Target], refused: Refusals) -> Publication:
         return self._processor.forget(targets, self._wall_ns(), refused)
 
-    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> None:
-        """Publish what `make` makes, as often as it takes, until it is committed exactly once."""
+    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> bool:
+        """Publish what `make` makes, as often as it takes, until it is committed exactly once.
+
+        False if it made nothing, or if another owner has been at work meanwhile.
+        """
         refused = Refusals()
         isolate: frozenset[str] = frozenset()
         backoff = Backoff(0.2, 5.0)
@@ -255,10 +275,10 @@ class Shard:
                     case _Standing.COMMITTED if publication is not None:
                         break
                     case _Standing.FOREIGN:
-                        return
+                        return False
             publication, moved = make(refused), True
             if publication is None:
-                return
+                return False
             began = asyncio.get_running_loop().time()
             try:
                 await self._publisher.publish(publication, isolate=isolate)
@@ -287,9 +307,11 @@ class Shard:
                 await asyncio.sleep(backoff.next_seconds())
         seconds = asyncio.get_running_loop().time() - began
         self.trouble = ""
+        self._coverage.note(publication, self._wall_ns())
         facts.committed(publication, self._ledger, seconds, self._in_hand)
         self._ledger = publication.ledger
         self._on_commit(publication)
+        return True
 
     async def _reopen(self, before: int, backoff: Backoff) -> _Standing:
         """Take the shard over again and find out whether the publication after `before` had been committed."""
@@ -302,6 +324,7 @@ class Shard:
         facts.shard_realigned()
         log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
         self._inbox.clear()
+        self._coverage.forget()
         self._ledger = self._processor.state.ledger.copy()
         self.on_realign(self)
         return _Standing.FOREIGN

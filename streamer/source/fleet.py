@@ -84,8 +84,8 @@ class Fleet:
     def __len__(self) -> int:
         return len(self._running)
 
-    def status(self, now_ns: int) -> list[TargetStatus]:
-        """How each target stands; `now_ns` is by our clock."""
+    def status(self, now_ns: int, owner: Owner | None = None) -> list[TargetStatus]:
+        """How each target stands, or each of one owner's; `now_ns` is by our clock."""
         now = asyncio.get_running_loop().time()
         return [
             follower.status(now_ns)
@@ -99,6 +99,7 @@ class Fleet:
                 quiet_seconds=now - self._started_at.get(identity, now),
             )
             for identity, (found, _) in self._running.items()
+            if owner is None or self._owner_of(found.target) is owner
         ]
 
     def apply(self, targets: Targets) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from streamer.model import Coverage
 from streamer.telemetry.metrics import PREFIX, REGISTRY
 from streamer.telemetry.status import Status, StreamState
 
@@ -68,6 +69,10 @@ class StatusCollector(Collector):
         yield _labelled(
             "streams", "Targets that this worker follows, by state.", "state", StreamState, streams
         )
+        covered = sum((Counter(shard.coverage) for shard in status.shards), Counter[Coverage]())
+        text = "Targets by what is known of them as a source of alerts, as the notices of coverage tell it."
+        counts = Counter({str(coverage): number for coverage, number in covered.items()})
+        yield _labelled("coverage", text, "coverage", Coverage, counts)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is does not depend on the worker, and it may not be asked yet."""

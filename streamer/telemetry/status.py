@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import reduce
 from typing import Any
 
-from streamer.model import Ledger, Target
+from streamer.model import Coverage, Ledger, Target
 
 
 class StreamState(StrEnum):
@@ -51,6 +51,8 @@ class ShardStatus:
     """What it is doing: opening, working, fenced, unreadable or ended."""
     fenced: int = 0
     """How often it was taken from us while we wrote."""
+    coverage: Mapping[Coverage, int] = field(default_factory=dict)
+    """How many targets are in each state of coverage."""
 
 
 @dataclass(frozen=True, slots=True)

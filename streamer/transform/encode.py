@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import orjson
 
-from streamer.model import Alert, Gap, Malformed, Priority, Reason, Record, RecordKind, Target
+from streamer.model import Alert, CoverageReport, Gap, Malformed, Priority, Reason, Record, RecordKind, Target
 from streamer.model.record import Headers
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.stamp import to_rfc3339
@@ -191,6 +191,23 @@ class TargetEncoder:
         return self._record(
             RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns
         )._replace(timestamp_ms=now_ns // 1_000_000)
+
+    def coverage(
+        self, report: CoverageReport, lines_before: int, sequence: int, topic: str, now_ns: int
+    ) -> Record:
+        """The notice that says whether alerts of this target would arrive; `sequence` is that of its commit."""
+        value = {
+            "notice": "coverage",
+            "coverage": report.coverage,
+            "cluster": self._cluster,
+            "target": asdict(self._target),
+            "since": to_rfc3339(report.since_ns),
+            "changed": report.changed,
+            "lines": lines_before,
+        }
+        identity = self._event_id("coverage", report.coverage, sequence, now_ns)
+        headers = [("notice", b"coverage")]
+        return self._record(RecordKind.NOTICE, value, headers, identity, topic, now_ns, now_ns)
 
     def falco_report(self, alert: Alert, alert_id: str, topic: str, line_ns: int, now_ns: int) -> Record:
         """The notice that Falco itself is not well: it dropped events, or could not restart."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from streamer.model import Alert, LogBatch, Publication, Target
+from streamer.model import Alert, CoverageReport, LogBatch, Publication, Target
 from streamer.transform.changes import (
     forget_changes,
     key_change,
@@ -92,6 +92,16 @@ class Processor:
             for tracked in self.state.tracked.values():
                 writer.tell_held(tracked)
         return self._seal(writer) if writer.touched or writer.publication.records else None
+
+    def cover(
+        self, reports: Sequence[CoverageReport], now_ns: int, refused: Refused | None = None
+    ) -> Publication:
+        """Tell how well targets are covered."""
+        writer = Writer(self._context, now_ns, refused)
+        for report in reports:
+            tracked = self.state.tracked.get(report.target.id)
+            writer.cover(report, 0 if tracked is None else tracked.position.lines)
+        return self._seal(writer)
 
     def publish_redefined(
         self, plan: Plan, now_ns: int, refused: Refused | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamer.model import Alert, Publication, Reason, Record
+from streamer.model import Alert, CoverageReport, Publication, Reason, Record
 from streamer.transform.context import Context
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import StormBucket
@@ -128,6 +128,12 @@ class Writer:
             return
         encoder, topic = self._context.encoder(target.target), self._context.plan.notices_topic
         self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
+        self._ledger.notices += 1
+
+    def cover(self, report: CoverageReport, lines: int) -> None:
+        """Say how well a target is covered."""
+        encoder, topic = self._context.encoder(report.target), self._context.plan.notices_topic
+        self.own(encoder.coverage(report, lines, self._context.state.sequence, topic, self.now_ns))
         self._ledger.notices += 1
 
     def tell_held(self, tracked: Tracked) -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from streamer.model import DigestRing, Ledger, PositionStatus, Publication, Reason, Target
 from streamer.shard.shard import CommitPolicy, Shard
+from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform.fingerprint import FingerprintPlan
 from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
@@ -62,6 +63,7 @@ class Owner:
         commit: CommitPolicy | None = None,
         batch_lines: int = 3,
         pause_seconds: float = 0.0,
+        coverage_seconds: float | None = None,
     ) -> None:
         self.publisher: MemoryPublisher = kafka.publisher()
         self.commits: list[tuple[float, Publication]] = []
@@ -71,6 +73,7 @@ class Owner:
             plan,
             self.publisher,
             commit or CommitPolicy(),
+            coverage_seconds=coverage_seconds,
             on_commit=lambda made: self.commits.append((asyncio.get_running_loop().time(), made)),
             wall_ns=lambda: NOW_NS + int(asyncio.get_running_loop().time() * SECOND_NS),
         )
@@ -804,3 +807,29 @@ class TestReloads:
         assert orjson.loads(kafka.records[1].value)["summary"]["reason"] == "reload"
         assert orjson.loads(kafka.records[1].value)["summary"]["count"] == 3
         check_commits(kafka)
+
+
+class TestCoverage:
+    """Notices of coverage go out in the shard's own transactions."""
+
+    @in_virtual_time
+    @pytest.mark.parametrize("fault", [Fault.NONE, Fault.BEFORE_COMMIT, Fault.ANSWER_LOST])
+    async def test_each_state_is_told_exactly_once_and_again_in_five_minutes(self, fault: Fault) -> None:
+        kafka = MemoryKafka()
+        status = TargetStatus(
+            FALCO, StreamState.FOLLOWING, running=True, unread_seconds=0, behind_seconds=0, quiet_seconds=0
+        )
+        async with owning(kafka, coverage_seconds=300) as owner:
+            kafka.faults.append(fault)
+            owner.shard.statuses = lambda: [status]
+            await until(lambda: len(owner.commits) == 1)
+            status = replace(status, state=StreamState.WAITING, unread_seconds=60)
+            await until(lambda: len(owner.commits) == 2)
+            await asyncio.sleep(330)
+        told = [orjson.loads(record.value) for record in kafka.records]
+        assert [(one["coverage"], one["changed"]) for one in told] == [
+            ("following", True),
+            ("blind", True),
+            ("blind", False),
+        ]
+        assert check_commits(kafka).notices == 3

@@ -50,8 +50,8 @@ async def test_reloads_under_load_lose_and_double_nothing(installation: Installa
     worker = WorkerProcess(tmp_path, settings)
     events = ["config_reloaded", "config_reloaded", "config_refused", "config_reloaded"]
     files = [
-        yaml.safe_dump({**settings, **DEDUPLICATED}),
-        yaml.safe_dump({**settings, **OTHER_KEYS}),
+        yaml.safe_dump({**settings, **EVERY_ALERT_PASSES, **DEDUPLICATED}),
+        yaml.safe_dump({**settings, **EVERY_ALERT_PASSES, **OTHER_KEYS}),
         "dedupe: {window_seconds: [never]}\n",
         yaml.safe_dump({**settings, **EVERY_ALERT_PASSES}),
     ]

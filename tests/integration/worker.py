@@ -15,14 +15,18 @@ from typing import Any
 import orjson
 import yaml
 
-EVERY_ALERT_PASSES: Mapping[str, Any] = {"dedupe": {"enabled": False}, "limits": {"enabled": False}}
+EVERY_ALERT_PASSES: Mapping[str, Any] = {
+    "dedupe": {"enabled": False},
+    "limits": {"enabled": False},
+    "notices": {"coverage_seconds": None},
+}
 
 
 class WorkerProcess:
     """`falco-streamer run` with a configuration file; its log is kept, and shown where a test fails.
 
-    Every alert passes unless the settings say otherwise, so that tests can count them one by one. As a pod has, it
-    has a name of its own that survives a crash, so that it need not wait for itself to be missed.
+    Every alert passes, and no notice tells of coverage, unless the settings say otherwise: so that tests can count.
+    As a pod has, it has a name of its own that survives a crash, so that it need not wait for itself to be missed.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:

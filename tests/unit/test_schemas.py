@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streamer.model import Alert, Gap, GapReason, Malformed, Priority, Reason, Record, RecordKind
+from streamer.model import Alert, Coverage, Gap, GapReason, Malformed, Priority, Reason, Record, RecordKind
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
@@ -42,6 +42,13 @@ def words(name: str, *path: str) -> set[str]:
     return {word["const"] for word in schema["anyOf"] if "const" in word}
 
 
+def _coverage() -> Any:
+    """What the schema of notices says of the key `coverage`."""
+    cases = schemas()[f"{URN}notice.v1"]["allOf"]
+    (case,) = (case for case in cases if "coverage" in str(case["if"]))
+    return case["then"]["properties"]["coverage"]
+
+
 class TestTheSchemas:
     def test_are_one_for_each_kind_of_record_named_as_their_header_says(self) -> None:
         names = {f"{kind.replace('-', '')}.v1" for kind in RecordKind}
@@ -62,6 +69,7 @@ class TestTheSchemas:
     def test_list_the_words_that_the_code_has(self) -> None:
         assert words("deadletter", "reason") == set(Reason)
         assert words("gap", "reason") == set(GapReason)
+        assert {word["const"] for word in _coverage()["anyOf"] if "const" in word} == set(Coverage)
 
     def test_refuse_what_they_do_not_describe_in_the_checker(self) -> None:
         strict = Draft202012Validator(closed(schemas()[f"{URN}gap.v1"]))

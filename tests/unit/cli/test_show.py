@@ -143,3 +143,9 @@ def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
     )
     certain = click.unstyle(line(orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"gap"}, 0, 200))
     assert "lines are lost after" in certain
+
+
+def test_coverage_is_no_alert_of_priority_notice() -> None:
+    value = {"notice": "coverage", "coverage": "blind"}
+    shown = line(orjson.dumps(value), {"kind": b"notice", "ce_subject": b"falco/falco-a"}, 0, 200)
+    assert click.unstyle(shown) == "00:00:00.000  COVERAGE       blind  falco/falco-a  "

@@ -1,0 +1,88 @@
+"""Which of a shard's targets bring alerts, and when that is to be told: at each change, and now and then."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from streamer.model import Coverage, CoverageReport, Publication, Reason, RecordKind
+from streamer.telemetry.status import StreamState, TargetStatus
+
+BLIND_SECONDS: Final = 15.0
+"""A stream that is re-opened within this time was not away."""
+SILENT_SECONDS: Final = 300.0
+TEXT_SECONDS: Final = 900.0
+"""So long after its last text alert a Falco that has printed no other one still counts as printing text."""
+_SECOND_NS: Final = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Told:
+    coverage: Coverage
+    since_ns: int
+    told_ns: int
+
+
+class CoverageWatch:
+    """Decides what is to be told of a shard's targets. `every_seconds` is None where nothing is to be told.
+
+    What was told is known to this worker only: another one that takes the shard over tells everything anew.
+    """
+
+    def __init__(self, every_seconds: float | None) -> None:
+        self._every_ns = None if every_seconds is None else round(every_seconds * _SECOND_NS)
+        self._told: dict[str, _Told] = {}
+        self._text_ns: dict[str, int] = {}
+        self.counts: Mapping[Coverage, int] = {}
+        """How many targets were in each state when it was last asked."""
+
+    def due(self, statuses: Iterable[TargetStatus], now_ns: int) -> list[CoverageReport]:
+        """What is to be told now. If one has waited long enough, all are told: one transaction for many."""
+        states = {status.target.id: (status.target, self._coverage(status, now_ns)) for status in statuses}
+        self.counts = Counter(coverage for _, coverage in states.values())
+        self._told = {identity: told for identity, told in self._told.items() if identity in states}
+        self._text_ns = {identity: at for identity, at in self._text_ns.items() if identity in states}
+        if self._every_ns is None:
+            return []
+        everything = any(now_ns - told.told_ns >= self._every_ns for told in self._told.values())
+        reports = []
+        for identity, (target, coverage) in states.items():
+            told = self._told.get(identity)
+            if told is None or told.coverage is not coverage:
+                reports.append(CoverageReport(target, coverage, now_ns, changed=True))
+            elif everything:
+                reports.append(CoverageReport(target, coverage, told.since_ns, changed=False))
+        return reports
+
+    def told(self, reports: Iterable[CoverageReport], now_ns: int) -> None:
+        """These are committed."""
+        for report in reports:
+            self._told[report.target.id] = _Told(report.coverage, report.since_ns, now_ns)
+
+    def forget(self) -> None:
+        """Another worker has had the shard: all is to be told anew."""
+        self._told.clear()
+
+    def note(self, publication: Publication, now_ns: int) -> None:
+        """Learn from what was committed which targets print text, and which do not any more."""
+        if self._text_ns:
+            alerts = RecordKind.ALERT.encode()
+            keys = {record.key for record in publication.records if ("kind", alerts) in record.headers}
+            self._text_ns = {
+                identity: at
+                for identity, at in self._text_ns.items()
+                if identity.rsplit("/", 2)[0].encode() not in keys
+            }
+        for target, reason in publication.malformed:
+            if reason is Reason.TEXT_ALERT:
+                self._text_ns[target.id] = now_ns
+
+    def _coverage(self, status: TargetStatus, now_ns: int) -> Coverage:
+        if status.state is StreamState.ENDED or status.unread_seconds >= BLIND_SECONDS:
+            return Coverage.BLIND
+        text_ns = self._text_ns.get(status.target.id)
+        if text_ns is not None and now_ns - text_ns < TEXT_SECONDS * _SECOND_NS:
+            return Coverage.TEXT
+        return Coverage.SILENT if status.quiet_seconds >= SILENT_SECONDS else Coverage.FOLLOWING
