@@ -127,13 +127,15 @@ class Discovery:
                 elif error.status == 401:
                     await self._api.renew_token()
                 facts.api_failed("watch", error.status)
+                # Without a version to watch from, it was the list.
+                cause = _explain(error, "watch" if scope.version else "list", scope.namespace)
                 if error.status != 410:
-                    scope.lost(clock(), _explain(error, scope.namespace))
+                    scope.lost(clock(), cause)
                 log.warning(
                     "watch_failed",
                     namespace=scope.namespace or "*",
                     selector=scope.selector,
-                    cause=_explain(error, scope.namespace),
+                    cause=cause,
                 )
                 wait = max(0.01, error.retry_after_seconds or 0.0)
             if clock() - started >= _SHORT_SECONDS:
@@ -301,10 +303,8 @@ class _Scope:
         return f"{self.namespace or '*'} {self.selector}"
 
 
-def _explain(error: ApiError, namespace: str) -> str:
+def _explain(error: ApiError, verb: str, namespace: str) -> str:
     if error.status == 403:
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
-        return (
-            f"no right to list and watch pods {where}: grant verbs get, list, watch on pods ({error.message})"
-        )
+        return f"no right to {verb} pods {where}: grant the verb {verb} on pods ({error.message})"
     return error.message or f"HTTP {error.status}"

@@ -214,11 +214,13 @@ class Follower:
 
     def _tell(self, error: ApiError) -> None:
         if error.status == 403:
+            # The pod is asked for, too: what is refused stands in the server's words only.
+            resource = "pods/log" if '"pods/log"' in error.message else "pods"
             log.error(
                 "log_forbidden",
                 target=self._target.id,
                 cause=error.message,
-                fix=f"grant verb get on pods/log in namespace {self._target.namespace}",
+                fix=f"grant verb get on {resource} in namespace {self._target.namespace}",
             )
         elif error.status == 400:  # not started yet
             log.debug("log_not_ready", target=self._target.id, cause=error.message)
