@@ -140,12 +140,11 @@ class TopicReader:
 
     async def _seek(self, since_ms: int) -> None:
         """To the first record in each partition that is not earlier; to the end where there is none."""
+        # The ends come first: what is written between the two questions lies behind them.
+        ends = await self._consumer.end_offsets(self._partitions)
         found = await self._consumer.offsets_for_times(dict.fromkeys(self._partitions, since_ms))
         for partition, place in found.items():
-            if place is None:
-                await self._consumer.seek_to_end(partition)
-            else:
-                self._consumer.seek(partition, place.offset)
+            self._consumer.seek(partition, ends[partition] if place is None else place.offset)
 
     async def _fetch(self) -> list[Message]:
         try:
