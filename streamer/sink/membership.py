@@ -33,7 +33,10 @@ _JOIN_SECONDS: Final = 5.0
 _LEAVE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = 1.0
 _NEVER_MS: Final = 2**31 - 1
+_UNKNOWN_MEMBER: Final = 25
 _FENCED_INSTANCE_ID: Final = 82  # aiokafka has no name for it
+_OUSTED: Final = 2
+"""A member that is thrown out so often, a moment after it was welcome, shares its name with somebody."""
 
 log = structlog.get_logger()
 
@@ -66,7 +69,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._news = asyncio.Event()
         self._confirmation = asyncio.Event()
         self._confirmed_at = float("-inf")
-        self._instance_id_taken = False
+        self._ousted = 0
         self.assigned: frozenset[int] | None = None
         self.trouble = ""
 
@@ -84,7 +87,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             try:
                 await self._stay()
             except (kafka_errors.KafkaError, TimeoutError, SinkError, AssertionError) as error:
-                if self._confirmed_at > joined_before:
+                if self._confirmed_at > joined_before and not self._name_taken:
                     backoff.reset()
                 cause = await self._explain(error)
                 self.trouble = cause.cause
@@ -134,7 +137,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             exclude_internal_topics=False,
         )
         guard(consumer._client, self._connection.credentials)  # noqa: SLF001 - its clients are all treated alike
-        self._instance_id_taken = False
+        self._ousted = 0
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await consumer.start()
@@ -145,6 +148,8 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             while True:
                 async with asyncio.timeout(2 * join_seconds):  # it waits while the group is being divided
                     await consumer.getmany(timeout_ms=int(_POLL_SECONDS * 1000))
+                if self._name_taken:
+                    raise KafkaUnavailable("our name is taken")
         finally:
             await self._leave(consumer)
 
@@ -161,11 +166,20 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
         async def listened(request: Any) -> Any:
             answer = await send(request)
-            self._instance_id_taken |= getattr(answer, "error_code", 0) == _FENCED_INSTANCE_ID
+            since_seconds = asyncio.get_running_loop().time() - self._confirmed_at
+            match getattr(answer, "error_code", 0):
+                case code if code == _FENCED_INSTANCE_ID:
+                    self._ousted = _OUSTED
+                case code if code == _UNKNOWN_MEMBER and since_seconds < self._session_seconds / 2:
+                    self._ousted += 1
             return answer
 
         coordinator._do_heartbeat = heartbeat  # noqa: SLF001
         coordinator._send_req = listened  # noqa: SLF001
+
+    @property
+    def _name_taken(self) -> bool:
+        return self._instance_id is not None and self._ousted >= _OUSTED
 
     def _confirm(self, sent_at: float) -> None:
         self._confirmed_at = sent_at
@@ -177,7 +191,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         """Tell the group that we go, so that it need not wait until we are missed, and drop the consumer."""
         coordinator = consumer._coordinator  # noqa: SLF001
         try:
-            if coordinator is not None and not self._instance_id_taken:
+            if coordinator is not None and not self._name_taken:
                 # A fixed name asks aiokafka to stay a member; but who ends in order is better replaced at once.
                 coordinator._group_instance_id = None  # noqa: SLF001
                 async with asyncio.timeout(_LEAVE_SECONDS):
@@ -189,7 +203,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             self._consumer = None
 
     async def _explain(self, error: BaseException) -> KafkaUnavailable:
-        if self._instance_id_taken:
+        if self._name_taken:
             return KafkaUnavailable(
                 f"another worker is in the group under our name {self._instance_id}",
                 "give each worker a kafka.group_instance_id of its own, such as its pod's name, or none",

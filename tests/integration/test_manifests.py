@@ -77,7 +77,8 @@ def settings_of(objects: dict[str, Object], folder: Path) -> Settings:
     file = folder / key
     file.write_text(objects["ConfigMap"]["data"][key])
     container = container_of(objects)
-    return load(file, environ={variable["name"]: variable["value"] for variable in container.get("env", [])})
+    env = container.get("env", [])
+    return load(file, environ={variable["name"]: variable.get("value", "its-pods-name") for variable in env})
 
 
 def container_of(objects: dict[str, Object]) -> Object:
