@@ -69,7 +69,7 @@ class Deduplicator:
     ) -> bool:
         """Count an alert instead of passing it; True if what its window has counted is to be told now."""
         group, variant = fingerprint
-        due_ns = now_ns + window.end_ns - elapsed_ns + _SILENCE_NS
+        due_ns = now_ns + window.start_ns + window.length_ns - elapsed_ns + _SILENCE_NS
         repeats = windows.repeats.get(group)
         if repeats is None:
             sample = _sample(alert)
@@ -81,7 +81,8 @@ class Deduplicator:
                 windows.change(group, window._replace(busy=True))
         if due_ns <= repeats.due_ns:  # lines may come faster than our clock runs
             repeats.due_ns = due_ns
-            self.next_due_ns = min(self.next_due_ns, due_ns)
+            if due_ns < self.next_due_ns:
+                self.next_due_ns = due_ns
         repeats.count += 1
         repeats.last_ns = alert.time_ns
         windows.touch(group)
