@@ -81,8 +81,7 @@ class Deduplicator:
                 windows.change(group, window._replace(busy=True))
         if due_ns <= repeats.due_ns:  # lines may come faster than our clock runs
             repeats.due_ns = due_ns
-            if due_ns < self.next_due_ns:
-                self.next_due_ns = due_ns
+            self.next_due_ns = min(self.next_due_ns, due_ns)
         repeats.count += 1
         repeats.last_ns = alert.time_ns
         windows.touch(group)
