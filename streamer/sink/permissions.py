@@ -117,7 +117,7 @@ def strimzi_user(permissions: Iterable[Permission], name: str, kafka: str, authe
         for each in names
     ]
     user = {
-        "apiVersion": "kafka.strimzi.io/v1beta2",
+        "apiVersion": "kafka.strimzi.io/v1",
         "kind": "KafkaUser",
         "metadata": {"name": name, "labels": {"strimzi.io/cluster": kafka}},
         "spec": ({"authentication": {"type": authentication}} if authentication else {})

@@ -80,7 +80,7 @@ def test_commands_grant_each_permission_once() -> None:
 def test_strimzi_is_told_the_same() -> None:
     needed = worker_permissions(settings())
     user = yaml.safe_load(strimzi_user(needed, "falco-streamer", "my-cluster", "tls"))
-    assert user["kind"] == "KafkaUser"
+    assert (user["apiVersion"], user["kind"]) == ("kafka.strimzi.io/v1", "KafkaUser")  # as the chart has it
     assert user["metadata"] == {"name": "falco-streamer", "labels": {"strimzi.io/cluster": "my-cluster"}}
     assert user["spec"]["authentication"] == {"type": "tls"}
     acls = user["spec"]["authorization"]["acls"]
