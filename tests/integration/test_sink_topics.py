@@ -84,7 +84,7 @@ async def test_topics_are_made_with_the_brokers_defaults(kafka: Kafka, prefix: s
 async def test_a_state_topic_of_other_shards_is_an_error(kafka: Kafka, prefix: str) -> None:
     await prepare(settings(kafka, prefix, create=True))
     [problem] = await prepare(settings(kafka, prefix, shards=5))
-    assert "has 3 partitions, but kafka.shards is 5: set kafka.shards: 3" in problem
+    assert "has 3 partitions, but kafka.shards is 5; set kafka.shards: 3" in problem
 
 
 async def test_a_state_topic_that_forgets_and_an_alert_topic_that_merges_are_errors(
