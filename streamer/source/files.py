@@ -105,7 +105,24 @@ class _Counted(io.FileIO):
 
 
 def _unzipped(file: BinaryIO) -> IO[bytes]:
-    peek = getattr(file, "peek", None)
-    if peek is not None and peek(2)[:2] == _GZIP:
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    return file
+    head = file.read(len(_GZIP))
+    whole = io.BufferedReader(_PutBack(head, file), _CHUNK_BYTES)
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=whole)) if head == _GZIP else whole
+
+
+class _PutBack(io.RawIOBase):
+    """A file with its first bytes put back: a pipe cannot seek, and what can be peeked may be one byte."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._head:
+            return self._file.readinto(buffer)  # type: ignore[attr-defined,no-any-return]
+        size = min(len(self._head), len(buffer))
+        buffer[:size], self._head = self._head[:size], self._head[size:]
+        return size

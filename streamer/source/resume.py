@@ -173,12 +173,15 @@ class Resumption:
 
     async def _read_previous(self, seek: Seek | None) -> None:
         """Read what the previous instance left; there may be nothing any more."""
+        before = self._progress.ring
         try:
             if seek is None:
                 await self._stream_from_start(LogQuery(previous=True))
             elif not await self._stream(LogQuery(previous=True), seek):
                 raise ApiError(0, "the previous log was not served whole")
-            await self.take_last_line(LogQuery(previous=True))
+            # By now the log after that may be the previous one, and have nothing but the beginning of a line.
+            empty = seek is None and self._progress.ring == before
+            await self.take_last_line(LogQuery(previous=True), empty=empty)
         except ApiError as error:
             if error.status != 400:
                 raise
@@ -192,10 +195,11 @@ class Resumption:
                 return None
             raise
 
-    async def take_last_line(self, query: LogQuery) -> bool | None:
+    async def take_last_line(self, query: LogQuery, *, empty: bool = False) -> bool | None:
         """Take a last line without a newline: the container has ended, and two snapshots must agree.
 
-        Whether all was taken that the log has; None if it has no line by which to tell that.
+        `empty`: the log that was read has no line with one. Gives whether all was taken that the log has; None if it
+        has no line by which to tell that.
         """
         progress = self._progress
         end = await last_line(self._api, self._where, query, self._max_line_bytes)
@@ -208,7 +212,7 @@ class Resumption:
         # and a tail may begin in the middle of a long line.
         if end.before and not align.ends_with(progress.ring, end.before):
             return False
-        if line and (end.before or query.tail_lines is None):
+        if line and (end.before or empty):
             await progress.hand_over(end.line, progress.instance)
         return True if end.before else None
 

@@ -302,6 +302,19 @@ FOUND = {
         ),
         seed=616,
     ),
+    "the beginning of a later instance's first line is not the end of the one before it": Plan(
+        (
+            (0.0, Write(70, "long", 0.4)),
+            (0.0, Crash(0)),
+            (0.0, Container("restart")),
+            (30.0, Block(40.0)),
+            (0.0, Rotate()),
+            (30.0, Block(1.0)),
+            (0.0, Unfinished()),
+            (0.0, Container("crash")),
+        ),
+        Weather(slow=0.3, piece_bytes=200),
+    ),
     "who reads slowly was behind, though nothing was blocked": Plan(
         ((0.0, Write(200, "long")), (0.0, Block(1.0))), Weather(pipe_bytes=300, piece_bytes=200), room=2
     ),
