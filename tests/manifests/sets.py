@@ -71,4 +71,4 @@ def settings_of(objects: list[Object], folder: Path) -> Settings:
     file = folder / "streamer.yaml"
     file.write_text(config["data"]["streamer.yaml"])
     variables = container(objects).get("env", [])
-    return load(file, environ={variable["name"]: variable["value"] for variable in variables})
+    return load(file, environ={one["name"]: one.get("value", "from-the-pod") for one in variables})
