@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
-# Fault tests are a target of their own until the issue on faults is closed.
+# The chaos selections are not part of `make test` before they have been green for many runs.
 FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integration/test_ledger_recount.py
 BIN := .venv/bin
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
@@ -65,10 +65,10 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 .PHONY: test
 test: test-quick  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
-	@$(BIN)/python -m pytest -q -m real $(FAULTS:%=--ignore=%) $(ARGS)
+	@$(BIN)/python -m pytest -q -m real --ignore=tests/chaos $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup  ## Faults on real parts: worker, brokers and API killed, frozen, cut off; a full disk (8 min).
+test-faults: setup  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).
 	@$(BIN)/python -m pytest -q -m real $(FAULTS) $(ARGS)
 
 .PHONY: chaos
