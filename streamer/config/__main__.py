@@ -1,9 +1,10 @@
-"""`python -m streamer.config schema|reference`: what is generated from the models."""
+"""`python -m streamer.config schema|reference|manual`: what is generated from the models."""
 
 from __future__ import annotations
 
 import click
 
+from streamer.config.manual import manual
 from streamer.config.reference import reference, schema
 
 
@@ -22,6 +23,12 @@ def _schema() -> None:
 def _reference() -> None:
     """Every key with its default and a comment: config/streamer.yaml."""
     click.echo(reference(), nl=False)
+
+
+@main.command("manual")
+def _manual() -> None:
+    """Every key with its type, default and meaning: docs/configuration.md."""
+    click.echo(manual(), nl=False)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def shape_at(model: type[Section], keys: Sequence[str]) -> tuple[Shape, int]:
         if key not in model.model_fields:
             return Shape.UNKNOWN, depth
         annotation = model.model_fields[key].annotation
-        section = _section(annotation)
+        section = section_of(annotation)
         if section is None:
             return shape(annotation), depth
         model = section
@@ -59,15 +59,15 @@ def known_keys(model: type[Section], path: Path) -> list[str]:
         bare = unwrapped(here)
         if isinstance(key, int):
             here = next(iter(get_args(bare)), None)
-        elif (section := _section(here)) is not None and key in section.model_fields:
+        elif (section := section_of(here)) is not None and key in section.model_fields:
             here = section.model_fields[key].annotation
         else:
             return []
-    section = _section(here)
+    section = section_of(here)
     return [] if section is None else list(section.model_fields)
 
 
-def _section(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """The section that a type is, or may be if it is not null."""
     bare = unwrapped(annotation)
     choices = get_args(bare) if get_origin(bare) is UnionType else (bare,)

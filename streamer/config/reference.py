@@ -49,7 +49,7 @@ def _section(model: type[Section], given: Mapping[str, Any], depth: int) -> Iter
     for name, field in model.model_fields.items():
         if depth == 0:
             yield ""
-        yield from _comment(_words(field), depth)
+        yield from _comment(words(field), depth)
         kind = shape(field.annotation)
         if kind is Shape.SECTION:
             yield _indented(f"{name}:", depth)
@@ -80,7 +80,8 @@ def _items(model: type[Section], examples: list[Any], depth: int) -> Iterator[st
             yield f"# {first}{line.strip()}" if first else f"# {line[2:]}"
 
 
-def _words(field: FieldInfo) -> str:
+def words(field: FieldInfo) -> str:
+    """What a key means, with its choices or bounds."""
     words = field.description or ""
     annotation = unwrapped(field.annotation)
     if get_origin(annotation) is Literal:
@@ -102,11 +103,11 @@ def _indented(text: str, depth: int) -> str:
     return "  " * depth + text
 
 
-def _value_lines(name: str, value: Any, depth: int) -> list[str]:
-    line = _indented(f"{name}: {_value(value)}", depth)
-    if len(line) <= _WIDTH or not isinstance(value, tuple | list):
+def _value_lines(name: str, given: Any, depth: int) -> list[str]:
+    line = _indented(f"{name}: {value(given)}", depth)
+    if len(line) <= _WIDTH or not isinstance(given, tuple | list):
         return [line]
-    items = ", ".join(map(_quoted, value))
+    items = ", ".join(map(_quoted, given))
     wrapped = textwrap.wrap(items, _WIDTH - 2 * depth - 2, break_on_hyphens=False, break_long_words=False)
     return [
         _indented(f"{name}: [", depth),
@@ -115,12 +116,13 @@ def _value_lines(name: str, value: Any, depth: int) -> list[str]:
     ]
 
 
-def _value(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_quoted, value))}]"
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS_OF_YAML:
-        return value
-    return json.dumps(value, ensure_ascii=False)
+def value(given: Any) -> str:
+    """A value as YAML, on one line."""
+    if isinstance(given, tuple | list):
+        return f"[{', '.join(map(_quoted, given))}]"
+    if isinstance(given, str) and _PLAIN.fullmatch(given) and given.lower() not in _WORDS_OF_YAML:
+        return given
+    return json.dumps(given, ensure_ascii=False)
 
 
 def _quoted(item: Any) -> str:

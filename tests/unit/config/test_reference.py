@@ -32,7 +32,12 @@ def fields(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 @pytest.mark.parametrize(
-    ("command", "file"), [("reference", REFERENCE), ("schema", CONFIG / "streamer.schema.json")]
+    ("command", "file"),
+    [
+        ("reference", REFERENCE),
+        ("schema", CONFIG / "streamer.schema.json"),
+        ("manual", ROOT / "docs" / "configuration.md"),
+    ],
 )
 def test_generated_files_are_up_to_date(command: str, file: Path) -> None:
     generated = CliRunner().invoke(main, [command]).output
@@ -52,6 +57,18 @@ def test_the_reference_holds_every_key_with_its_default_and_its_description() ->
     given = load(REFERENCE, environ={})
     required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
     assert given == Settings.model_validate(required)
+
+
+def test_the_manual_names_every_key_and_what_needs_a_restart() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    for path, description in fields(Settings):
+        name = ".".join(path)
+        assert f"| `{name}` |" in text or re.search(rf"^##+ {re.escape(name)}$", text, re.MULTILINE), name
+        assert description.replace("|", "\\|") in text, name
+    for name in ("filters", "records"):
+        assert re.search(rf"^## {name}\n\n.*Takes effect at a reload", text, re.MULTILINE), name
+    for name in ("kafka", "http"):
+        assert re.search(rf"^## {name}\n\n.*Needs a restart", text, re.MULTILINE), name
 
 
 def test_the_commented_examples_work(tmp_path: Path) -> None:
