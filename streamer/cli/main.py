@@ -12,6 +12,7 @@ from streamer.cli.doctor import doctor
 from streamer.cli.replay import replay
 from streamer.cli.run import run
 from streamer.cli.simulate import simulate
+from streamer.cli.state import state
 from streamer.cli.tap import tap
 from streamer.cli.topics import topics
 
@@ -28,5 +29,5 @@ def version() -> None:
     click.echo(f"falco-streamer {__version__}")
 
 
-for command in (run, check, doctor, topics, tap, replay, demo, simulate, completion):
+for command in (run, check, doctor, topics, state, tap, replay, demo, simulate, completion):
     main.add_command(command)

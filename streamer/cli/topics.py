@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
 
 from streamer.cli import exits
+from streamer.cli.asking import ask, kafka_settings
 from streamer.cli.doctor import exit_code, text
-from streamer.cli.options import fail, load_settings, settings_options
+from streamer.cli.options import fail, settings_options
 from streamer.model import Finding, Verdict
 
 if TYPE_CHECKING:
     from streamer.config import Settings
     from streamer.sink.connection import Connection
-
-T = TypeVar("T")
 
 
 @click.group(
@@ -53,8 +50,8 @@ def list_topics(config: Path | None, overrides: tuple[str, ...], output: str) ->
     """List every topic that can be written, whether it is there or not."""
     from streamer.sink.topics import topics_there
 
-    settings = _settings(config, overrides)
-    there = _ask(settings, topics_there)
+    settings = kafka_settings(config, overrides)
+    there = ask(settings, topics_there)
     rows: list[dict[str, Any]] = []
     for spec in settings.topic_specs:
         found = there.get(spec.name)
@@ -96,15 +93,15 @@ def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> No
     from streamer.sink import TopicsUnfit, prepare_topics
     from streamer.sink.topics import create_command, topics_there
 
-    settings = _settings(config, overrides)
+    settings = kafka_settings(config, overrides)
     if dry_run:
         for spec in settings.topic_specs:
             click.echo(create_command(spec, settings))
         return
-    there = _ask(settings, topics_there)
+    there = ask(settings, topics_there)
     making = settings.model_copy(update={"topics": settings.topics.model_copy(update={"create": True})})
     try:
-        _ask(making, prepare_topics)
+        ask(making, prepare_topics)
     except TopicsUnfit as error:
         fail("\n".join(f"error: {problem}" for problem in error.problems), exits.FAILED)
     for spec in settings.topic_specs:
@@ -126,8 +123,8 @@ def verify(config: Path | None, overrides: tuple[str, ...]) -> None:
     async def examine(connection: Connection, settings: Settings) -> list[Finding]:
         return [finding async for finding in examine_topics(connection, settings)]
 
-    settings = _settings(config, overrides)
-    findings = _ask(settings, examine)
+    settings = kafka_settings(config, overrides)
+    findings = ask(settings, examine)
     if not findings:
         findings = [
             Finding("kafka.topics", Verdict.FINE, f"all {len(settings.topic_specs)} topics are there and fit")
@@ -175,7 +172,7 @@ def acls(
         worker_permissions,
     )
 
-    settings = _settings(config, overrides)
+    settings = kafka_settings(config, overrides)
     needed = consumer_permissions(settings, group) if consumer else worker_permissions(settings)
     if output == "commands":
         for command in acl_commands(needed, principal, settings.kafka.bootstrap_servers):
@@ -187,24 +184,3 @@ def acls(
     )
     name = principal.removeprefix("User:").removeprefix("CN=")
     click.echo(strimzi_user(needed, name, kafka, authentication), nl=False)
-
-
-def _settings(config: Path | None, overrides: tuple[str, ...]) -> Settings:
-    from streamer.config import REQUIRED
-    from streamer.telemetry.log import configure
-
-    settings = load_settings(config, overrides, require=REQUIRED)
-    configure("error", settings.log.format)
-    return settings
-
-
-def _ask(settings: Settings, ask: Callable[[Connection, Settings], Awaitable[T]]) -> T:
-    from streamer.sink import Connection, KafkaUnavailable
-
-    async def asked() -> T:
-        return await ask(Connection(settings.kafka), settings)
-
-    try:
-        return asyncio.run(asked())
-    except KafkaUnavailable as error:
-        fail(f"error: {error}", exits.UNAVAILABLE)

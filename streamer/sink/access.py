@@ -34,7 +34,8 @@ _UNTOLD: Final = -(2**31)
 _TOPIC_REFUSED: Final = 29
 _GROUP_REFUSED: Final = 30
 _ID_REFUSED: Final = 53
-_GROUP, _TRANSACTION = 0, 1
+GROUP: Final = 0
+_TRANSACTION: Final = 1
 _NO_TIMEOUT_MS: Final = -1
 
 
@@ -95,7 +96,7 @@ class _GroupsStruct(DescribeGroupsRequest_v3):  # type: ignore[misc]
     RESPONSE_TYPE = DescribeGroupsResponse_v3  # aiokafka reads the answer as if it were of version 2
 
 
-class _AuthorizedGroupRequest(Request[_GroupsStruct]):  # type: ignore[misc]
+class AuthorizedGroupRequest(Request[_GroupsStruct]):  # type: ignore[misc]
     """A group with the operations that we are authorized for: version 3, Kafka 2.3 and later."""
 
     API_KEY = 15
@@ -104,6 +105,7 @@ class _AuthorizedGroupRequest(Request[_GroupsStruct]):  # type: ignore[misc]
         self._group = group
 
     def build(self, struct: Any) -> Any:
+        """The request, in the form of its version."""
         return struct([self._group], True)
 
 
@@ -151,10 +153,10 @@ async def _topic_operations(client: Any, topics: Iterable[str]) -> dict[str, int
 
 async def _group_operations(client: Any, group: str) -> int | None:
     try:
-        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, _GROUP))
+        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP))
         if found.error_code:
             return 0 if found.error_code == _GROUP_REFUSED else None
-        answer = await client.send(await _known(client, found), _AuthorizedGroupRequest(group))
+        answer = await client.send(await known_coordinator(client, found), AuthorizedGroupRequest(group))
     except (kafka_errors.IncompatibleBrokerVersion, NotImplementedError):
         return None
     error, *_, operations = answer.groups[0]
@@ -169,11 +171,11 @@ async def _may_use(client: Any, identity: str) -> bool:
     if found.error_code:
         return bool(found.error_code != _ID_REFUSED)
     request = InitProducerIdRequest(identity, _NO_TIMEOUT_MS)
-    answer = await client.send(await _known(client, found), request)
+    answer = await client.send(await known_coordinator(client, found), request)
     return bool(answer.error_code != _ID_REFUSED)
 
 
-async def _known(client: Any, coordinator: Any) -> int:
+async def known_coordinator(client: Any, coordinator: Any) -> int:
     """The coordinator's id, once the client knows where that broker is."""
     if client.cluster.broker_metadata(coordinator.coordinator_id) is None:
         await client.force_metadata_update()

@@ -32,7 +32,7 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
     windows: dict[str, list[tuple[bytes, Window]]] = defaultdict(list)
     for kind, loader in _LOADERS.items():  # in this order: what belongs to a target comes after it
         for key, raw in by_kind[kind]:
-            value = _unpacked(key, raw) if kind in _PACKED else _value(key, raw)
+            value = packed_of(key, raw) if kind in PACKED else value_of(key, raw)
             try:
                 loader(state, key.partition("/")[2], value, windows)
             except (AttributeError, KeyError, TypeError, ValueError, IndexError, struct.error) as error:
@@ -51,13 +51,15 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
     return state
 
 
-def _unpacked(key: str, raw: bytes) -> bytes:
+def packed_of(key: str, raw: bytes) -> bytes:
+    """The packed fields that are stored under a key; raises `StateUnreadableError`."""
     if raw[:1] != bytes([FORMAT]):
         raise _of_another_release(key, raw[0] if raw else None)
     return raw[1:]
 
 
-def _value(key: str, raw: bytes) -> Value:
+def value_of(key: str, raw: bytes) -> Value:
+    """The JSON object that is stored under a key; raises `StateUnreadableError`."""
     try:
         value = orjson.loads(raw)
         version = value.pop("v")
@@ -179,7 +181,7 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "sample": _load_sample,
     "variant": _load_variant,
 }
-_PACKED: Final = frozenset({"window", "repeats"})
+PACKED: Final = frozenset({"window", "repeats"})
 """What stands in packed bytes; the rest is JSON."""
 
 

@@ -1,0 +1,144 @@
+"""`falco-streamer state`: what the workers have stored of their work, and how to mend it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from streamer import __version__
+from streamer.cli import exits
+from streamer.cli.asking import ask, kafka_settings
+from streamer.cli.options import discard_stdout, fail, settings_options
+from streamer.cli.standing import standing, table, troubles
+from streamer.transform.export import Export, ExportUnreadableError, export_lines, read_export
+from streamer.transform.stamp import to_rfc3339
+
+if TYPE_CHECKING:
+    from streamer.config import Settings
+    from streamer.sink.connection import Connection
+    from streamer.sink.group import Member
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  falco-streamer state show --config streamer.yaml
+  falco-streamer state export --config streamer.yaml > state.jsonl
+"""
+)
+def state() -> None:
+    """Show and export the state: read positions, windows, limits and ledgers, a shard each.
+
+    Exit codes: 0, 1 something is wrong, 2 usage, 69 Kafka cannot be reached, 78 configuration.
+    """
+
+
+@state.command(
+    epilog="""\b
+Examples:
+  falco-streamer state show --config streamer.yaml --pod 'falco/falco-x7*'
+  falco-streamer state show --config streamer.yaml -o json | jq '[.shards[].targets[] | select(.age_seconds > 3600)]'
+  falco-streamer state show --file state.jsonl
+"""
+)
+@settings_options
+@click.option(
+    "-s", "--shard", "shards", type=click.IntRange(0), multiple=True, help="Only this shard. May be repeated."
+)
+@click.option(
+    "-p",
+    "--pod",
+    "pods",
+    metavar="GLOB",
+    multiple=True,
+    help="Only these Falco pods, by namespace/pod. May be repeated.",
+)
+@click.option(
+    "-f",
+    "--file",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show what `state export` wrote, instead of asking Kafka.",
+)
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def show(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    shards: tuple[int, ...],
+    pods: tuple[str, ...],
+    file: Path | None,
+    output: str,
+) -> None:
+    """Show the workers, the shards, and how far each target is read; running workers are not disturbed.
+
+    Of each target: lines read, the last one's age, open windows and alerts counted in them but not yet told. A shard
+    that this release cannot read is named with the cause, and the exit code is 1.
+    """
+    members: list[Member] | None = None
+    if file is not None:
+        export = _from_file(file)
+    else:
+        export, members = ask(kafka_settings(config, overrides), _read)
+    if unknown := set(shards) - export.shards.keys():
+        raise click.BadParameter(f"there are {len(export.shards)} shards: no {min(unknown)}")
+    if shards:
+        export = Export(export.cluster, export.topic, {shard: export.shards[shard] for shard in shards})
+    shown = standing(export, members or (), time.time_ns(), pods)
+    if output == "json":
+        workers = None if members is None else [member._asdict() for member in members]
+        click.echo(orjson.dumps({"workers": workers, **shown}, option=orjson.OPT_INDENT_2))
+    else:
+        click.echo("\n".join(table(shown, members)))
+    found = list(troubles(shown))
+    for trouble in found:
+        click.echo(trouble, err=True)
+    sys.exit(exits.FAILED if found else 0)
+
+
+@state.command(
+    "export",
+    epilog="""\b
+Examples:
+  falco-streamer state export --config streamer.yaml > state.jsonl
+  falco-streamer state export --config streamer.yaml | jq -r 'select(.key // "" | startswith("window/")) | .key'
+""",
+)
+@settings_options
+def export_state(config: Path | None, overrides: tuple[str, ...]) -> None:
+    """Write the whole state as JSON lines, as it is committed now; running workers are not disturbed.
+
+    A line is one stored key: `value` is decoded, `bytes` the exact value. It holds texts of alerts: treat it as you
+    treat the alerts. `state show --file` reads it again.
+    """
+    export, _ = ask(kafka_settings(config, overrides), _read)
+    try:
+        for line in export_lines(export, __version__, to_rfc3339(time.time_ns())):
+            click.echo(line)
+    except BrokenPipeError:  # `| head`
+        discard_stdout()
+
+
+async def _read(connection: Connection, settings: Settings) -> tuple[Export, list[Member]]:
+    from streamer.sink import KafkaUnavailable, StateBlocked
+    from streamer.sink.group import group_members
+    from streamer.sink.state_topic import read_state
+
+    topic = settings.topic_names.state
+    try:
+        stored = await read_state(connection, topic)
+    except StateBlocked as error:
+        raise KafkaUnavailable(str(error)) from error
+    return Export(settings.cluster, topic, stored), await group_members(connection, settings.cluster)
+
+
+def _from_file(file: Path) -> Export:
+    try:
+        with file.open(encoding="ascii") as lines:
+            return read_export(lines)
+    except (ExportUnreadableError, UnicodeDecodeError) as error:
+        fail(f"error: {file}: {error}", exits.FAILED)

@@ -1,0 +1,50 @@
+"""The state topic as a whole: what each of its partitions holds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import aiokafka.errors as kafka_errors
+
+from streamer.sink.admin import admin
+from streamer.sink.changelog import load_changelog
+from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import diagnose
+from streamer.sink.errors import KafkaUnavailable
+
+Stored = dict[int, dict[str, bytes]]
+"""The live keys of each shard with their values."""
+
+_AT_ONCE: Final = 8
+
+
+async def read_state(connection: Connection, topic: str) -> Stored:
+    """What every shard has stored, as it is committed now; nobody is disturbed.
+
+    Raises KafkaUnavailable, StateBlocked.
+    """
+    async with admin(connection) as asked:
+        partitions = (await asked.partitions([topic])).get(topic, 0)
+    if partitions is None:
+        raise KafkaUnavailable(
+            f"we may not use the topic {topic}, or it is missing",
+            "grant READ on it: `falco-streamer topics acls` prints all that is needed",
+        )
+    if not partitions:
+        raise KafkaUnavailable(f"there is no topic {topic}", "check `cluster` and `topics.state`")
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def read(partition: int) -> dict[str, bytes]:
+        async with turns:
+            return await load_changelog(connection, topic, partition)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            reading = [tasks.create_task(read(partition)) for partition in range(partitions)]
+    except ExceptionGroup as failed:
+        error = failed.exceptions[0]
+        if isinstance(error, kafka_errors.KafkaError | TimeoutError):
+            raise await diagnose(connection, error) from error
+        raise error from None
+    return {partition: task.result() for partition, task in enumerate(reading)}
