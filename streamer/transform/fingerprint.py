@@ -2,7 +2,8 @@
 
 A group is what happens to whom: rule, host, pod, container, process, user. A variant is the evidence: by default
 every field that is not volatile, so that no benign hit can stand for a different one. Both are keyed 128-bit
-hashes: attackers choose command lines, and must not be able to choose two with one hash.
+hashes: attackers choose command lines, and must not be able to choose two with one hash. What the settings choose as
+key is hashed along: a window that was opened under other settings is no window of the same group.
 """
 
 from __future__ import annotations
@@ -187,7 +188,8 @@ class Fingerprinter:
         """The fields that count for alerts like this one; `chosen` instead of those of its source."""
         keys = chosen or self._plan.fields.get(alert.source, self._plan.other)
         base = self._base.copy()
-        base.update(orjson.dumps((alert.rule, int(alert.priority), alert.source)))
+        definition = (keys.group, keys.variant, self._plan.volatile, self._plan.normalisers)
+        base.update(orjson.dumps((alert.rule, int(alert.priority), alert.source, definition)))
         names = sorted(alert.fields)
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]

@@ -108,8 +108,9 @@ class Processor:
     ) -> Publication | None:
         """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
 
-        Windows whose key is the same under `plan` stay as they are. Those that have counted nothing have nothing to
-        tell, and end by themselves. None if there is nothing to tell.
+        Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
+        have nothing to tell: no alert is of their group any more, and they end by themselves. None if there is
+        nothing to tell.
         """
         writer = Writer(self._context, now_ns, refused)
         treatments = Treatments(plan.dedupe, plan.limits, self.state.key)

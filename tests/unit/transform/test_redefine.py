@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from streamer.transform.fingerprint import FingerprintPlan, KeyFields
 from streamer.transform.treatment import DedupeOverride, DedupePlan
 from tests.unit.transform.samples import FALCO, NOW_NS, SECOND_NS, START_NS
-from tests.unit.transform.test_dedupe import DEDUPE, UNLIMITED, Line, Run, streams
+from tests.unit.transform.test_dedupe import DEDUPE, MOST_VARIANTS, UNLIMITED, Line, Run, streams
 
 VOLATILE: Final = ("evt.time*",)
 BY_BOTH: Final = FingerprintPlan({"syscall": KeyFields(("proc.name", "proc.cmdline"))}, volatile=VOLATILE)
@@ -19,6 +19,8 @@ OTHER_SOURCE: Final = FingerprintPlan(
     {"syscall": KeyFields(("proc.name",)), "okta": KeyFields(("okta.actor.name",))}, volatile=VOLATILE
 )
 ONE_VARIANT: Final = FingerprintPlan({"syscall": KeyFields(("proc.name",), ("proc.exe",))}, volatile=VOLATILE)
+LESS_VOLATILE: Final = replace(DEDUPE.fingerprint, volatile=("evt.tim*",))
+UNLIKE: Final = replace(DEDUPE.fingerprint, normalisers=())
 PLANS: Final = [
     DEDUPE,
     replace(DEDUPE, fingerprint=BY_BOTH),
@@ -66,6 +68,29 @@ def test_a_window_whose_key_changes_is_told_and_the_next_alert_is_a_first_one() 
         run.lines(FALCO, repeated(first=3))
         assert len(run.passed()) == 2
         run.crash()  # what is stored is what is known
+
+
+def test_a_window_that_has_counted_nothing_does_not_judge_by_another_key() -> None:
+    """Its variants are as many as may pass, by what no longer tells variants apart: they are no reason to count."""
+    for fingerprint in (ONE_VARIANT, LESS_VOLATILE, UNLIKE):
+        run = Run()
+        variants = [Line(START_NS + n * SECOND_NS, "nc", name) for n, name in enumerate("abc")]
+        run.lines(FALCO, variants)
+        assert len(run.passed()) == 1 + MOST_VARIANTS
+        replan(run, replace(DEDUPE, fingerprint=fingerprint))
+        again = Line(START_NS + 9 * SECOND_NS, "nc", "d")
+        run.lines(FALCO, [again])
+        assert run.passed()[-1] == again.body()
+        run.crash()
+
+
+def test_a_window_that_has_counted_nothing_stays_where_its_key_does() -> None:
+    for dedupe in (replace(DEDUPE, fingerprint=OTHER_SOURCE), replace(DEDUPE, window_ns=(7 * SECOND_NS,))):
+        run = Run()
+        run.lines(FALCO, repeated(count=1))
+        replan(run, dedupe)
+        run.lines(FALCO, repeated(first=1))
+        assert len(run.passed()) == 1
 
 
 def test_what_is_not_counted_any_more_is_told_and_passes() -> None:
