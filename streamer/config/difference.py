@@ -8,10 +8,24 @@ from typing import Any, Final, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from streamer.config.secret import HIDDEN
+from streamer.config.section import Section
 from streamer.config.settings import Settings
 
-RELOADABLE: Final = frozenset({"records", "routes", "filters", "dead_letters", "dedupe", "limits"})
-"""The sections that take effect between two transactions."""
+RELOADABLE: Final = frozenset(
+    {
+        "records",
+        "routes",
+        "filters",
+        "dead_letters",
+        "dedupe",
+        "limits",
+        "notices",
+        "log",
+        "shutdown",
+        "kafka.commit",
+    }
+)
+"""The sections that take effect between two transactions; of `kafka`, that one below it."""
 _LONGEST: Final = 200
 
 
@@ -25,7 +39,8 @@ class Difference(NamedTuple):
     @property
     def reloadable(self) -> bool:
         """Whether it takes effect without a restart."""
-        return self.key.replace("[", ".").partition(".")[0] in RELOADABLE
+        parts = self.key.replace("[", ".").split(".")
+        return not RELOADABLE.isdisjoint(".".join(parts[:length]) for length in (1, 2))
 
     def __str__(self) -> str:
         return f"{self.key}: {self.before} → {self.after}"
@@ -41,9 +56,20 @@ def merged(running: Settings, wanted: Settings) -> Settings:
 
     Raises pydantic's ValidationError where the two do not go together.
     """
-    return Settings.model_validate(
-        {name: getattr(wanted if name in RELOADABLE else running, name) for name in Settings.model_fields}
-    )
+    return _merged("", running, wanted)
+
+
+def _merged[S: Section](path: str, running: S, wanted: S) -> S:
+    values = {}
+    for name in type(running).model_fields:
+        key, ours, theirs = f"{path}{name}", getattr(running, name), getattr(wanted, name)
+        if key in RELOADABLE:
+            values[name] = theirs
+        elif any(one.startswith(f"{key}.") for one in RELOADABLE):
+            values[name] = _merged(f"{key}.", ours, theirs)
+        else:
+            values[name] = ours
+    return type(running).model_validate(values)
 
 
 def _compare(key: str, before: Any, after: Any) -> Iterator[Difference]:
