@@ -35,7 +35,7 @@ from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
-from streamer.telemetry.log import telling_left_out
+from streamer.telemetry.log import configure, telling_left_out
 from streamer.telemetry.status import TargetStatus
 from streamer.telemetry.watchdog import watched
 
@@ -119,8 +119,10 @@ class Worker:
             except (KafkaUnavailable, TopicsUnfit) as error:
                 raise ReloadError(str(error)) from error
         self._settings = settings
-        plan = plan_of(settings)
+        configure(settings.log.level, settings.log.format)
+        plan, commit = plan_of(settings), _commit_policy(settings)
         for shard in self.shards.values():
+            shard.adjust(commit, settings.notices.coverage_seconds)
             shard.replan(plan)
 
     async def _topic_limits(self) -> dict[str, TopicLimits] | None:
@@ -147,9 +149,6 @@ class Worker:
             await asyncio.wait([preparing, stopping])
 
     def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:
-        given = self._settings.kafka.commit
-        commit = CommitPolicy(given.interval_seconds, given.max_lines, given.max_bytes)
-
         def make(index: int) -> Shard:
             settings = self._settings  # as they are by now
             publisher = ShardProducer(
@@ -164,7 +163,7 @@ class Worker:
                 index,
                 plan_of(settings),
                 publisher,
-                commit,
+                _commit_policy(settings),
                 coverage_seconds=settings.notices.coverage_seconds,
                 on_commit=_say_what_is_malformed,
             )
@@ -229,6 +228,11 @@ class Worker:
                 consequence="nothing is lost: the next start reads on from the last commit",
             )
         return not late
+
+
+def _commit_policy(settings: Settings) -> CommitPolicy:
+    given = settings.kafka.commit
+    return CommitPolicy(given.interval_seconds, given.max_lines, given.max_bytes)
 
 
 def _statuses(fleet: Fleet, shard: Shard) -> list[TargetStatus]:

@@ -20,6 +20,7 @@ from streamer.config.difference import differences, merged
 from streamer.telemetry import facts
 
 LOOK_SECONDS: Final = 5.0
+_REFUSED: Final = "the file is refused, what was before it stays in effect"
 
 log = structlog.get_logger()
 
@@ -51,6 +52,7 @@ class Reload:
         self._look_seconds = look_seconds
         self._asked = asyncio.Event()
         self._known = self._content()
+        self._unusable = False  # sound as it stands, but not to be used here and now: it is tried again
 
     @asynccontextmanager
     async def watching(self, apply: Apply) -> AsyncIterator[None]:
@@ -72,10 +74,11 @@ class Reload:
                 async with asyncio.timeout(self._look_seconds):
                     await self._asked.wait()
             content = self._content()
-            if self._asked.is_set() or content != self._known:
+            changed = self._asked.is_set() or content != self._known
+            if changed or self._unusable:
                 self._asked.clear()
                 self._known = content
-                await self._take(apply)
+                await self._take(apply, again=not changed)
 
     def _content(self) -> bytes | None:
         """The file's bytes; None while there is none, as between two halves of a careless replacement."""
@@ -84,8 +87,11 @@ class Reload:
         except OSError:
             return None
 
-    async def _take(self, apply: Apply) -> None:
-        """Take the file as it is now, if it is sound; else go on with what is in effect."""
+    async def _take(self, apply: Apply, *, again: bool) -> None:
+        """Take the file as it is now, if it is sound; else go on with what is in effect.
+
+        `again` where it was tried before: what is known of its trouble is not said once more.
+        """
         try:
             wanted = load(self._path, self._overrides)
             settings = merged(self.settings, wanted)
@@ -94,7 +100,10 @@ class Reload:
                 await apply(settings)
         except (ConfigError, ValidationError, ReloadError) as error:
             lines = str(error).splitlines()
-            self.trouble = f"the file is refused, what was before it stays in effect: {_first(lines)}"
+            known, self.trouble = self.trouble, f"{_REFUSED}: {_first(lines)}"
+            self._unusable = isinstance(error, ReloadError)
+            if again and self.trouble == known:
+                return
             facts.config_refused()
             log.error(
                 "config_refused",
@@ -103,11 +112,11 @@ class Reload:
                 fix="falco-streamer check",
             )
             return
-        self.settings = settings
-        facts.config_taken()
+        self.settings, self._unusable = settings, False
+        waiting = [one for one in differences(settings, wanted) if not one.reloadable]
+        facts.config_taken(restart_needed=bool(waiting))
         if changed:
             log.info("config_reloaded", changed=[str(one) for one in changed])
-        waiting = [one for one in differences(settings, wanted) if not one.reloadable]
         self.trouble = ""
         if waiting:
             self.trouble = f"a restart is needed for {', '.join(one.key for one in waiting)}"

@@ -1,7 +1,6 @@
 """What all tests share: how hypothesis searches, and a log as it is before anybody sets it up."""
 
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,9 +14,6 @@ settings.load_profile("ci" if os.environ.get("CI") else "search")
 
 @pytest.fixture(autouse=True)
 def unconfigured_log() -> Iterator[None]:
-    """A command that ran in the test's own process has set up the log, for each module's logger and for good."""
+    """A command that ran in the test's own process has set up the log."""
     yield
     structlog.reset_defaults()
-    for name, module in list(sys.modules.items()):
-        if name.startswith("streamer") and (log := getattr(module, "log", None)) is not None:
-            getattr(log, "__dict__", {}).pop("bind", None)  # the set-up, remembered

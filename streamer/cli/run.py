@@ -54,7 +54,8 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
             stopping = asyncio.ensure_future(stop.wait())
             await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
             # The worker keeps to the grace period by itself; should it not, nothing is lost by ending it here.
-            await asyncio.wait([working], timeout=settings.shutdown.grace_seconds + _MARGIN_SECONDS)
+            grace_seconds = reload.settings.shutdown.grace_seconds
+            await asyncio.wait([working], timeout=grace_seconds + _MARGIN_SECONDS)
             if not working.done():
                 click.echo("error: the worker did not end within its grace period and is ended now", err=True)
                 os._exit(exits.FAILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import BaseModel, SecretStr
 
@@ -27,6 +27,8 @@ RELOADABLE: Final = frozenset(
 )
 """The sections that take effect between two transactions; of `kafka`, that one below it."""
 _LONGEST: Final = 200
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 class Difference(NamedTuple):
@@ -59,7 +61,7 @@ def merged(running: Settings, wanted: Settings) -> Settings:
     return _merged("", running, wanted)
 
 
-def _merged[S: Section](path: str, running: S, wanted: S) -> S:
+def _merged(path: str, running: _Section, wanted: _Section) -> _Section:
     values = {}
     for name in type(running).model_fields:
         key, ours, theirs = f"{path}{name}", getattr(running, name), getattr(wanted, name)

@@ -53,7 +53,7 @@ A secret can be given as text or, better, as the path of a file in the key of th
 The file is read again whenever the secret is used; a newline at its end is no part of it. Secrets are shown as
 `(secret)`.
 
-Sections marked *at a reload* take effect without a restart, see
+Sections that say so take effect at a reload, without a restart, see
 [Changing the configuration](operations.md#changing-the-configuration); of the others, only the contents of the files
 that they name (certificates, passwords) are taken over while the worker runs.
 """
@@ -65,8 +65,7 @@ def manual() -> str:
     lines = ["", "## At the top", "", "Needs a restart.", "", *_table(plain)]
     for name, field in Settings.model_fields.items():
         if name not in plain:
-            when = "Takes effect at a reload." if name in RELOADABLE else "Needs a restart."
-            lines += ["", f"## {name}", "", f"{words(field)} *{when}*"]
+            lines += ["", f"## {name}", "", f"{words(field)} *{_when(name)}*"]
             lines += _tables(name, field.annotation)
     return _HEAD + "\n".join(lines) + "\n"
 
@@ -79,8 +78,18 @@ def _tables(path: str, annotation: Any) -> Iterator[str]:
         yield from ("", *_table({f"{path}.{key}": field for key, field in plain.items()}))
     for key, field in model.model_fields.items():
         if key not in plain:
-            yield from ("", f"### {path}.{key}", "", words(field))
-            yield from _tables(f"{path}.{key}", field.annotation)
+            below = f"{path}.{key}"
+            when = f" *{_when(below)}*" if below in RELOADABLE else ""
+            yield from ("", f"### {below}", "", f"{words(field)}{when}")
+            yield from _tables(below, field.annotation)
+
+
+def _when(path: str) -> str:
+    """Whether a section takes effect at a reload, or which one below it does."""
+    if path in RELOADABLE:
+        return "Takes effect at a reload."
+    sooner = ", ".join(f"`{one}`" for one in sorted(RELOADABLE) if one.startswith(f"{path}."))
+    return f"Needs a restart, all but {sooner}." if sooner else "Needs a restart."
 
 
 def _table(fields: dict[str, FieldInfo]) -> Iterator[str]:

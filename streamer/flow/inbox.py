@@ -42,6 +42,14 @@ class Inbox:
         """Whether nothing more will come."""
         return self._closed
 
+    def resize(self, capacity_bytes: int) -> None:
+        """Have room for more or less from now on; what is there stays."""
+        self._capacity_bytes = capacity_bytes
+        if self._pending_bytes >= capacity_bytes:
+            self._full.set()
+            self._room.clear()
+        self._settle()
+
     def holds(self, target: Target) -> bool:
         """Whether a batch of this target is pending."""
         return any(batch.target == target for batch in self._batches)

@@ -32,11 +32,15 @@ class CoverageWatch:
     """
 
     def __init__(self, every_seconds: float | None) -> None:
-        self._every_ns = None if every_seconds is None else round(every_seconds * _SECOND_NS)
+        self.every(every_seconds)
         self._told: dict[str, _Told] = {}
         self._text_ns: dict[str, int] = {}
         self.counts: Mapping[Coverage, int] = {}
         """How many targets were in each state when it was last asked."""
+
+    def every(self, seconds: float | None) -> None:
+        """Tell it so often from now on; None for not at all."""
+        self._every_ns = None if seconds is None else round(seconds * _SECOND_NS)
 
     def due(self, statuses: Iterable[TargetStatus], now_ns: int) -> list[CoverageReport]:
         """What is to be told now. If one has waited long enough, all are told: one transaction for many."""

@@ -160,6 +160,12 @@ class Shard:
         """Take a batch; waits while the inbox is full."""
         await self._inbox.put(batch)
 
+    def adjust(self, commit: CommitPolicy, coverage_seconds: float | None) -> None:
+        """Commit, and tell of coverage, at other times from now on: that decides about no line."""
+        self._commit = commit
+        self._inbox.resize(commit.max_bytes)
+        self._coverage.every(coverage_seconds)
+
     def replan(self, plan: Plan) -> None:
         """Go on under another plan after the transaction under way; what is read by then is not treated anew."""
         self._next_plan = plan

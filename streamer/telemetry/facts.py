@@ -80,14 +80,17 @@ def api_failed(request: str, status: int) -> None:
     metrics.API_ERRORS.labels(request, known if known in _STATUSES else metrics.OTHER).inc()
 
 
-def config_taken() -> None:
+def config_taken(*, restart_needed: bool) -> None:
     """The configuration's file was read again and is in effect, as far as it can be without a restart."""
+    metrics.RELOADS.labels("taken").inc()
+    metrics.RESTART_NEEDED.set(restart_needed)
     metrics.RELOADED.set(1)
     metrics.RELOADED_AT.set(time.time())
 
 
 def config_refused() -> None:
     """The configuration's file was read again and refused; what was before it stays in effect."""
+    metrics.RELOADS.labels("refused").inc()
     metrics.RELOADED.set(0)
 
 

@@ -99,7 +99,10 @@ async def _tell_left_out() -> None:
 
 
 def configure(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
-    """Set up structlog, and quiet the libraries' own loggers: what matters of theirs, we say."""
+    """Set up structlog, and quiet the libraries' own loggers: what matters of theirs, we say.
+
+    It may be set up anew at any time: loggers are not cached, since messages are few.
+    """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -113,7 +116,7 @@ def configure(level: str = "info", style: Literal["auto", "json", "console"] = "
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,
     )
     libraries = logging.DEBUG if level == "debug" else logging.CRITICAL
     for name in ("aiokafka", "kubernetes", "aiohttp", "asyncio"):

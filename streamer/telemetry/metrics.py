@@ -150,6 +150,11 @@ API_ERRORS = _counter(
 
 # This process
 
+RELOADS = _counter(
+    "config_reloads_total",
+    "Times that the configuration's file was read again: taken, also where it says the same, or refused.",
+    result=("taken", "refused"),
+)
 RELOADED = Gauge(
     f"{PREFIX}_config_last_reload_successful",
     "1 if the configuration's file, as it was when it last changed, is in effect; 0 if it was refused.",
@@ -162,6 +167,11 @@ RELOADED_AT = Gauge(
     registry=REGISTRY,
 )
 RELOADED_AT.set_to_current_time()
+RESTART_NEEDED = Gauge(
+    f"{PREFIX}_config_restart_needed",
+    "1 if the configuration's file has changed in keys that only a restart takes over.",
+    registry=REGISTRY,
+)
 MESSAGES = _counter(
     "log_messages_total",
     "Warnings and errors, those that the log left out as repeats among them.",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -833,3 +834,41 @@ class TestCoverage:
             ("blind", False),
         ]
         assert check_commits(kafka).notices == 3
+
+    @in_virtual_time
+    async def test_how_often_it_is_told_can_change_while_it_runs(self) -> None:
+        kafka = MemoryKafka()
+        status = TargetStatus(
+            FALCO, StreamState.FOLLOWING, running=True, unread_seconds=0, behind_seconds=0, quiet_seconds=0
+        )
+        async with owning(kafka, coverage_seconds=300) as owner:
+            owner.shard.statuses = lambda: [status]
+            await until(lambda: len(owner.commits) == 1)
+            owner.shard.adjust(CommitPolicy(), 20)
+            await until(lambda: len(owner.commits) == 4)
+            owner.shard.adjust(CommitPolicy(), None)
+            await asyncio.sleep(3600)
+        times = [at for at, _ in owner.commits]
+        assert len(times) == 4
+        assert all(20 <= later - earlier <= 26 for earlier, later in pairwise(times))
+        check_commits(kafka)
+
+
+class TestCommitPolicy:
+    @in_virtual_time
+    async def test_another_interval_holds_for_the_next_transaction(self) -> None:
+        kafka, feed = MemoryKafka(), Feed()
+
+        async def committed_after() -> float:
+            before = len(owner.commits)
+            begun = asyncio.get_running_loop().time()
+            await owner.shard.put(feed.batch((START_NS, alerts(1)[0])))
+            await until(lambda: len(owner.commits) > before)
+            return owner.commits[-1][0] - begun
+
+        async with owning(kafka, commit=CommitPolicy(interval_seconds=5)) as owner:
+            await owner.shard.attach(FALCO)
+            assert await committed_after() > 4.9
+            owner.shard.adjust(CommitPolicy(interval_seconds=0.1), None)
+            assert 0.09 < await committed_after() < 1
+        check_commits(kafka)

@@ -48,7 +48,7 @@ def test_secrets_are_never_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", ["kafka.shards=4", "kubernetes.container=other", "topics.prefix=x", "log.level=debug"]
+    "pair", ["kafka.shards=4", "kubernetes.container=other", "topics.prefix=x", "http.port=9"]
 )
 def test_what_needs_a_restart_is_not_merged(pair: str) -> None:
     running, wanted = of(), of(pair, "limits.burst=7")
@@ -56,6 +56,24 @@ def test_what_needs_a_restart_is_not_merged(pair: str) -> None:
     assert settings.limits.burst == 7
     assert [one.key for one in differences(running, settings)] == ["limits.burst"]
     assert [one.reloadable for one in differences(settings, wanted)] == [False]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "log.level=debug",
+        "notices.coverage_seconds=60",
+        "shutdown.grace_seconds=9",
+        "kafka.commit.interval_seconds=1",
+    ],
+)
+def test_what_needs_no_restart_is_merged_also_below_a_section_that_does(pair: str) -> None:
+    running, wanted = of(), of(pair, "kafka.shards=4", "kafka.client_id=other")
+    settings = merged(running, wanted)
+    assert [(one.key, one.reloadable) for one in differences(running, settings)] == [
+        (pair.partition("=")[0], True)
+    ]
+    assert [one.key for one in differences(settings, wanted)] == ["kafka.client_id", "kafka.shards"]
 
 
 def test_topics_of_merged_settings_are_those_of_what_runs() -> None:

@@ -131,6 +131,27 @@ async def test_full_is_told_once_somebody_would_have_to_wait() -> None:
 
 
 @in_virtual_time
+async def test_another_capacity_holds_for_those_who_wait_already_and_drops_nothing() -> None:
+    inbox = Inbox(20)
+    await inbox.put(batch(0))
+    await inbox.put(batch(1))
+    blocked = [asyncio.create_task(inbox.put(batch(n))) for n in (2, 3)]
+    await idle()
+    inbox.resize(40)
+    await asyncio.gather(*blocked)
+    inbox.resize(10)
+    await inbox.wait_full()
+    blocked = [asyncio.create_task(inbox.put(batch(4)))]
+    await idle()
+    assert numbers(inbox.take(3, 1000)) == [0, 1, 2]
+    await idle()
+    assert not blocked[0].done()  # the one that is left fills it
+    assert numbers(inbox.take(1, 1000)) == [3]
+    await blocked[0]
+    assert numbers(inbox.take(1, 1000)) == [4]
+
+
+@in_virtual_time
 async def test_clearing_drops_all_and_makes_room() -> None:
     inbox = Inbox(10)
     await inbox.put(batch(0))

@@ -125,6 +125,18 @@ def test_the_level_is_obeyed() -> None:
     assert len(lines_of("debug", "json")[1]) == 3
 
 
+def test_another_level_and_style_hold_for_loggers_that_have_spoken_already() -> None:
+    code = SAYING.format(level="error", style="json") + (
+        "configure('debug', 'json')\nlog.debug('now')\nconfigure('warning', 'console')\n"
+        "log.info('not this')\nlog.warning('last')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    now, last = done.stderr.splitlines()
+    assert orjson.loads(now)["event"] == "now"
+    assert "last" in last
+    assert not last.startswith("{")
+
+
 def test_for_people_it_is_text() -> None:
     _, said = lines_of("info", "console")
     assert "fact" in said[0]
