@@ -14,13 +14,13 @@ from streamer import __version__
 from streamer.cli import exits
 from streamer.cli.asking import ask, kafka_settings
 from streamer.cli.options import discard_stdout, fail, settings_options
+from streamer.cli.reset import reset
 from streamer.cli.standing import standing, table, troubles
+from streamer.cli.stored import read_stored
 from streamer.transform.export import Export, ExportUnreadableError, export_lines, read_export
 from streamer.transform.stamp import to_rfc3339
 
 if TYPE_CHECKING:
-    from streamer.config import Settings
-    from streamer.sink.connection import Connection
     from streamer.sink.group import Member
 
 
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 Examples:
   falco-streamer state show --config streamer.yaml
   falco-streamer state export --config streamer.yaml > state.jsonl
+  falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p
 """
 )
 def state() -> None:
-    """Show and export the state: read positions, windows, limits and ledgers, a shard each.
+    """Show, export and mend the state: read positions, windows, limits and ledgers, by shard.
 
     Exit codes: 0, 1 something is wrong, 2 usage, 69 Kafka cannot be reached, 78 configuration.
     """
@@ -83,7 +84,7 @@ def show(
     if file is not None:
         export = _from_file(file)
     else:
-        export, members = ask(kafka_settings(config, overrides), _read)
+        export, members = ask(kafka_settings(config, overrides), read_stored)
     if unknown := set(shards) - export.shards.keys():
         raise click.BadParameter(f"there are {len(export.shards)} shards: no {min(unknown)}")
     if shards:
@@ -115,25 +116,12 @@ def export_state(config: Path | None, overrides: tuple[str, ...]) -> None:
     A line is one stored key: `value` is decoded, `bytes` the exact value. It holds texts of alerts: treat it as you
     treat the alerts. `state show --file` reads it again.
     """
-    export, _ = ask(kafka_settings(config, overrides), _read)
+    export, _ = ask(kafka_settings(config, overrides), read_stored)
     try:
         for line in export_lines(export, __version__, to_rfc3339(time.time_ns())):
             click.echo(line)
     except BrokenPipeError:  # `| head`
         discard_stdout()
-
-
-async def _read(connection: Connection, settings: Settings) -> tuple[Export, list[Member]]:
-    from streamer.sink import KafkaUnavailable, StateBlocked
-    from streamer.sink.group import group_members
-    from streamer.sink.state_topic import read_state
-
-    topic = settings.topic_names.state
-    try:
-        stored = await read_state(connection, topic)
-    except StateBlocked as error:
-        raise KafkaUnavailable(str(error)) from error
-    return Export(settings.cluster, topic, stored), await group_members(connection, settings.cluster)
 
 
 def _from_file(file: Path) -> Export:
@@ -142,3 +130,6 @@ def _from_file(file: Path) -> Export:
             return read_export(lines)
     except (ExportUnreadableError, UnicodeDecodeError) as error:
         fail(f"error: {file}: {error}", exits.FAILED)
+
+
+state.add_command(reset)

@@ -92,12 +92,15 @@ class Admin:
 
 
 @asynccontextmanager
-async def admin(connection: Connection) -> AsyncIterator[Admin]:
-    """An administrative client. Raises KafkaUnavailable for whatever Kafka has against being asked."""
+async def admin(connection: Connection, *, seconds: float | None = _SECONDS) -> AsyncIterator[Admin]:
+    """An administrative client, for `seconds` in all.
+
+    Raises KafkaUnavailable for whatever Kafka has against being asked.
+    """
     client: Any = AIOKafkaAdminClient(**connection.arguments("admin"))
     guard(client._client, connection.credentials)  # noqa: SLF001 - its clients are all treated alike
     try:
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(seconds):
             await client.start()
             yield Admin(client)
     except (kafka_errors.KafkaError, TimeoutError, AssertionError) as error:  # aiokafka asserts what it hopes

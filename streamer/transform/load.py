@@ -15,7 +15,7 @@ from streamer.model import RING_LINES, DigestRing, Instance, Ledger, Position, P
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.repeats import Repeats
-from streamer.transform.state import FORMAT, ShardState, StateUnreadableError, Tracked
+from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.window import Window, Windows
 
 Value = dict[str, Any]
@@ -27,8 +27,6 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
     by_kind: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
     for key, raw in items:
         by_kind[key.partition("/")[0]].append((key, raw))
-    if unknown := by_kind.keys() - _LOADERS.keys():
-        raise StateUnreadableError(f"state keys of a kind this release does not know: {sorted(unknown)}")
     windows: dict[str, list[tuple[bytes, Window]]] = defaultdict(list)
     for kind, loader in _LOADERS.items():  # in this order: what belongs to a target comes after it
         for key, raw in by_kind[kind]:
@@ -37,6 +35,8 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
                 loader(state, key.partition("/")[2], value, windows)
             except (AttributeError, KeyError, TypeError, ValueError, IndexError, struct.error) as error:
                 raise StateUnreadableError(f"state key {key!r} is damaged: {error!r}") from error
+    if unknown := by_kind.keys() - _LOADERS.keys():
+        raise StateUnreadableError(f"state keys of a kind this release does not know: {sorted(unknown)}")
     if any(by_kind.values()) and not by_kind["ledger"]:  # every transaction writes it
         raise StateUnreadableError("the state is damaged: it holds no ledger")
     for identity, found in windows.items():
@@ -160,7 +160,7 @@ def _load_key(state: ShardState, _: str, value: Value, __: object) -> None:
 def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
     cluster = _text(value.pop("cluster"))
     if cluster != state.cluster:
-        raise StateUnreadableError(
+        raise StateNotOursError(
             f"this state belongs to cluster {cluster!r}, this worker is set to {state.cluster!r}: "
             "give each cluster its own name (`cluster`) or its own Kafka"
         )

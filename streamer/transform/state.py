@@ -14,7 +14,11 @@ FORMAT: Final = 1
 
 
 class StateUnreadableError(Exception):
-    """The stored state cannot be used: damaged, from a newer release, or another cluster's."""
+    """The stored state cannot be used: damaged, from a newer release, or not ours."""
+
+
+class StateNotOursError(StateUnreadableError):
+    """The stored state is another cluster's: nothing here may use it, or change it."""
 
 
 @dataclass(slots=True)

@@ -12,9 +12,12 @@ import orjson
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from structlog.testing import capture_logs
 
 from streamer.cli import main
+from streamer.flow.publishing import Fenced
 from streamer.sink import Connection, GroupMembership
+from streamer.sink.hold import WorkersRunning, workers_kept_out
 from streamer.transform.export import read_export
 from tests.testbed.kafka import Kafka
 from tests.testbed.topics import create_topic
@@ -110,3 +113,86 @@ async def test_a_topic_that_is_not_there_is_named(state: Stored) -> None:
     done = await state.run("show", "--set", "topics.state=nowhere")
     assert done.exit_code == 69
     assert "there is no topic nowhere; check `cluster` and `topics.state`" in done.stderr
+
+
+async def test_nothing_is_reset_while_a_worker_is_in_the_group(state: Stored) -> None:
+    async with state.member():
+        done = await state.run("reset", "--pod", f"falco/{FALCO.pod}", "--yes")
+        assert done.exit_code == 1
+        assert "1 in the group of workers: falco-streamer-0 at 127.0.0.1" in done.stderr
+        with pytest.raises(WorkersRunning, match="falco-streamer-0"):  # one that came after we had asked
+            async with workers_kept_out(state.connection, state.name):
+                pass
+    assert read_export((await state.run("export")).stdout.splitlines()).shards == stored(SHARDS, state.name)
+
+
+async def test_workers_are_kept_out_and_let_in_again(state: Stored) -> None:
+    membership = GroupMembership(state.connection, cluster=state.name, state_topic=state.topic)
+    with capture_logs() as said:
+        async with workers_kept_out(state.connection, state.name) as hold:
+            running = asyncio.create_task(membership.run())
+            async with asyncio.timeout(30):
+                while not any(each["event"] == "group_failed" for each in said):  # noqa: ASYNC110  # nothing tells
+                    await asyncio.sleep(0.05)
+            await hold.still()
+            assert membership.assigned is None
+    [told] = {each["cause"] for each in said if each["event"] == "group_failed"}
+    assert told == f"consumers of another kind are in the group falco-streamer.{state.name}"
+    async with asyncio.timeout(30):
+        async for assigned in membership.assignments():
+            assert assigned == frozenset(range(SHARDS))
+            break
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_a_pod_is_reset_after_its_consequences_were_confirmed(state: Stored) -> None:
+    command = ["reset", "--pod", f"falco/{FALCO.pod}"]
+    asked = await state.run(*command)
+    assert asked.exit_code == 1, "nobody said yes"
+    assert f"falco/{FALCO.pod} falco (uid {FALCO.uid}): 33 lines read" in asked.stderr
+    assert "with the same ce_id" in asked.stderr
+    assert "Go on?" in asked.stderr
+    assert read_export((await state.run("export")).stdout.splitlines()).shards == stored(SHARDS, state.name)
+
+    done = await state.run(*command, "--yes", "--set", "topics.create=true")
+    assert done.exit_code == 0, done.stderr
+    assert "keys forgotten, 3 records published" in done.stdout
+    after = read_export((await state.run("export")).stdout.splitlines())
+    keys = [key for held in after.shards.values() for key in held]
+    assert not [key for key in keys if FALCO.pod in key]
+    assert f"position/{OTHER.id}" in keys
+    again = await state.run(*command, "--yes")
+    assert again.exit_code == 1
+    assert f"no position of falco/{FALCO.pod} is stored" in again.stderr
+
+
+async def test_a_shard_that_cannot_be_read_is_reset_as_a_whole(state: Stored) -> None:
+    await state.write({0: {f"position/{FALCO.id}": b"{"}})
+    create = ["--yes", "--set", "topics.create=true"]
+    refused = await state.run("reset", "--pod", f"falco/{FALCO.pod}", *create)
+    assert refused.exit_code == 1
+    assert "forget it as a whole: --shard 0" in refused.stderr
+    done = await state.run("reset", "--shard", "0", *create)
+    assert done.exit_code == 0, done.stderr
+    assert "Shard 0 cannot be read: state key" in done.stderr
+    after = read_export((await state.run("export")).stdout.splitlines())
+    assert after.shards == stored(SHARDS, state.name) | {0: {}}
+
+
+async def test_a_worker_frozen_before_the_reset_can_commit_no_more(state: Stored) -> None:
+    sleeper = shard(state.connection, state.topic, index=0, cluster=state.name)
+    await sleeper.open()
+    done = await state.run("reset", "--shard", "0", "--yes", "--set", "topics.create=true")
+    assert done.exit_code == 0, done.stderr
+    with pytest.raises(Fenced):
+        await sleeper.publish(publication(changes={"position/x": b"{}"}))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--pod", "falco/a", "--shard", "0"], ["--pod", "falco"], ["--shard", "0", "--container", "falco"]],
+)
+async def test_what_is_to_be_reset_must_be_clear(state: Stored, arguments: list[str]) -> None:
+    done = await state.run("reset", *arguments)
+    assert done.exit_code == 2
