@@ -24,6 +24,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from streamer.sink.credentials import Credentials
 from streamer.sink.errors import KafkaUnavailable
+from streamer.telemetry import facts
 
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
 # at once, with one partition and without compaction, where the loss should be seen.
@@ -87,9 +88,9 @@ def _renew_credentials(client: Any, credentials: Credentials) -> None:
             try:
                 for name, value in credentials.read().items():
                     setattr(client, f"_{name}", value)
-            except (
-                KafkaUnavailable
-            ) as error:  # a file that is being replaced, perhaps: the old ones may still do
+            except KafkaUnavailable as error:
+                # A file that is being replaced, perhaps: the old ones may still do.
+                facts.kafka_credentials_not_renewed()
                 log.warning("kafka_credentials_not_renewed", cause=error.cause, fix=error.fix)
         return await get_conn(node_id, group=group, no_hint=no_hint)
 

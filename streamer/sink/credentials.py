@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import structlog
 
 from streamer.config.secret import SecretError
 from streamer.config.security import Security
 from streamer.sink.errors import KafkaUnavailable, one_line
 from streamer.sink.tokens import token_provider
+from streamer.telemetry import facts
 
+log = structlog.get_logger()
+
+_NAMES: Final = {"ssl_context": "certificates", "sasl_plain_password": "password"}
+"""What can change while we run, by the names of aiokafka's arguments."""
 _Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -22,6 +29,7 @@ class Credentials:
         self._tokens: Any = None
         self._tls: ssl.SSLContext | None = None
         self._stamp: _Stamp | None = None
+        self._last: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
         """As arguments of aiokafka's clients. Raises KafkaUnavailable where something cannot be used."""
@@ -31,6 +39,13 @@ class Credentials:
             found["ssl_context"] = self._ssl_context()
         if security.protocol.startswith("sasl"):
             found |= self._sasl()
+        changed = [
+            name for argument, name in _NAMES.items() if self._last.get(argument) != found.get(argument)
+        ]
+        if self._last and changed:
+            facts.kafka_credentials_renewed()
+            log.info("kafka_credentials_renewed", changed=changed)
+        self._last = found
         return found
 
     def _sasl(self) -> dict[str, Any]:

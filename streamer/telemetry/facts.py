@@ -69,6 +69,16 @@ def shard_realigned() -> None:
     metrics.REALIGNED_SHARDS.inc()
 
 
+def kafka_credentials_renewed() -> None:
+    """Passwords or certificates have changed, and new connections are opened with the new ones."""
+    metrics.RENEWALS.labels("taken").inc()
+
+
+def kafka_credentials_not_renewed() -> None:
+    """Passwords or certificates cannot be used as they are now; a connection is opened with those before them."""
+    metrics.RENEWALS.labels("refused").inc()
+
+
 def stream_reconnects(reason: str) -> None:
     """A stream is at its end or was replaced; `reason` is one of `metrics.RECONNECTS`."""
     metrics.RECONNECTS_OF_STREAMS.labels(reason).inc()

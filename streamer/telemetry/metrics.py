@@ -136,6 +136,12 @@ REALIGNED_SHARDS = _counter(
     "Shards that another worker had written meanwhile; they begin again where it stopped.",
 )
 
+RENEWALS = _counter(
+    "kafka_credential_renewals_total",
+    "Changes of passwords and certificates for Kafka: taken, or refused at a new connection, which kept the old ones.",
+    result=("taken", "refused"),
+)
+
 # Kubernetes
 
 RECONNECTS_OF_STREAMS = _counter(

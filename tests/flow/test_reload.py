@@ -16,28 +16,20 @@ from structlog.testing import capture_logs
 from streamer.config import Settings, load
 from streamer.reload import Reload, ReloadError
 from streamer.telemetry.metrics import REGISTRY
+from tests.testbed.mounted import MountedVolume
 
 BASE = "cluster: prod\nkafka: {bootstrap_servers: ['kafka:9092']}\n"
 
 
 class ConfigMap:
-    """A mounted ConfigMap as the kubelet writes it: the file is a link through `..data`, which is swapped whole."""
+    """A mounted ConfigMap with one file."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._versions = 0
+        self._volume = MountedVolume(folder)
         self.path = folder / "streamer.yaml"
 
     def write(self, text: str) -> None:
-        self._versions += 1
-        version = self._folder / f"..2026_{self._versions}"
-        version.mkdir()
-        (version / "streamer.yaml").write_text(text)
-        link = self._folder / "..data_tmp"
-        link.symlink_to(version.name)
-        link.rename(self._folder / "..data")
-        if not self.path.is_symlink():
-            self.path.symlink_to("..data/streamer.yaml")
+        self._volume.write({self.path.name: text.encode()})
 
 
 class Applied:

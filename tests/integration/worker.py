@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import yaml
 
@@ -59,6 +60,14 @@ class WorkerProcess:
     def events(self) -> list[dict[str, Any]]:
         """What it logged."""
         return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line[:1] == b"{"]
+
+    async def metrics(self) -> dict[str, float]:
+        """What it serves to Prometheus: each series as it is written there, with its value."""
+        url = f"http://127.0.0.1:{self.said('http_serving')[-1]['port']}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            page = await answer.text()
+        series = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in series}
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Those of its log's events that have this name."""

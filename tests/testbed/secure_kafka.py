@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -96,6 +100,23 @@ class SecureKafka(Kafka):
         )
         administrator = self.administrator()  # what it promises ends with it
         for done in administrator.alter_user_scram_credentials([change]).values():
+            done.result(10)
+
+    @contextmanager
+    def certified_by(self, authority: Authority, listener: str) -> Iterator[None]:
+        """Let another authority vouch for one listener while the context lasts; connections that are open stay."""
+        self._serve(listener, authority.server("broker"))
+        try:
+            yield
+        finally:
+            self._serve(listener, self.authority.server("broker"))
+
+    def _serve(self, listener: str, pair: KeyPair) -> None:
+        name = f"listener.name.{listener.lower()}.ssl.keystore.location"
+        entry = ConfigEntry(name, str(pair.in_one_file()), incremental_operation=AlterConfigOpType.SET)
+        broker = ConfigResource(ConfigResource.Type.BROKER, str(self.node_id), incremental_configs=[entry])
+        administrator = self.administrator()
+        for done in administrator.incremental_alter_configs([broker]).values():
             done.result(10)
 
     def allow(self, acls: Iterable[AclBinding]) -> None:
