@@ -58,6 +58,7 @@ class Kubernetes(Section):
         default=786_432,
         ge=4_096,
         le=16_777_216,
-        description="The longest line, in bytes, that is read whole; a longer one becomes a dead letter. Must "
-        "stay below max.message.bytes of every topic.",
+        description="The longest line, in bytes, that is read whole; a longer one becomes a dead letter. What the "
+        "container wrote counts, not the log API's timestamp before it nor the newline behind it. Must stay 2048 "
+        "below max.message.bytes of every topic.",
     )

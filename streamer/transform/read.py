@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from streamer.model import Oversize
 from streamer.transform.split import Lines, Splitter
-from streamer.transform.stamp import StampReader
+from streamer.transform.stamp import StampReader, stamp_bytes
 
 
 @dataclass(slots=True)
@@ -46,12 +46,15 @@ class StampedLines:
 
 
 class LineReader:
-    """Reads one response body: chunks in, stamped lines out, in bounded memory."""
+    """Reads one response body: chunks in, stamped lines out, in bounded memory.
+
+    `max_line_bytes` (64 or more) is for what the container wrote: the timestamp before it does not count.
+    """
 
     __slots__ = ("_splitter", "_stamps")
 
     def __init__(self, max_line_bytes: int) -> None:
-        self._splitter = Splitter(max_line_bytes)
+        self._splitter = Splitter(max_line_bytes, stamp_bytes)
         self._stamps = StampReader()
 
     @property

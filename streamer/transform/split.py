@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streamer.model import Oversize
@@ -24,12 +25,16 @@ class Splitter:
 
     A line of more than `max_line_bytes` is not stored: its first `KEPT_BYTES` (never more than `max_line_bytes`)
     stand for it, its length and its digest are known at its end. So memory stays below `max_line_bytes` plus one chunk.
+
+    Neither the newline counts nor what `prefix_bytes` says stands before a line: others wrote that, and its length
+    differs from node to node. It is asked only about lines of more than `max_line_bytes`, and sees their beginning.
     """
 
-    __slots__ = ("_hash", "_head", "_max_line_bytes", "_rest", "_rest_bytes")
+    __slots__ = ("_hash", "_head", "_max_line_bytes", "_prefix_bytes", "_rest", "_rest_bytes")
 
-    def __init__(self, max_line_bytes: int) -> None:
+    def __init__(self, max_line_bytes: int, prefix_bytes: Callable[[bytes], int] = lambda _: 0) -> None:
         self._max_line_bytes = max_line_bytes
+        self._prefix_bytes = prefix_bytes
         self._rest: list[bytes] = []  # joined only once its newline is there
         self._rest_bytes = 0
         self._head = b""
@@ -78,6 +83,9 @@ class Splitter:
         self._rest.append(piece)
         if self._rest_bytes > self._max_line_bytes:
             start = b"".join(self._rest)
+            if self._rest_bytes <= self._max_line_bytes + self._prefix_bytes(start):
+                self._rest = [start]
+                return
             self._hash = hashlib.sha256(start)
             self._head = start[: min(KEPT_BYTES, self._max_line_bytes)]
             self._rest.clear()

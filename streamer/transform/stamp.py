@@ -15,6 +15,8 @@ _RFC3339: Final = re.compile(
     rb"(?:([Zz])|([+-])(\d\d):?([0-5]\d))"
 )
 _SECOND_NS: Final = 1_000_000_000
+STAMP_MOST_BYTES: Final = 64
+"""No log has longer timestamps: they have 36 bytes with nine digits and a zone."""
 LAST_NS: Final = 2**63 - 1
 """The last time that fits the state's and Kafka's 64 bits, in 2262; the first one is 0."""
 
@@ -76,6 +78,15 @@ class StampReader:
 def body_start(line: bytes) -> int:
     """Where the text begins behind a line's timestamp (which may have a space after its date, at 10)."""
     return line.index(b" ", 11) + 1
+
+
+def stamp_bytes(line: bytes) -> int:
+    """How long the timestamp before a line is, with its space; 0 where there is none.
+
+    Only the first `STAMP_MOST_BYTES` are looked at, so that a line's beginning says the same as the line.
+    """
+    match = _RFC3339.match(line, 0, STAMP_MOST_BYTES - 1)
+    return match.end() + 1 if match is not None and line[match.end() : match.end() + 1] == b" " else 0
 
 
 def to_rfc3339(time_ns: int) -> str:

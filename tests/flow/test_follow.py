@@ -312,6 +312,32 @@ async def test_a_long_line_comes_as_its_beginning_with_its_length(
     assert recorder.gaps == []
 
 
+async def test_the_longest_line_is_read_whole_from_any_node_and_found_again(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    most = 3 * 16_384
+    recorder = Recorder()
+    longest = [bytes([letter]) * (most + more) for letter, more in zip(b"abc", (-1, 0, 1), strict=True)]
+    pods = [
+        cluster.add_pod("falco", "falco-utc"),
+        cluster.add_pod("falco", "falco-delhi", utc_offset_minutes=330),
+    ]
+    for pod in pods:
+        cluster.append(pod, *longest)
+    for lines in (3, 4):  # the second time their place is looked for
+        async with following(server, recorder, tmp_path, max_line_bytes=most):
+            for pod in pods:
+                await recorder.until(lambda name=pod.name: len(recorder.lines.get(name, [])) == lines)  # type: ignore[misc]  # noqa: B023
+        for pod in pods:
+            cluster.append(pod, b"behind")
+    for pod in pods:
+        assert recorder.lines[pod.name][:2] == longest[:2]
+        assert len(recorder.lines[pod.name][2]) < most
+        assert recorder.lines[pod.name][3] == b"behind"
+    assert sorted(known.original_bytes for known in recorder.oversize) == [most + 1 + 31, most + 1 + 36]
+    assert recorder.gaps == []
+
+
 async def test_a_server_that_is_away_is_waited_for(
     cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
 ) -> None:

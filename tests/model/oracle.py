@@ -70,13 +70,13 @@ def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool
             raw = data[at:end]
             time_ns = file.times[bisect_left(file.starts, at)]
             if head:
-                joined = key_of(head + raw[stamp_bytes:], most)
+                joined = key_of(head + raw[stamp_bytes:], most, stamp_bytes)
                 seen = [rest + raw[stamp_bytes:] for rest in rests] + [raw]
-                headless = tuple(key_of(rest, most) for rest in seen)
+                headless = tuple(key_of(rest, most, stamp_bytes) for rest in seen)
                 yield at == 0, Written(joined, head_ns, instance, file, headless=headless)
                 head, rests = b"", []
             else:
-                yield at == 0, Written(key_of(raw, most), time_ns, instance, file)
+                yield at == 0, Written(key_of(raw, most, stamp_bytes), time_ns, instance, file)
             at = end + 1
         if at < len(data):
             if head:  # a line over three files
@@ -87,13 +87,16 @@ def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool
         last, file = file, file.next
     if head:
         at = last.data.rfind(b"\n") + 1
-        rest = (key_of(bytes(last.data[at:]), most),) if at < len(last.data) else ()
-        yield False, Written(key_of(head, most), head_ns, instance, last, headless=rest, optional=True)
+        rest = (key_of(bytes(last.data[at:]), most, stamp_bytes),) if at < len(last.data) else ()
+        yield (
+            False,
+            Written(key_of(head, most, stamp_bytes), head_ns, instance, last, headless=rest, optional=True),
+        )
 
 
-def key_of(raw: bytes, max_line_bytes: int) -> Key:
-    """How a line reaches us: whole, or its beginning and the digest of the whole."""
-    if len(raw) > max_line_bytes:
+def key_of(raw: bytes, max_line_bytes: int, stamp_bytes: int) -> Key:
+    """How a line reaches us: whole, or its beginning and the digest of the whole. Its stamp is none of its length."""
+    if len(raw) - stamp_bytes > max_line_bytes:
         return raw[: min(KEPT_BYTES, max_line_bytes)], hashlib.sha256(raw).digest()
     return raw, b""
 

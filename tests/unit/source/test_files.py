@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,3 +35,22 @@ def test_a_pipe_may_bring_one_byte_at_a_time(pack: Any, lines: int, monkeypatch:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(OneByteAtATime(content))))
 
     assert [line for batch in read_file("-", 1000) for line in batch.lines] == LINES[:lines]
+
+
+@pytest.mark.parametrize("end", [b"\n", b""], ids=["ends with a newline", "ends without"])
+@pytest.mark.parametrize("stamp", [b"", b"2026-11-20T10:00:00.123456789+05:30 "], ids=["printed", "log API"])
+def test_the_longest_line_is_as_long_with_a_timestamp_as_without(
+    stamp: bytes, end: bytes, tmp_path: Path
+) -> None:
+    most = 300_000  # more than is read at once
+    for size in (most - 1, most, most + 1):
+        file = tmp_path / f"{size}.log"
+        file.write_bytes(stamp + b"{}\n" + stamp + b"x" * size + end)
+        batches = list(read_file(str(file), most))
+        lines = [line for batch in batches for line in batch.lines]
+        oversize = [known.original_bytes for batch in batches for known in batch.oversize.values()]
+        assert lines[0] == stamp + b"{}"
+        if size > most:
+            assert oversize == [len(stamp) + size]
+        else:
+            assert (lines[1:], oversize) == ([stamp + b"x" * size], [])

@@ -321,7 +321,7 @@ class TestAnOverLongLine:
 
     def test_of_exactly_the_limit_is_an_alert(self) -> None:
         body = alert(output="o" * 500)
-        for limit, expected in (len(body) + 31, "alert"), (len(body) + 30, "dead-letter"):
+        for limit, expected in (len(body), "alert"), (len(body) - 1, "dead-letter"):
             piece = LineReader(limit).feed(stamped(body, START_NS) + b"\n")
             batch = Feed().raw_batch(piece.lines, piece.times_ns, piece.oversize)
             assert [kind(record) for record in new().process([batch], NOW_NS).records] == [expected]

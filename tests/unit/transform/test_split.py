@@ -99,6 +99,26 @@ def test_lines_do_not_depend_on_the_chunks(parts: list[bytes], data: st.DataObje
     assert splitter.finish() == rest(stream[stream.rfind(b"\n") + 1 :], limit)
 
 
+@given(st.lists(st.integers(0, 40), max_size=8), st.integers(8, 20), st.data())
+def test_what_stands_before_a_line_is_none_of_its_length(
+    sizes: list[int], limit: int, data: st.DataObject
+) -> None:
+    """Each line begins with as many dots as it was told to."""
+    dots = data.draw(st.lists(st.integers(0, 8), min_size=len(sizes), max_size=len(sizes)))
+    lines = [b"." * before + b"x" * size for before, size in zip(dots, sizes, strict=True)]
+    stream = b"".join(line + b"\n" for line in lines)
+    splitter = Splitter(limit, lambda line: len(line[:8]) - len(line[:8].lstrip(b".")))
+    found = feed(splitter, pieces(stream, data.draw(cuts(len(stream)))))
+    too_long = [index for index, size in enumerate(sizes) if size > limit]
+    assert sorted(found.oversize) == too_long
+    for index, line in enumerate(lines):
+        if index in too_long:
+            assert found.oversize[index] == Oversize(len(line), hashlib.sha256(line).digest())
+            assert found.lines[index] == line[:limit]
+        else:
+            assert found.lines[index] == line
+
+
 def test_chunks_without_a_newline_complete_no_line() -> None:
     splitter = Splitter(LIMIT)
     assert feed(splitter, [b"a", b"", b"b", b"c"]) == Lines()
