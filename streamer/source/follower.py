@@ -145,7 +145,10 @@ class Follower:
         except ApiError as error:
             if (error.status, error.kind) == (404, "pods"):
                 return await self._see_out()
-            self._reader.ended_cleanly = False
+            if (error.status, error.kind) == (404, "pods/log"):  # the kubelet knows the pod no more
+                self._doubt_end()
+            else:
+                self._reader.ended_cleanly = False
             if error.status == 401:
                 await self._api.renew_token()
             facts.stream_reconnects("error")
@@ -183,10 +186,18 @@ class Follower:
         read it to its end.
         """
         progress, witness = self._progress, self._witness
-        await witness.check()
+        try:
+            await witness.check()
+        except PodGoneError:
+            # A container's end comes before its pod's: this may have been a stream that had stalled.
+            self._doubt_end()
+            raise
         instance, view = progress.instance, witness.view
         # Without an instance nothing is known yet, least of all that the container has ended.
         if instance is not None and view.instance == instance and not view.running:
+            if self._compared:
+                progress.drained |= self._reader.ended_cleanly
+                return witness.view.finished and progress.drained
             query = LogQuery(tail_lines=self._patience.tail_lines)
             whole = await self._resumption.take_last_line(query)
             progress.drained = before == progress.ring if whole is None else whole
@@ -194,13 +205,27 @@ class Follower:
             return witness.view.finished and progress.drained
         return witness.view.finished and before == progress.ring
 
+    def _doubt_end(self) -> None:
+        """What its end was worth cannot be asked any more: it is believed of a stream that had not stalled.
+
+        Such a one had just brought lines, or was compared with the log since its container's end was known.
+        """
+        reader = self._reader
+        self._progress.drained |= reader.ended_cleanly and self._compared
+        reader.ended_cleanly &= self._compared or reader.ended_lively
+
+    @property
+    def _compared(self) -> bool:
+        """Whether the log, looked at since its container's end was known, had no more than was taken."""
+        return self._reader.whole_at >= self._witness.ended_at
+
     async def _wait(self, error: ApiError | None) -> None:
         """Before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
         seconds = self._progress.backoff.next_seconds()
         if self._progress.drained:  # there is nothing to come until the container starts again, which is news
             seconds = self._patience.probe_seconds * (0.8 + 0.4 * random())
         elif self._witness.view.deleting:  # its log may be gone in a moment
-            seconds = min(seconds, 0.1)
+            seconds = min(seconds, 0.25)
         self._progress.enter(StreamState.ENDED if self._progress.drained else StreamState.WAITING)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)

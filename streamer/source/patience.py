@@ -29,6 +29,9 @@ class Patience:
     """A line that the log has and the stream does not bring within so long: it never will."""
     ending_seconds: float = 0.5
     """So long after its container's end a stream may still be open and silent."""
+    lively_seconds: float = 1.5
+    """Silent for no longer at its end, a stream had not stalled: the kubelet looks every second whether it is over,
+    and the pod object stays longer than that."""
     renew_seconds: float = 3 * 3600.0
     """A stream's age when it is replaced: the kubelet ends it after 4 h."""
     behind_seconds: float = 20.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from math import inf
 from random import random
 from typing import Final
 
@@ -62,6 +63,10 @@ class Reader:
         """Whose lines the stream at hand brings, as far as that is known."""
         self.ended_cleanly = False
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
+        self.ended_lively = False
+        """It did so hard upon its last line, so that it had not stalled before."""
+        self.whole_at = -inf
+        """When the log was last looked at (asked, on the loop's clock) and had no more than was taken."""
 
     def expect_end(self) -> None:
         """The container has ended: a stream that stays silent and open is doubted now."""
@@ -176,6 +181,7 @@ class Reader:
                 if stream.error_text:
                     raise ApiError(0, f"the kubelet says: {stream.error_text}")
                 self.ended_cleanly = not stream.cut_off and not self._in_doubt
+                self.ended_lively = clock() - stream.arrived_at <= self._patience.lively_seconds
                 return False
             expecting = False
             if piece.fragments and self._begin is not None:
@@ -203,6 +209,7 @@ class Reader:
         """Ask whether the log has more than the stream brought: how long to wait now, and whether for something."""
         patience, ring = self._patience, self._progress.ring
         long_seconds = patience.probe_seconds * (0.8 + 0.4 * random())
+        asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(patience.answer_seconds):
                 end = await last_digest(self._api, self._where, self._max_line_bytes, expected=ring)
@@ -217,6 +224,7 @@ class Reader:
         self._empty_probes = 0
         if ring.endswith(end):
             self._in_doubt = False
+            self.whole_at = asked_at
             return long_seconds, False
         return patience.stalled_seconds, True
 

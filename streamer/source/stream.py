@@ -34,6 +34,8 @@ class LogStream:
         self._reader = LineReader(max_line_bytes)
         self.opened_at = self.waited_at = asyncio.get_running_loop().time()
         """When all that had arrived was last read, on the loop's clock: since then we may be behind."""
+        self.arrived_at = self.opened_at
+        """When the last bytes arrived, at the earliest: what was read without waiting had come some time before."""
         self._waiting: asyncio.Timeout | None = None
 
     async def read(self, within_seconds: float | None = None) -> StampedLines | None:
@@ -53,8 +55,12 @@ class LogStream:
             chunk = self._rescue()
             if not chunk:
                 raise
+        if chunk:
+            self.arrived_at = max(self.arrived_at, self.waited_at)
         if loop.time() - asked_at > _A_MOMENT_SECONDS:
             self.waited_at = loop.time()
+            if chunk:
+                self.arrived_at = self.waited_at
         return self._reader.feed(chunk) if chunk else None
 
     def hurry(self, within_seconds: float) -> None:

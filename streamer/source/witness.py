@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.patience import Patience
@@ -22,8 +23,9 @@ class Witness:
         self._api = api
         self._target = found.target
         self._patience = patience
-        self.view = found
-        self._told = found
+        self.view = self._told = found
+        self.ended_at = inf if found.running else asyncio.get_running_loop().time()
+        """When its container was first known to have ended, on the loop's clock; never, while it runs."""
         self._news = asyncio.Event()
         self._departed = asyncio.Event()
 
@@ -32,15 +34,23 @@ class Witness:
     def update(self, found: PodView) -> None:
         """The pod as the watch describes it now. What it has said before is no news: an answer may be newer."""
         if found != self._told or self._departed.is_set():
-            self.view = self._told = found
+            self._told = found
+            self._see(found)
             self._departed.clear()
             self._news.set()
 
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; as it was at the last, if that is known."""
-        self.view = last or self.view
+        self._see(last or self.view)
         self._departed.set()
         self._news.set()
+
+    def _see(self, found: PodView) -> None:
+        if found.running:
+            self.ended_at = inf
+        elif self.view.running or found.instance != self.view.instance:
+            self.ended_at = asyncio.get_running_loop().time()
+        self.view = found
 
     # What is asked
 
@@ -58,7 +68,7 @@ class Witness:
         found = view(pod, self._target.container)
         if found is None or found.target.uid != self._target.uid:
             raise _NameTakenError
-        self.view = found
+        self._see(found)
 
     async def confirm(self) -> None:
         """After opening a log without knowing its lines: the name may have changed hands since it was last asked.

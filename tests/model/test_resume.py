@@ -324,6 +324,18 @@ FOUND = {
         seed=605,
         room=2,
     ),
+    "a clean end that comes after the pod has left is none of a stream that had stalled": Plan(
+        ((1.5, Stall()), (1.5, Delete(2.0, again=False)), (0.01, Cut(0))),
+        Weather(watch_lag_seconds=3.0),
+        seed=654,
+        max_line_bytes=1000,
+        room=2,
+    ),
+    "nor of one whose name is another pod's by then": Plan(
+        ((1.5, Stall()), (0.3, Delete(2.0, again=True)), (0.0, Cut(0))),
+        Weather(watch_lag_seconds=3.0),
+        seed=774,
+    ),
 }
 
 
