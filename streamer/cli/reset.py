@@ -68,8 +68,8 @@ def reset(
     if container is not None and pod is None:
         raise click.UsageError("--container goes with --pod")
     settings = kafka_settings(config, overrides)
-    export, members = ask(settings, read_stored)
-    refuse_running(members)
+    refuse_running(settings)
+    export, _ = ask(settings, read_stored)
     if shard is not None:
         if shard not in export.shards:
             raise click.BadParameter(f"there are {len(export.shards)} shards: no {shard}")

@@ -15,6 +15,7 @@ from streamer.cli import exits
 from streamer.cli.asking import ask, kafka_settings
 from streamer.cli.options import discard_stdout, fail, settings_options
 from streamer.cli.reset import reset
+from streamer.cli.reshard import reshard
 from streamer.cli.standing import standing, table, troubles
 from streamer.cli.stored import read_stored
 from streamer.transform.export import Export, ExportUnreadableError, export_lines, read_export
@@ -30,6 +31,7 @@ Examples:
   falco-streamer state show --config streamer.yaml
   falco-streamer state export --config streamer.yaml > state.jsonl
   falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p
+  falco-streamer state reshard --config streamer.yaml --to 16
 """
 )
 def state() -> None:
@@ -133,3 +135,4 @@ def _from_file(file: Path) -> Export:
 
 
 state.add_command(reset)
+state.add_command(reshard)

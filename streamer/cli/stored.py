@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamer.cli import exits
+from streamer.cli.asking import ask
 from streamer.cli.options import fail
 from streamer.transform.export import Export
 
@@ -20,17 +21,22 @@ async def read_stored(connection: Connection, settings: Settings) -> tuple[Expor
     from streamer.sink.group import group_members
     from streamer.sink.state_topic import read_state
 
+    members = await group_members(connection, settings.cluster)
     topic = settings.topic_names.state
     try:
         stored = await read_state(connection, topic)
     except StateBlocked as error:
         raise KafkaUnavailable(str(error)) from error
-    return Export(settings.cluster, topic, stored), await group_members(connection, settings.cluster)
+    return Export(settings.cluster, topic, stored), members
 
 
-def refuse_running(members: list[Member]) -> None:
+def refuse_running(settings: Settings) -> None:
     """End the process if there are workers: what follows would be done behind their backs."""
+    from streamer.sink.group import group_members
     from streamer.sink.hold import WorkersRunning
 
-    if members:
-        fail(f"error: {WorkersRunning(members)}", exits.FAILED)
+    async def members(connection: Connection, settings: Settings) -> list[Member]:
+        return await group_members(connection, settings.cluster)
+
+    if found := ask(settings, members):
+        fail(f"error: {WorkersRunning(found)}", exits.FAILED)

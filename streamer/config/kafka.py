@@ -69,7 +69,8 @@ class Kafka(Section):
         ge=1,
         le=1_024,
         description="Into how many shards the pods are divided: the partitions of the state topic, and the most "
-        "workers that can share the load. Fixed once the state topic exists.",
+        "workers that can share the load. Once the state topic exists, `falco-streamer state reshard` "
+        "changes it.",
     )
     group_instance_id: InstanceId | None = Field(
         default=None,

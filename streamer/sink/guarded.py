@@ -30,14 +30,21 @@ _SENDER_TASKS: Final = ("_send_produce_req", "_do_add_partitions_to_txn", "_do_t
 class GuardedProducer:
     """One start of one producer; transactional with an id, else idempotent."""
 
-    def __init__(self, connection: Connection, role: str, transactional_id: str | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        role: str,
+        transactional_id: str | None,
+        *,
+        timeout_ms: int = TRANSACTION_TIMEOUT_MS,
+    ) -> None:
         arguments = connection.arguments(role)
         if transactional_id is None:
             arguments["enable_idempotence"] = True
         else:
             arguments |= {
                 "transactional_id": transactional_id,
-                "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+                "transaction_timeout_ms": timeout_ms,
             }
         self._kafka: Any = AIOKafkaProducer(**arguments)
         self._client: Any = self._kafka.client

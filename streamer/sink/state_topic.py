@@ -19,11 +19,8 @@ Stored = dict[int, dict[str, bytes]]
 _AT_ONCE: Final = 8
 
 
-async def read_state(connection: Connection, topic: str) -> Stored:
-    """What every shard has stored, as it is committed now; nobody is disturbed.
-
-    Raises KafkaUnavailable, StateBlocked.
-    """
+async def count_shards(connection: Connection, topic: str) -> int:
+    """How many partitions the state topic has. Raises KafkaUnavailable."""
     async with admin(connection) as asked:
         partitions = (await asked.partitions([topic])).get(topic, 0)
     if partitions is None:
@@ -33,6 +30,15 @@ async def read_state(connection: Connection, topic: str) -> Stored:
         )
     if not partitions:
         raise KafkaUnavailable(f"there is no topic {topic}", "check `cluster` and `topics.state`")
+    return partitions
+
+
+async def read_state(connection: Connection, topic: str) -> Stored:
+    """What every shard has stored, as it is committed now; nobody is disturbed.
+
+    A transaction that is open waits for its end, or for the broker's (25 s). Raises KafkaUnavailable, StateBlocked.
+    """
+    partitions = await count_shards(connection, topic)
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def read(partition: int) -> dict[str, bytes]:

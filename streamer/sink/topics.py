@@ -198,7 +198,7 @@ def _partition_problems(
                 "kafka.topics.shards",
                 Verdict.FAULT,
                 f"the state topic {name} has {count} partitions, but kafka.shards is {settings.kafka.shards}",
-                f"set kafka.shards: {count}; the pods are divided by it, so it is fixed once the topic exists",
+                f"set kafka.shards: {count}; `falco-streamer state reshard` divides the pods anew",
             )
 
 

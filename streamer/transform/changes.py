@@ -1,8 +1,8 @@
 """A shard's state as a changelog of small keys, committed with the alerts that moved it.
 
 One key for each target's position, bucket, window, and what a window has counted; one for the ledger, one for the
-key of the fingerprints. Only what a transaction changes is written; what is over leaves a tombstone. Samples and
-texts, the long parts, are written once.
+key of the fingerprints (and one for each target that has brought another with it). Only what a transaction changes is
+written; what is over leaves a tombstone. Samples and texts, the long parts, are written once.
 
 Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows
 and counts), as the first of packed bytes, which cost a tenth.
@@ -51,6 +51,16 @@ def key_change(state: ShardState) -> Change:
     return _change("key", {"key": state.key.hex()})
 
 
+def target_key_change(tracked: Tracked) -> Change:
+    """The key of one target's fingerprints, which is not its shard's, as a change of state."""
+    return _change(f"key/{tracked.target.id}", {"key": tracked.key.hex()})
+
+
+def moved_change(topic: str, shards: int) -> Change:
+    """What is left in a shard whose state was moved: where it is now."""
+    return _change("moved", {"topic": topic, "shards": shards})
+
+
 def ledger_change(state: ShardState) -> Change:
     """The ledger, the sequence number and the owner as a change of state; written by every transaction."""
     value = {"sequence": state.sequence, "owner": state.owner, "cluster": state.cluster}
@@ -95,6 +105,8 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
     """The tombstones of a target that is gone; what it had counted must have been told."""
     name, windows = tracked.target.id, tracked.windows
     yield Change(f"position/{name}", None)
+    if tracked.key:
+        yield Change(f"key/{name}", None)
     yield from (Change(f"bucket/{name}/{reason}", None) for reason in tracked.dead_letters)
     # What is dirty may have been dropped from memory and still be stored.
     yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)

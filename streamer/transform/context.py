@@ -8,7 +8,7 @@ from streamer.transform.encode import TargetEncoder
 from streamer.transform.limiter import Limiter
 from streamer.transform.plan import Plan
 from streamer.transform.stamp import StampReader
-from streamer.transform.state import ShardState
+from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import Treatments
 
 
@@ -19,10 +19,17 @@ class Context:
         self.plan = plan
         self.state = state
         self.stamps = StampReader()
-        self.treatments = Treatments(plan.dedupe, plan.limits, state.key)
+        self._treatments: dict[bytes, Treatments] = {}
         self.deduplicator = Deduplicator(plan.dedupe, state)
         self.limiter = Limiter(plan.limits, state)
         self._encoders: dict[str, TargetEncoder] = {}
+
+    def treatments_of(self, tracked: Tracked) -> Treatments:
+        """How a target's alerts are treated; those with one key of fingerprints share all that was worked out."""
+        key = tracked.key or self.state.key
+        if (known := self._treatments.get(key)) is None:
+            known = self._treatments[key] = Treatments(self.plan.dedupe, self.plan.limits, key)
+        return known
 
     def encoder(self, target: Target) -> TargetEncoder:
         """The encoder of a target's records."""

@@ -153,8 +153,20 @@ def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None
         repeats.evidence_bytes += len(orjson.dumps(value["text"]))
 
 
-def _load_key(state: ShardState, _: str, value: Value, __: object) -> None:
-    state.key = _digest(value["key"])
+def _load_key(state: ShardState, name: str, value: Value, _: object) -> None:
+    key = _digest(value["key"])
+    if not name:
+        state.key = key
+    elif (tracked := state.tracked.get(name)) is not None:
+        tracked.key = key
+
+
+def _load_moved(_: ShardState, __: str, value: Value, ___: object) -> None:
+    topic, shards = _text(value["topic"]), _count(value["shards"])
+    raise StateNotOursError(
+        f"this state was moved to the topic {topic} with {shards} shards: set topics.state: {topic} and "
+        f"kafka.shards: {shards}"
+    )
 
 
 def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
@@ -171,9 +183,10 @@ def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
 
 
 _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
+    "moved": _load_moved,
     "ledger": _load_ledger,
-    "key": _load_key,
     "position": _load_position,
+    "key": _load_key,
     "bucket": _load_bucket,
     "limit": _load_limit,
     "window": _load_window,

@@ -51,6 +51,7 @@ class BatchRun:
         "_publication",
         "_refused",
         "_tracked",
+        "_treatments",
         "_windows",
         "_writer",
     )
@@ -60,6 +61,7 @@ class BatchRun:
         self._plan = context.plan
         self._ledger = context.state.ledger
         self._encoder = context.encoder(tracked.target)
+        self._treatments = context.treatments_of(tracked)
         self._tracked = tracked
         self._windows = tracked.windows
         self._writer = writer
@@ -137,7 +139,7 @@ class BatchRun:
         if self._plan.filters and self._plan.filters.drops(alert, line_ns):
             self._ledger.filtered += 1
             return
-        treatment = self._context.treatments.of(alert)
+        treatment = self._treatments.of(alert)
         fingerprint: Fingerprint | None = None
         window: Window | None = None
         if treatment.deduplicated and (fingerprint := treatment.selection.fingerprint(alert)) is not None:

@@ -18,7 +18,6 @@ from streamer.transform.outcome import BatchRun
 from streamer.transform.parse import parse
 from streamer.transform.plan import Plan, Refusal, Refused
 from streamer.transform.state import ShardState, Tracked
-from streamer.transform.treatment import Treatments
 from streamer.transform.writer import Writer
 
 __all__ = ["Plan", "Processor", "Refusal"]
@@ -113,12 +112,12 @@ class Processor:
         nothing to tell.
         """
         writer = Writer(self._context, now_ns, refused)
-        treatments = Treatments(plan.dedupe, plan.limits, self.state.key)
+        other = Context(plan, self.state)
         for tracked in self.state.tracked.values():
             for group, repeats in list(tracked.windows.repeats.items()):
                 sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
                 assert isinstance(sample, Alert)  # it was one when it was counted
-                before, after = self._context.treatments.of(sample), treatments.of(sample)
+                before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
                 if not (same and after.deduplicated):
                     writer.summarise(tracked, group, reason="reload", final=True)

@@ -10,7 +10,8 @@ from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.window import Windows
 
 FORMAT: Final = 1
-"""The version of the stored form of every value."""
+"""The version of the stored form of every value. A new one is read by one minor release before the next writes it, so
+that one can always go back by one; tests/unit/transform/golden has a state of each."""
 
 
 class StateUnreadableError(Exception):
@@ -18,7 +19,7 @@ class StateUnreadableError(Exception):
 
 
 class StateNotOursError(StateUnreadableError):
-    """The stored state is another cluster's: nothing here may use it, or change it."""
+    """The stored state is another cluster's, or was moved elsewhere: nothing here may use it, or change it."""
 
 
 @dataclass(slots=True)
@@ -31,6 +32,8 @@ class Tracked:
     limits: dict[bytes, StormBucket] = field(default_factory=dict)
     """The buckets of its alerts, the one not used for longest first."""
     dead_letters: dict[Reason, Bucket] = field(default_factory=dict)
+    key: bytes = b""
+    """That of its fingerprints, if it is not its shard's: it came from another shard (`reshard`)."""
     dirty_limits: dict[bytes, None] = field(default_factory=dict)
     dirty_dead_letters: dict[Reason, None] = field(default_factory=dict)
 

@@ -114,10 +114,12 @@ class Arena:
         body = self._attack.lines[self._attack.marked].body
         alert = parse(body, self._line_ns, StampReader())
         assert isinstance(alert, Alert), "the marked line must be an alert"
-        fingerprint = self._processor._context.treatments.of(alert).selection.fingerprint(alert)
+        tracked = self._processor.state.tracked[FALCO.id]
+        treatment = self._processor._context.treatments_of(tracked).of(alert)
+        fingerprint = treatment.selection.fingerprint(alert)
         if fingerprint is None:
             raise HiddenError("not published although nothing can count it")
-        window = self._processor.state.tracked[FALCO.id].windows.get(fingerprint.group)
+        window = tracked.windows.get(fingerprint.group)
         if window is None or window.ended or not window.start_ns <= elapsed_ns < window.end_ns:
             raise HiddenError("neither published nor counted in an open window")
         return window.end_ns - elapsed_ns

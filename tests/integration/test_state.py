@@ -196,3 +196,71 @@ async def test_a_worker_frozen_before_the_reset_can_commit_no_more(state: Stored
 async def test_what_is_to_be_reset_must_be_clear(state: Stored, arguments: list[str]) -> None:
     done = await state.run("reset", *arguments)
     assert done.exit_code == 2
+
+
+RESHARD = ("reshard", "--to", "3", "--yes", "--set", "topics.create=true")
+
+
+async def test_every_key_moves_and_the_old_topic_says_where_to(state: Stored) -> None:
+    done = await state.run(*RESHARD)
+    assert done.exit_code == 0, done.stderr
+    topic = f"{state.topic}-3"
+    assert done.stdout == f"moved; set kafka.shards: 3 and topics.state: {topic}, then start the workers\n"
+    old = await state.run("show")
+    assert old.exit_code == 1
+    assert old.stderr.count(f"this state was moved to the topic {topic} with 3 shards") == SHARDS
+    new = read_export((await state.run("export", "--set", f"topics.state={topic}")).stdout.splitlines())
+    before = {key for held in stored(SHARDS, state.name).values() for key in held if "/" in key}
+    assert {key for held in new.shards.values() for key in held if "/" in key} >= before
+    for refused in (await state.run(*RESHARD), await state.run("reset", "--shard", "0", "--yes")):
+        assert refused.exit_code == 1
+        assert "was moved to the topic" in refused.stderr
+
+
+async def test_the_state_may_come_back_to_where_it_was(state: Stored) -> None:
+    topic = f"{state.topic}-3"
+    assert (await state.run(*RESHARD)).exit_code == 0
+    at = ("--yes", "--set", f"topics.state={topic}", "--set", "kafka.shards=3")
+    back = await state.run("reshard", "--to", "2", "--topic", state.topic, *at)
+    assert back.exit_code == 0, back.stderr
+    export = read_export((await state.run("export")).stdout.splitlines())
+    for index, held in stored(SHARDS, state.name).items():
+        assert export.shards[index].keys() == held.keys()
+        assert {k: v for k, v in export.shards[index].items() if k != "ledger"} == {
+            k: v for k, v in held.items() if k != "ledger"
+        }
+
+
+async def test_no_owner_of_before_the_reshard_can_commit_after_it(state: Stored) -> None:
+    frozen = [shard(state.connection, state.topic, index=n, cluster=state.name) for n in range(SHARDS)]
+    for producer in frozen:
+        await producer.open()
+    assert (await state.run(*RESHARD)).exit_code == 0
+    for producer in frozen:
+        with pytest.raises(Fenced):
+            await producer.publish(publication(changes={"position/x": b"{}"}))
+
+
+async def test_a_reshard_is_refused_while_a_worker_is_in_the_group(state: Stored) -> None:
+    async with state.member():
+        done = await state.run(*RESHARD)
+    assert done.exit_code == 1
+    assert "1 in the group of workers: falco-streamer-0" in done.stderr
+    assert read_export((await state.run("export")).stdout.splitlines()).shards == stored(SHARDS, state.name)
+
+
+async def test_a_reshard_says_what_it_lacks_and_changes_nothing(state: Stored) -> None:
+    missing = await state.run("reshard", "--to", "3", "--yes")
+    assert missing.exit_code == 78
+    assert f"--topic {state.topic}-3 --partitions 3" in missing.stderr
+    same = await state.run("reshard", "--to", "3", "--topic", state.topic)
+    assert same.exit_code == 2
+    weak = await state.run(*RESHARD, "--set", "kafka.delivery=at_least_once")
+    assert weak.exit_code == 78
+    assert "kafka.delivery is at_least_once" in weak.stderr
+    await state.write({1: {f"position/{FALCO.id}": b"{"}})
+    damaged = await state.run(*RESHARD)
+    assert damaged.exit_code == 1
+    assert f"shard 1: state key 'position/{FALCO.id}' is damaged" in damaged.stderr
+    shards = read_export((await state.run("export")).stdout.splitlines()).shards
+    assert not any("moved" in held for held in shards.values())

@@ -23,13 +23,15 @@ from streamer.transform.changes import (
     forget_changes,
     key_change,
     ledger_change,
+    moved_change,
     position_change,
     take_changes,
+    target_key_change,
 )
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
 from streamer.transform.repeats import SAMPLE, Repeats
-from streamer.transform.state import ShardState, StateUnreadableError, Tracked
+from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.window import Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, OTHER
@@ -98,6 +100,7 @@ TRACKED = st.builds(
     windows_of_a_target(),
     st.dictionaries(DIGESTS, STORMS, max_size=3),
     st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
+    st.just(b"") | DIGESTS,
 )
 LEDGERS = st.builds(Ledger, lines=NANOSECONDS, alerts=NANOSECONDS, gaps=NANOSECONDS)
 
@@ -106,6 +109,8 @@ def saved(state: ShardState) -> dict[str, bytes]:
     changes = [ledger_change(state), *([key_change(state)] if state.key else [])]
     for tracked in state.tracked.values():
         changes.append(position_change(tracked))
+        if tracked.key:
+            changes.append(target_key_change(tracked))
         tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
         tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
@@ -127,6 +132,7 @@ def sample() -> dict[str, bytes]:
         windows,
         {LIMIT: StormBucket(1.5, 2, 3, 4, 5, "rule", "Terminal shell", 6, 7, 8, 9, True)},
         {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
+        bytes(range(16, 32)),
     )
     ledger = Ledger(lines=1, log_lines=1)
     return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16))))
@@ -187,7 +193,7 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
     *itertools.product([SAMPLE_KEY], ["alert"], [None, 1]),
     *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
-    *itertools.product(["key"], ["key"], [None, 1, "x", "00"]),
+    *itertools.product(["key", f"key/{FALCO.id}"], ["key"], [None, 1, "x", "00"]),
     *itertools.product(["ledger"], ["lines", "published", "sequence"], WRONG_COUNTS),
     *itertools.product(["ledger"], ["owner", "cluster"], [None, 1]),
     ("ledger", "unknown", 1),
@@ -222,6 +228,14 @@ class TestUnreadable:
         stored[key] = of_format(stored[key], 2)
         with pytest.raises(StateUnreadableError, match="format 2"):
             load("prod", stored.items())
+
+    def test_is_one_that_was_moved_and_where_it_is_now_is_named(self) -> None:
+        moved = moved_change("elsewhere", 16)
+        assert moved == Change("moved", b'{"v":1,"topic":"elsewhere","shards":16}'), (
+            "later releases must know it"
+        )
+        with pytest.raises(StateNotOursError, match=r"set topics.state: elsewhere and kafka.shards: 16"):
+            load("prod", {moved.key: moved.value or b""}.items())
 
     def test_is_a_kind_that_is_not_known(self) -> None:
         with pytest.raises(StateUnreadableError, match="pane"):

@@ -2,7 +2,7 @@
 
 They are exports (`falco-streamer state export`), so that a person can read them too. A file is never changed once a
 release has written its format. Where FORMAT is new: `GOLDEN=write pytest tests/unit/transform/test_stored_formats.py`
-adds the file of the new one, and `load` must read the one before it.
+adds the file of the new one, and `load` must read the one before it (docs/upgrading.md has the rule).
 """
 
 from __future__ import annotations
