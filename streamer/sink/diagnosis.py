@@ -22,7 +22,7 @@ from streamer.sink.errors import KafkaUnavailable, one_line
 from streamer.sink.tokens import TokenUnavailable
 
 _PREFLIGHT_SECONDS: Final = 5.0
-_HOW_TO_GRANT: Final = "`falco-streamer topics acls` prints all that is needed"
+HOW_TO_GRANT: Final = "`falco-streamer topics acls` prints all that is needed"
 
 
 async def preflight(connection: Connection) -> None:
@@ -61,7 +61,7 @@ async def why_not_opened(
         case kafka_errors.TransactionalIdAuthorizationFailed():
             return KafkaUnavailable(
                 f"we may not use the transactional id {transactional_id}",
-                f"grant WRITE on it: {_HOW_TO_GRANT}",
+                f"grant WRITE on it: {HOW_TO_GRANT}",
             )
         case kafka_errors.TopicAuthorizationFailedError():
             return topics_refused([error], "READ and WRITE")
@@ -91,7 +91,7 @@ def topics_refused(errors: Iterable[BaseException], operation: str) -> KafkaUnav
             named.update([found] if isinstance(found, str) else map(str, found))
     return KafkaUnavailable(
         f"we may not use the topic {', '.join(sorted(named)) or '(unnamed)'}",
-        f"grant {operation} on it: {_HOW_TO_GRANT}",
+        f"grant {operation} on it: {HOW_TO_GRANT}",
     )
 
 

@@ -18,7 +18,7 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from streamer.flow.backoff import Backoff
 from streamer.sink.client import drop_consumer, guard, learn_topics
 from streamer.sink.connection import Connection
-from streamer.sink.diagnosis import diagnose
+from streamer.sink.diagnosis import HOW_TO_GRANT, diagnose
 from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
 from streamer.sink.permissions import consumer_group
 
@@ -214,7 +214,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             case kafka_errors.GroupAuthorizationFailedError():
                 return KafkaUnavailable(
                     f"we may not use the consumer group {self._group_id}",
-                    "grant READ and DESCRIBE on groups with the prefix falco-streamer.",
+                    f"grant READ on it: {HOW_TO_GRANT}",
                 )
             case kafka_errors.InvalidSessionTimeoutError():
                 return KafkaUnavailable(
