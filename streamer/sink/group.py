@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, NamedTuple
 
 import aiokafka.errors as kafka_errors
@@ -11,11 +12,15 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from streamer.sink.access import GROUP, AuthorizedGroupRequest, known_coordinator
 from streamer.sink.admin import admin
 from streamer.sink.connection import Connection
+from streamer.sink.diagnosis import HOW_TO_GRANT
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.permissions import consumer_group
 
 _UUID_CHARACTERS: Final = 37  # with the dash before it
-_REFUSED: Final = 30
+_COORDINATOR_COMES: Final = frozenset({14, 15, 16})
+"""It loads, it is not there, it was moved: ask again."""
+_TRIES: Final = 50
+_AGAIN_SECONDS: Final = 0.2
 
 
 class Member(NamedTuple):
@@ -32,24 +37,41 @@ async def group_members(connection: Connection, cluster: str) -> list[Member]:
     """The workers of a cluster, by name. Raises KafkaUnavailable."""
     group = consumer_group(cluster)
     async with admin(connection) as asked:
-        client = asked.client
-        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP))
-        _raise_for(found.error_code, group)
-        answer = await client.send(await known_coordinator(client, found), AuthorizedGroupRequest(group))
+        answer = await ask_coordinator(asked.client, group, AuthorizedGroupRequest(group))
     error, *_, members, _ = answer.groups[0]
-    _raise_for(error, group)
+    if error:
+        kind = kafka_errors.for_code(error)
+        raise refused(group) if kind is kafka_errors.GroupAuthorizationFailedError else kind()
     return sorted(_member(*member) for member in members)
 
 
-def _raise_for(error: int, group: str) -> None:
-    if error == _REFUSED:
-        raise KafkaUnavailable(
-            f"we may not use the consumer group {group}",
-            "grant READ on it: `falco-streamer topics acls` prints all that is needed",
-        )
-    if error:
-        kind = kafka_errors.for_code(error)
-        raise kind()
+async def ask_coordinator(client: Any, group: str, request: Any) -> Any:
+    """The answer of the broker that keeps a group. Raises KafkaUnavailable, KafkaError.
+
+    A cluster that never had a group makes the topic for it now, which takes a moment.
+    """
+    for _ in range(_TRIES):
+        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP))
+        error = found.error_code
+        if not error:
+            answer = await client.send(await known_coordinator(client, found), request)
+            # Of several groups each has its own error; we never ask for more than one.
+            error = answer.groups[0][0] if hasattr(answer, "groups") else answer.error_code
+            if error not in _COORDINATOR_COMES:
+                return answer
+        elif error not in _COORDINATOR_COMES:
+            kind = kafka_errors.for_code(error)
+            raise refused(group) if kind is kafka_errors.GroupAuthorizationFailedError else kind()
+        await asyncio.sleep(_AGAIN_SECONDS)
+    raise KafkaUnavailable(f"the group {group} has no coordinator", "see the brokers' logs")
+
+
+def refused(group: str) -> KafkaUnavailable:
+    """What to say where ACLs keep us out of a group."""
+    return KafkaUnavailable(
+        f"we may not use the consumer group {group}",
+        f"grant READ on it: {HOW_TO_GRANT}",
+    )
 
 
 def _member(member_id: str, _: str, host: str, __: bytes, assigned: bytes) -> Member:

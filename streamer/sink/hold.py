@@ -13,21 +13,17 @@ from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
-from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, SyncGroupRequest
 
-from streamer.sink.access import GROUP, known_coordinator
 from streamer.sink.admin import admin
 from streamer.sink.connection import Connection
 from streamer.sink.errors import KafkaUnavailable, SinkError
-from streamer.sink.group import Member, group_members
+from streamer.sink.group import Member, ask_coordinator, group_members, refused
 from streamer.sink.membership import SESSION_SECONDS
 from streamer.sink.permissions import consumer_group
 
 _WAY: Final = "falco-streamer-state"
 _HEARTBEAT_SECONDS: Final = 2.0
-_AGAIN_SECONDS: Final = 0.2
-_TRIES: Final = 50
 _MEMBER_ID_REQUIRED: Final = 79
 
 
@@ -50,7 +46,6 @@ class Hold:
         self._group = group
         self._member_id = ""
         self._generation = -1
-        self._coordinator = -1
 
     async def still(self) -> None:
         """Return if no worker can have joined until now; raises KafkaUnavailable."""
@@ -65,30 +60,20 @@ class Hold:
         """Become the group's only member; `InconsistentGroupProtocolError` if others are in it."""
         session_ms = int(SESSION_SECONDS * 1000)
         ways = [(_WAY, ConsumerProtocolMemberMetadata(0, [], b"").encode())]
-        for _ in range(_TRIES):
-            found = await self._client.send(
-                self._client.get_random_node(), FindCoordinatorRequest(self._group, GROUP)
+        error = _MEMBER_ID_REQUIRED
+        while error == _MEMBER_ID_REQUIRED:  # Kafka gives us an id first
+            answer = await self._send(
+                JoinGroupRequest(self._group, session_ms, session_ms, self._member_id, None, "consumer", ways)
             )
-            error = found.error_code
-            if not error:
-                self._coordinator = await known_coordinator(self._client, found)
-                answer = await self._send(
-                    JoinGroupRequest(
-                        self._group, session_ms, session_ms, self._member_id, None, "consumer", ways
-                    )
-                )
-                error = answer.error_code
-                if not error:
-                    self._member_id, self._generation = answer.member_id, answer.generation_id
-                    return await self._divide()
-                if error == _MEMBER_ID_REQUIRED:
-                    self._member_id = answer.member_id
-                    continue
-            kind = kafka_errors.for_code(error)
-            if not kind.retriable:
-                raise kind()
-            await asyncio.sleep(_AGAIN_SECONDS)  # a cluster's first group: its coordinator is being made
-        raise KafkaUnavailable(f"the group {self._group} has no coordinator", "see the brokers' logs")
+            self._member_id, self._generation, error = (
+                answer.member_id, answer.generation_id, answer.error_code,
+            )  # fmt: skip
+        _raise_for(error)
+        nothing = [(self._member_id, ConsumerProtocolMemberAssignment(0, [], b"").encode())]
+        answer = await self._send(
+            SyncGroupRequest(self._group, self._generation, self._member_id, None, nothing)
+        )
+        _raise_for(answer.error_code)
 
     async def keep(self) -> None:
         """Stay a member until cancelled; what goes wrong, `still()` tells."""
@@ -102,18 +87,8 @@ class Hold:
         with suppress(kafka_errors.KafkaError):
             await self._send(LeaveGroupRequest(self._group, self._member_id))
 
-    async def _divide(self) -> None:
-        nothing = ConsumerProtocolMemberAssignment(0, [], b"").encode()
-        answer = await self._send(
-            SyncGroupRequest(
-                self._group, self._generation, self._member_id, None, [(self._member_id, nothing)]
-            )
-        )
-        if answer.error_code:
-            raise kafka_errors.for_code(answer.error_code)()  # noqa: RSE102 - it is a class
-
     async def _send(self, request: Any) -> Any:
-        return await self._client.send(self._coordinator, request)
+        return await ask_coordinator(self._client, self._group, request)
 
 
 @asynccontextmanager
@@ -127,10 +102,7 @@ async def workers_kept_out(connection: Connection, cluster: str) -> AsyncIterato
         except kafka_errors.InconsistentGroupProtocolError:
             raise WorkersRunning(await group_members(connection, cluster)) from None
         except kafka_errors.GroupAuthorizationFailedError:
-            raise KafkaUnavailable(
-                f"we may not use the consumer group {group}",
-                "grant READ on it: `falco-streamer topics acls` prints all that is needed",
-            ) from None
+            raise refused(group) from None
         keeping = asyncio.create_task(hold.keep())
         try:
             yield hold
@@ -138,6 +110,12 @@ async def workers_kept_out(connection: Connection, cluster: str) -> AsyncIterato
             keeping.cancel()
             await asyncio.wait([keeping])
             await hold.leave()
+
+
+def _raise_for(error: int) -> None:
+    if error:
+        kind = kafka_errors.for_code(error)
+        raise kind()
 
 
 def _name(error: int) -> str:

@@ -18,8 +18,9 @@ from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitio
 from streamer.flow.backoff import Backoff
 from streamer.sink.client import drop_consumer, guard, learn_topics
 from streamer.sink.connection import Connection
-from streamer.sink.diagnosis import HOW_TO_GRANT, diagnose
+from streamer.sink.diagnosis import diagnose
 from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
+from streamer.sink.group import refused
 from streamer.sink.permissions import consumer_group
 
 SESSION_SECONDS: Final = 10.0
@@ -212,10 +213,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             case KafkaUnavailable():
                 return error
             case kafka_errors.GroupAuthorizationFailedError():
-                return KafkaUnavailable(
-                    f"we may not use the consumer group {self._group_id}",
-                    f"grant READ on it: {HOW_TO_GRANT}",
-                )
+                return refused(self._group_id)
             case kafka_errors.InvalidSessionTimeoutError():
                 return KafkaUnavailable(
                     f"the brokers allow no session of {self._session_seconds:.0f} s",

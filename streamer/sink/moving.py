@@ -17,7 +17,7 @@ from streamer.sink.diagnosis import why_not_opened
 from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.hold import workers_kept_out
-from streamer.sink.packing import MAX_BATCH_BYTES, Packer, TopicLimits
+from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
 from streamer.sink.permissions import transactional_id
 from streamer.sink.state_topic import Stored, count_shards, read_state
 
@@ -51,10 +51,13 @@ async def move_state(
             await (await _owner(connection, cluster, shard)).drop()
         first = await _owner(connection, cluster, 0)
         try:
-            written = move(await read_state(connection, source), await read_state(connection, destination))
+            stored, there = await read_state(connection, source), await read_state(connection, destination)
+            # In a thread: a large state takes seconds, in which the group wants to hear from us.
+            written = await asyncio.to_thread(move, stored, there)
+            lanes = await asyncio.to_thread(_pack, connection, written, limits)
             await first.learn([source, destination])
             await hold.still()
-            await _write(connection, first, written, limits)
+            await _write(first, lanes)
         finally:
             await first.drop()
 
@@ -80,9 +83,7 @@ async def _owner(connection: Connection, cluster: str, shard: int) -> GuardedPro
     return producer
 
 
-async def _write(
-    connection: Connection, producer: GuardedProducer, written: Written, limits: Mapping[str, TopicLimits]
-) -> None:
+def _pack(connection: Connection, written: Written, limits: Mapping[str, TopicLimits]) -> list[list[Batch]]:
     packer = Packer(compression=connection.compression, transactional=True)
     now_ms = time.time_ns() // 1_000_000
     lanes = []
@@ -93,6 +94,10 @@ async def _write(
             packer.pack_changes(changes, topic, shard, limit=limit, now_ms=now_ms)
             for shard, changes in shards.items()
         ]
+    return lanes
+
+
+async def _write(producer: GuardedProducer, lanes: list[list[Batch]]) -> None:
     delivery = Delivery(producer)
     try:
         async with asyncio.timeout(_TRANSACTION_SECONDS - _MARGIN_SECONDS):

@@ -10,7 +10,7 @@ import aiokafka.errors as kafka_errors
 from streamer.sink.admin import admin
 from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection
-from streamer.sink.diagnosis import diagnose
+from streamer.sink.diagnosis import HOW_TO_GRANT, diagnose
 from streamer.sink.errors import KafkaUnavailable
 
 Stored = dict[int, dict[str, bytes]]
@@ -26,7 +26,7 @@ async def count_shards(connection: Connection, topic: str) -> int:
     if partitions is None:
         raise KafkaUnavailable(
             f"we may not use the topic {topic}, or it is missing",
-            "grant READ on it: `falco-streamer topics acls` prints all that is needed",
+            f"grant READ on it: {HOW_TO_GRANT}",
         )
     if not partitions:
         raise KafkaUnavailable(f"there is no topic {topic}", "check `cluster` and `topics.state`")

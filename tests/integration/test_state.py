@@ -15,11 +15,15 @@ from click.testing import CliRunner, Result
 from structlog.testing import capture_logs
 
 from streamer.cli import main
+from streamer.config import load
 from streamer.flow.publishing import Fenced
 from streamer.sink import Connection, GroupMembership
 from streamer.sink.hold import WorkersRunning, workers_kept_out
+from streamer.sink.permissions import Permission, worker_permissions
 from streamer.transform.export import read_export
+from tests.integration.test_kafka_access import LOGIN, binding, make_topics
 from tests.testbed.kafka import Kafka
+from tests.testbed.secure_kafka import SecureKafka
 from tests.testbed.topics import create_topic
 from tests.unit.sink.samples import connection, publication, shard
 from tests.unit.transform.samples import FALCO, OTHER
@@ -70,8 +74,12 @@ class Stored:
             await asyncio.wait([running])
 
     async def run(self, *arguments: str) -> Result:
-        command = ["state", arguments[0], "--config", str(self.config), *arguments[1:]]
-        return await asyncio.to_thread(CliRunner().invoke, main, command)
+        return await run(self.config, *arguments)
+
+
+async def run(config: Path, *arguments: str) -> Result:
+    command = ["state", arguments[0], "--config", str(config), *arguments[1:]]
+    return await asyncio.to_thread(CliRunner().invoke, main, command)
 
 
 @pytest.fixture
@@ -264,3 +272,54 @@ async def test_a_reshard_says_what_it_lacks_and_changes_nothing(state: Stored) -
     assert f"shard 1: state key 'position/{FALCO.id}' is damaged" in damaged.stderr
     shards = read_export((await state.run("export")).stdout.splitlines()).shards
     assert not any("moved" in held for held in shards.values())
+
+
+async def test_without_transactions_a_reset_is_possible_too(state: Stored) -> None:
+    weak = ("--set", "kafka.delivery=at_least_once", "--set", "topics.create=true")
+    done = await state.run("reset", "--pod", f"falco/{FALCO.pod}", "--yes", *weak)
+    assert done.exit_code == 0, done.stderr
+    after = read_export((await state.run("export")).stdout.splitlines())
+    assert not [key for held in after.shards.values() for key in held if FALCO.pod in key]
+
+
+async def test_the_workers_own_permissions_are_enough_and_a_missing_one_is_named(
+    secure_kafka: SecureKafka, tmp_path: Path
+) -> None:
+    name, config = f"state-{uuid.uuid4().hex[:8]}", tmp_path / "streamer.yaml"
+    security = {"protocol": "sasl_ssl", "ca_file": str(secure_kafka.trusted), "sasl": LOGIN}
+    kafka = {"bootstrap_servers": [secure_kafka.at("SASL")], "shards": SHARDS, "security": security}
+    config.write_text(yaml.safe_dump({"cluster": name, "topics": {"prefix": name}, "kafka": kafka}))
+    before = load(config)
+    after = load(config, ["kafka.shards=3", f"topics.state={before.topic_names.state}-3"])
+    await make_topics(secure_kafka, before)
+    await create_topic(secure_kafka.bootstrap, after.topic_names.state, partitions=3, config=COMPACT)
+    allowed = {*worker_permissions(before), *worker_permissions(after)}
+    secure_kafka.allow(map(binding, allowed))
+    for index, changes in stored(SHARDS, name).items():
+        where = Connection(before.kafka)
+        producer = shard(where, before.topic_names.state, index=index, cluster=name)
+        await producer.open()
+        await producer.publish(publication(changes=changes))
+        await producer.close()
+
+    group = binding(Permission("group", f"falco-streamer.{name}", "READ"))
+    secure_kafka.forbid([group])
+    for command in (["show"], ["reset", "--shard", "1", "--yes"], ["reshard", "--to", "3", "--yes"]):
+        refused = await run(config, *command)
+        assert refused.exit_code == 69
+        assert f"we may not use the consumer group falco-streamer.{name}; grant READ on it" in refused.stderr
+    secure_kafka.allow([group])
+    for command in (["show"], ["reset", "--shard", "1", "--yes"], ["reshard", "--to", "3", "--yes"]):
+        done = await run(config, *command)
+        assert done.exit_code == 0, done.stderr
+
+
+async def test_a_cluster_that_never_had_a_group_is_asked_all_the_same(
+    private_kafka: Kafka, tmp_path: Path
+) -> None:
+    """Kafka makes the topic for groups when it is asked for the first."""
+    fresh = Stored(private_kafka, tmp_path)
+    await create_topic(private_kafka.bootstrap, fresh.topic, partitions=SHARDS, config=COMPACT)
+    done = await fresh.run("show")
+    assert done.exit_code == 0, done.stderr
+    assert "no worker is in the group" in done.stdout
