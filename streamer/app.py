@@ -22,12 +22,14 @@ from streamer.reload import Reload, ReloadError
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Shard
 from streamer.sink import (
+    HOW_TO_GRANT,
     Connection,
     GroupMembership,
     KafkaUnavailable,
     ShardProducer,
     TopicsUnfit,
     prepare_topics,
+    unwritable,
 )
 from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
@@ -70,7 +72,8 @@ class Worker:
         )
         self.ownership: Ownership | None = None
         """None until the topics have been verified."""
-        self._limits: dict[str, TopicLimits] = {}
+        self._limits: dict[str, TopicLimits] | None = None
+        """What each topic takes; None until they have been prepared."""
         self.overview = Overview(settings.cluster)
         self.overview.reload = reload
 
@@ -102,22 +105,18 @@ class Worker:
             stack.enter_context(shown(self.overview.status))
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
-            limits = await self._topic_limits()
+            if self._reload is not None:
+                await stack.enter_async_context(self._reload.watching(self._apply))
+            self._limits = limits = await self._topic_limits()
             if limits is None:  # stopped before Kafka ever answered
                 return True
             self.overview.topics_trouble = ""
-            self._limits = limits
-            if self._reload is not None:
-                await stack.enter_async_context(self._reload.watching(self._apply))
             return await self._follow(api, self._shard_maker(limits))
 
     async def _apply(self, settings: Settings) -> None:
         """Go on under other settings, each shard after its transaction under way. Raises `ReloadError`."""
-        if settings.topic_specs != self._settings.topic_specs:
-            try:
-                self._limits.update(await prepare_topics(self._connection, settings))
-            except (KafkaUnavailable, TopicsUnfit) as error:
-                raise ReloadError(str(error)) from error
+        if self._limits is not None:  # else all topics are prepared still
+            self._limits |= await self._prepare_new_topics(settings)
         self._settings = settings
         configure(settings.log.level, settings.log.format)
         plan, commit = plan_of(settings), _commit_policy(settings)
@@ -125,20 +124,40 @@ class Worker:
             shard.adjust(commit, settings.notices.coverage_seconds)
             shard.replan(plan)
 
+    async def _prepare_new_topics(self, settings: Settings) -> dict[str, TopicLimits]:
+        """Prepare the topics that come with other settings. One that we may not write would stop its shards."""
+        new = {spec.name for spec in settings.topic_specs} - {
+            spec.name for spec in self._settings.topic_specs
+        }
+        if not new:
+            return {}
+        try:
+            limits = await prepare_topics(self._connection, settings)
+            missing = await unwritable(self._connection, settings, new)
+        except (KafkaUnavailable, TopicsUnfit) as error:
+            raise ReloadError(str(error)) from error
+        if missing:
+            raise ReloadError(f"not allowed: {', '.join(map(str, missing))}; {HOW_TO_GRANT}")
+        return limits
+
     async def _topic_limits(self) -> dict[str, TopicLimits] | None:
+        """Prepare the topics as soon as Kafka is there; None if a stop comes before that."""
         backoff = Backoff(0.2, 5.0)
         while not self._stop.requested:
+            settings = self._settings
             try:
-                return await self._prepare_topics()
+                limits = await self._prepare_topics(settings)
+                if settings.topic_specs == self._settings.topic_specs:  # else there was a reload meanwhile
+                    return limits
             except KafkaUnavailable as error:
                 self.overview.topics_trouble = error.cause
                 log.warning("kafka_unavailable", cause=error.cause, fix=error.fix)
                 await self._stop.wait_for(backoff.next_seconds())
         return None
 
-    async def _prepare_topics(self) -> dict[str, TopicLimits] | None:
+    async def _prepare_topics(self, settings: Settings) -> dict[str, TopicLimits] | None:
         """Prepare the topics; None if a stop comes first: a broker that never answers must not hold it up."""
-        preparing = asyncio.create_task(prepare_topics(self._connection, self._settings))
+        preparing = asyncio.create_task(prepare_topics(self._connection, settings))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([preparing, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -52,7 +52,9 @@ class Reload:
         self._look_seconds = look_seconds
         self._asked = asyncio.Event()
         self._known = self._content()
-        self._unusable = False  # sound as it stands, but not to be used here and now: it is tried again
+        self._again = True
+        """Whether to try again although the file stays as it is: it may have changed before we began to look, or it
+        is sound and could not be used when it was tried."""
 
     @asynccontextmanager
     async def watching(self, apply: Apply) -> AsyncIterator[None]:
@@ -75,7 +77,7 @@ class Reload:
                     await self._asked.wait()
             content = self._content()
             changed = self._asked.is_set() or content != self._known
-            if changed or self._unusable:
+            if changed or self._again:
                 self._asked.clear()
                 self._known = content
                 await self._take(apply, again=not changed)
@@ -90,7 +92,7 @@ class Reload:
     async def _take(self, apply: Apply, *, again: bool) -> None:
         """Take the file as it is now, if it is sound; else go on with what is in effect.
 
-        `again` where it was tried before: what is known of its trouble is not said once more.
+        `again` where it stays as it was: what is known is not said once more.
         """
         try:
             wanted = load(self._path, self._overrides)
@@ -101,7 +103,7 @@ class Reload:
         except (ConfigError, ValidationError, ReloadError) as error:
             lines = str(error).splitlines()
             known, self.trouble = self.trouble, f"{_REFUSED}: {_first(lines)}"
-            self._unusable = isinstance(error, ReloadError)
+            self._again = isinstance(error, ReloadError)
             if again and self.trouble == known:
                 return
             facts.config_refused()
@@ -112,12 +114,13 @@ class Reload:
                 fix="falco-streamer check",
             )
             return
-        self.settings, self._unusable = settings, False
+        self.settings, self._again, self.trouble = settings, False, ""
         waiting = [one for one in differences(settings, wanted) if not one.reloadable]
+        if again and not changed and not waiting:
+            return
         facts.config_taken(restart_needed=bool(waiting))
         if changed:
             log.info("config_reloaded", changed=[str(one) for one in changed])
-        self.trouble = ""
         if waiting:
             self.trouble = f"a restart is needed for {', '.join(one.key for one in waiting)}"
             log.warning("config_needs_restart", changed=[str(one) for one in waiting])

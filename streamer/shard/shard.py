@@ -214,6 +214,8 @@ class Shard:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(told_at + _TICK_SECONDS):
                     await self._inbox.wait()
+            if self._next_plan is not None:
+                await self._replan(self._next_plan)
             if self._inbox:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._commit.interval_seconds):
@@ -223,8 +225,6 @@ class Shard:
                 await self._settle(partial(self._process, batches))
                 self._in_hand = []
                 self._settled.set()
-            if self._next_plan is not None:
-                await self._replan(self._next_plan)
             if clock() >= told_at + _TICK_SECONDS:
                 told_at = clock()
                 await self._settle(lambda refused: self._processor.publish_due(self._wall_ns(), refused))

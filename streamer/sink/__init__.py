@@ -4,8 +4,9 @@ Nothing here knows where records come from or what they mean. Every await on Kaf
 that failed is never used again, and what leaves is a SinkError: one line that names the cause.
 """
 
+from streamer.sink.access import unwritable
 from streamer.sink.connection import Connection
-from streamer.sink.diagnosis import preflight
+from streamer.sink.diagnosis import HOW_TO_GRANT, preflight
 from streamer.sink.errors import KafkaUnavailable, SinkError, StateBlocked, TopicsUnfit
 from streamer.sink.examine import examine_kafka
 from streamer.sink.membership import GroupMembership
@@ -17,6 +18,7 @@ from streamer.sink.replay_sink import ReplaySink, replay_sink
 from streamer.sink.topics import prepare_topics
 
 __all__ = [
+    "HOW_TO_GRANT",
     "Connection",
     "GroupMembership",
     "KafkaUnavailable",
@@ -33,4 +35,5 @@ __all__ = [
     "prepare_topics",
     "replay_sink",
     "transactional_id",
+    "unwritable",
 ]

@@ -7,7 +7,7 @@ an id that no shard has, so that nobody is fenced even where a broker takes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
@@ -134,6 +134,12 @@ async def missing_permissions(connection: Connection, settings: Settings) -> lis
             missing.append(each)
     # Whether we could make it, nobody tells of a topic that we may not see.
     return [one for one in missing if not (one.operation == "CREATE" and one.name in hidden)]
+
+
+async def unwritable(connection: Connection, settings: Settings, topics: Collection[str]) -> list[Permission]:
+    """What is missing to write these of our topics, as far as Kafka says. Raises KafkaUnavailable."""
+    missing = await missing_permissions(connection, settings)
+    return [one for one in missing if one.name in topics and one.operation == "WRITE"]
 
 
 async def _topic_operations(client: Any, topics: Iterable[str]) -> dict[str, int]:

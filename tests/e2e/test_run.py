@@ -86,6 +86,34 @@ async def test_without_kafka_the_worker_says_so_now_and_then_waits_and_ends_at_s
     assert "Kafka running" in said["fix"]
 
 
+async def test_while_kafka_is_awaited_the_configuration_is_looked_after_and_sighup_ends_nothing(
+    kubeconfig: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "streamer.yaml"
+    text = (
+        "cluster: e2e\nkafka: {bootstrap_servers: ['127.0.0.1:1']}\n"
+        f"kubernetes: {{kubeconfig: '{kubeconfig}'}}\nhttp: {{host: 127.0.0.1, port: 0}}\n"
+    )
+    config.write_text(text)
+    with Program("run", "--config", config) as worker:
+        worker.until("kafka_unavailable")
+        worker.send(signal.SIGHUP)
+        worker.until("config_unchanged")
+        config.write_text(
+            text.replace("127.0.0.1:1", "127.0.0.1:2") + "routes: [{match: {tags: [x]}, topic: x}]\n"
+        )
+        worker.send(signal.SIGHUP)
+        worker.until("config_reloaded")
+        worker.until("config_needs_restart")
+        worker.send(signal.SIGTERM)
+        assert worker.end() == 0, worker.text
+    events = {event["event"]: event for event in map(orjson.loads, worker.output.splitlines())}
+    assert events["config_needs_restart"]["changed"] == [
+        "kafka.bootstrap_servers[0]: 127.0.0.1:1 → 127.0.0.1:2"
+    ]
+    assert "config_refused" not in events
+
+
 async def test_a_broker_that_never_answers_does_not_hold_up_the_end(kubeconfig: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         settings = {

@@ -163,6 +163,27 @@ async def test_keys_that_need_a_restart_say_so_and_the_others_take_effect(mounte
     assert applied.settings[0].kafka.shards == 8
 
 
+async def test_a_change_between_the_first_reading_and_the_first_look_is_taken(mounted: ConfigMap) -> None:
+    applied, settings = Applied(), load(mounted.path, (), {})
+    mounted.write(BASE + "limits: {burst: 7}\n")
+    reload = Reload(settings, mounted.path, look_seconds=0.01)
+    with capture_logs() as told:
+        async with reload.watching(applied):
+            await until(told, "config_reloaded")
+    assert reload.settings.limits.burst == 7
+
+
+async def test_of_a_file_that_stays_as_it_is_nothing_is_said(mounted: ConfigMap) -> None:
+    applied, reloads = Applied(), Reloads()
+    with capture_logs() as told:
+        async with reloading(mounted.path, applied, look_seconds=0.001):
+            await asyncio.sleep(0.05)
+            mounted.write(BASE)  # another file that says the same bytes
+            await asyncio.sleep(0.05)
+    assert told == []
+    assert reloads.taken_and_refused == [0, 0]
+
+
 async def test_sighup_reads_the_file_at_once(mounted: ConfigMap) -> None:
     applied = Applied()
     with capture_logs() as told:

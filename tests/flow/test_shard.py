@@ -23,6 +23,7 @@ from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform.fingerprint import FingerprintPlan
 from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
+from streamer.transform.route import Route, Router
 from streamer.transform.treatment import DedupePlan
 from tests.flow.publishers import Fault, MemoryKafka, MemoryPublisher
 from tests.unit.flow.virtual_time import in_virtual_time
@@ -808,6 +809,16 @@ class TestReloads:
         assert orjson.loads(kafka.records[1].value)["summary"]["reason"] == "reload"
         assert orjson.loads(kafka.records[1].value)["summary"]["count"] == 3
         check_commits(kafka)
+
+    @in_virtual_time
+    async def test_what_comes_after_it_is_treated_by_it_also_in_a_shard_that_was_idle(self) -> None:
+        kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(1))
+        async with owning(kafka, log) as owner:
+            await until(lambda: len(owner.commits) == 1)
+            owner.shard.replan(replace(GENEROUS, router=Router({}, [Route("falco.new", rules=("*",))])))
+            await owner.shard.put(Feed(FALCO).batch((START_NS + 9, alert(START_NS + 9))))
+            await until(lambda: len(owner.commits) == 2)
+        assert [record.topic for record in kafka.records] == [NOTICE, "falco.new"]
 
 
 class TestCoverage:
