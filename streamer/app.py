@@ -15,7 +15,7 @@ from streamer.config import Settings
 from streamer.flow.backoff import Backoff
 from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
-from streamer.model import Ledger, Publication, Reason, Target
+from streamer.model import Finding, Ledger, Publication, Reason, Target, Verdict
 from streamer.overview import Overview
 from streamer.plan import plan_of
 from streamer.reload import Reload, ReloadError
@@ -28,6 +28,7 @@ from streamer.sink import (
     KafkaUnavailable,
     ShardProducer,
     TopicsUnfit,
+    glance,
     prepare_topics,
     unwritable,
 )
@@ -40,6 +41,8 @@ from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
 from streamer.telemetry.status import TargetStatus
 from streamer.telemetry.watchdog import watched
+from streamer.transform.load import load
+from streamer.transform.state import StateNotOursError, StateUnreadableError
 
 log = structlog.get_logger()
 
@@ -157,7 +160,7 @@ class Worker:
 
     async def _prepare_topics(self, settings: Settings) -> dict[str, TopicLimits] | None:
         """Prepare the topics; None if a stop comes first: a broker that never answers must not hold it up."""
-        preparing = asyncio.create_task(prepare_topics(self._connection, settings))
+        preparing = asyncio.create_task(self._verify_topics(settings))
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([preparing, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -166,6 +169,22 @@ class Worker:
             preparing.cancel()
             stopping.cancel()
             await asyncio.wait([preparing, stopping])
+
+    async def _verify_topics(self, settings: Settings) -> dict[str, TopicLimits]:
+        """Have the topics there and fit, the state's among them: of as many shards as it holds by its own word.
+
+        A shard that holds nothing yet could not tell, and its pods would be read from their beginning.
+        """
+        limits = await prepare_topics(self._connection, settings)
+        ledger = await glance(self._connection, settings.topic_names.state, "ledger")
+        try:
+            if ledger is not None:
+                load(settings.cluster, [("ledger", ledger)], settings.kafka.shards)
+        except StateNotOursError as error:
+            raise TopicsUnfit([Finding("kafka.topics.state", Verdict.FAULT, str(error))]) from error
+        except StateUnreadableError:
+            pass  # its shard will say what is wrong with it
+        return limits
 
     def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:
         def make(index: int) -> Shard:

@@ -42,6 +42,7 @@ def plan_of(settings: Settings, cores: int | None = None) -> Plan:
         dedupe=dedupe_plan(settings, cores),
         limits=limit_plan(settings, cores),
         annotate=settings.records.annotate,
+        shards=settings.kafka.shards,
     )
 
 

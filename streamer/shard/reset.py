@@ -64,7 +64,7 @@ def _forget(
 ) -> Publication:
     stored = list(stored)
     try:
-        state = load(plan.cluster, stored)
+        state = load(plan.cluster, stored, plan.shards)
     except StateNotOursError:
         raise
     except StateUnreadableError:

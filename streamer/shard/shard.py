@@ -348,7 +348,7 @@ class Shard:
                 log.warning("shard_not_opened", shard=self.index, cause=str(error))
                 await asyncio.sleep(backoff.next_seconds())
         facts.shard_opened()
-        state = load(self._plan.cluster, items)
+        state = load(self._plan.cluster, items, self._plan.shards)
         last_owner, state.owner = state.owner, self._owner
         self._processor = Processor(self._plan, state, secrets.token_bytes(16))
         self.condition = Condition.WORKING

@@ -15,6 +15,7 @@ from streamer.sink.permissions import transactional_id
 from streamer.sink.producer import ShardProducer
 from streamer.sink.reader import Message, TopicReader
 from streamer.sink.replay_sink import ReplaySink, replay_sink
+from streamer.sink.state_topic import glance
 from streamer.sink.topics import prepare_topics
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "TopicReader",
     "TopicsUnfit",
     "examine_kafka",
+    "glance",
     "preflight",
     "prepare_topics",
     "replay_sink",

@@ -17,6 +17,7 @@ PATIENCE_SECONDS: Final = 30.0
 that are over every 10 s), so that who waits longer waits for somebody else's."""
 
 _FETCH_WAIT_MS: Final = 50
+_NEAR: Final = 1_000
 _FETCH_BYTES: Final = 4_194_304
 
 
@@ -51,6 +52,48 @@ async def load_changelog(
         return await _read(consumer, TopicPartition(topic, partition), end, patience_seconds)
     finally:
         await drop_consumer(consumer)
+
+
+async def find_late(
+    connection: Connection, topic: str, key: str, *, patience_seconds: float = 3.0
+) -> bytes | None:
+    """A late value of this key, of whichever partition; None where there is none, or none in time. Raises KafkaError.
+
+    It waits for nobody's transaction: what it finds may belong to one that is not committed, or never will be.
+    """
+    consumer: Any = AIOKafkaConsumer(
+        **connection.arguments("glance"),
+        auto_offset_reset="earliest",
+        check_crcs=connection.check_crcs,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+    )
+    guard(consumer._client, connection.credentials)  # noqa: SLF001 - its clients are all treated alike
+    try:
+        async with asyncio.timeout(patience_seconds):
+            await consumer.start()
+            await learn_topics(consumer._client, [topic])  # noqa: SLF001
+            for partition in sorted(consumer.partitions_for_topic(topic) or ()):
+                end = await high_watermark(consumer._client, topic, partition)  # noqa: SLF001
+                if end and (found := await _last(consumer, TopicPartition(topic, partition), end, key)):
+                    return found
+    except TimeoutError:
+        return None
+    finally:
+        await drop_consumer(consumer)
+    return None
+
+
+async def _last(consumer: Any, tp: TopicPartition, end: int, key: str) -> bytes | None:
+    """The last value of a key, if it is near the partition's end."""
+    last: bytes | None = None
+    consumer.assign([tp])
+    consumer.seek(tp, max(0, end - _NEAR))
+    while await consumer.position(tp) < end:
+        for message in (await consumer.getmany(tp, timeout_ms=_FETCH_WAIT_MS)).get(tp, ()):
+            if message.key == key.encode() and message.value is not None:
+                last = message.value
+    return last
 
 
 async def _read(consumer: Any, tp: TopicPartition, end: int, patience_seconds: float) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ from typing import Final
 import aiokafka.errors as kafka_errors
 
 from streamer.sink.admin import admin
-from streamer.sink.changelog import load_changelog
+from streamer.sink.changelog import find_late, load_changelog
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import HOW_TO_GRANT, diagnose
 from streamer.sink.errors import KafkaUnavailable
@@ -54,3 +54,14 @@ async def read_state(connection: Connection, topic: str) -> Stored:
             raise await diagnose(connection, error) from error
         raise error from None
     return {partition: task.result() for partition, task in enumerate(reading)}
+
+
+async def glance(connection: Connection, topic: str, key: str) -> bytes | None:
+    """A late value of this key, of whichever shard has one, committed or not; None where none is found at once.
+
+    Raises KafkaUnavailable.
+    """
+    try:
+        return await find_late(connection, topic, key)
+    except kafka_errors.KafkaError as error:
+        raise await diagnose(connection, error) from error

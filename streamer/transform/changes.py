@@ -62,8 +62,13 @@ def moved_change(topic: str, shards: int) -> Change:
 
 
 def ledger_change(state: ShardState) -> Change:
-    """The ledger, the sequence number and the owner as a change of state; written by every transaction."""
-    value = {"sequence": state.sequence, "owner": state.owner, "cluster": state.cluster}
+    """The ledger, the sequence number, the owner and whose state it is; written by every transaction."""
+    value = {
+        "sequence": state.sequence,
+        "owner": state.owner,
+        "cluster": state.cluster,
+        "shards": state.shards,
+    }
     return _change("ledger", value | state.ledger.counters())
 
 

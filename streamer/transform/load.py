@@ -21,8 +21,11 @@ from streamer.transform.window import Window, Windows
 Value = dict[str, Any]
 
 
-def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
-    """The state that was stored; raises `StateUnreadableError`."""
+def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> ShardState:
+    """The state that was stored; raises `StateUnreadableError`.
+
+    With `shards`, it must be one of so many.
+    """
     state = ShardState(cluster)
     by_kind: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
     for key, raw in items:
@@ -39,6 +42,11 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]]) -> ShardState:
         raise StateUnreadableError(f"state keys of a kind this release does not know: {sorted(unknown)}")
     if any(by_kind.values()) and not by_kind["ledger"]:  # every transaction writes it
         raise StateUnreadableError("the state is damaged: it holds no ledger")
+    if shards and state.shards not in {0, shards}:
+        raise StateNotOursError(
+            f"this state is divided into {state.shards} shards, but kafka.shards is {shards}: set it back, or move the "
+            f"state by `falco-streamer state reshard --to {shards}`"
+        )
     for identity, found in windows.items():
         state.tracked[identity].windows.restore(found)
     for identity, tracked in state.tracked.items():
@@ -176,6 +184,7 @@ def _load_ledger(state: ShardState, _: str, value: Value, __: object) -> None:
             f"this state belongs to cluster {cluster!r}, this worker is set to {state.cluster!r}: "
             "give each cluster its own name (`cluster`) or its own Kafka"
         )
+    state.shards = _count(value.pop("shards"))
     state.sequence, state.owner = _count(value.pop("sequence")), _text(value.pop("owner"))
     if unknown := value.keys() - {field.name for field in fields(Ledger)}:
         raise ValueError(f"counters this release does not know: {sorted(unknown)}")

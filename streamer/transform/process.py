@@ -49,6 +49,7 @@ class Processor:
         """`new_key` is for the fingerprints of a state that has no key yet: 16 random bytes."""
         self._key_is_new = bool(new_key) and not state.key
         state.key = state.key or new_key
+        state.shards = plan.shards or state.shards
         self._context = Context(plan, state)
         self._held_told_ns = 0
 

@@ -35,7 +35,7 @@ def reshard(
     after: dict[int, dict[str, bytes]] = {shard: {} for shard in range(count)}
     if not any(before.values()):
         return after
-    made = {shard: ShardState(cluster, owner=owner) for shard in range(count)}
+    made = {shard: ShardState(cluster, owner=owner, shards=count) for shard in range(count)}
     for shard, stored in sorted(before.items()):
         state, heir = load(cluster, stored.items()), made[shard % count]
         heir.key = heir.key or state.key

@@ -54,6 +54,8 @@ class ShardState:
     sequence: int = 0
     owner: str = ""
     key: bytes = b""
+    shards: int = 0
+    """Of how many shards this is one; 0 as long as nothing says so."""
 
     def take(self, target: Target) -> Tracked:
         """What is known of a target; a new one starts at the beginning."""

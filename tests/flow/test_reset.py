@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN
 from tests.unit.transform.stored import TREATED, stored
 
 SHARD = 0
+PLANNED = replace(TREATED, shards=1)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def counted(kafka: MemoryKafka) -> int:
 async def test_a_target_is_forgotten_and_what_was_counted_of_it_is_told(kafka: MemoryKafka) -> None:
     before = load(PLAN.cluster, kafka.shard(SHARD).state.items())
     untold = counted(kafka)
-    found = await reset(kafka.publisher(SHARD), TREATED, {FALCO.id}, NOW_NS)
+    found = await reset(kafka.publisher(SHARD), PLANNED, {FALCO.id}, NOW_NS)
     state = load(PLAN.cluster, kafka.shard(SHARD).state.items())
     assert state.tracked.keys() == {OTHER.id}
     assert not [key for key in kafka.shard(SHARD).state if FALCO.id in key]
@@ -57,7 +59,7 @@ async def test_a_shard_is_forgotten_with_all_that_was_left_over_but_its_ledger(k
     kafka.shard(SHARD).state[f"bucket/falco/gone/0/falco/{Reason.TEXT_ALERT}"] = orjson.dumps(
         {"v": 1, "tokens": 1.0, "at_ns": 0, "held": 0, "held_from_ns": 0, "held_to_ns": 0}
     )
-    await reset(kafka.publisher(SHARD), TREATED, None, NOW_NS)
+    await reset(kafka.publisher(SHARD), PLANNED, None, NOW_NS)
     assert kafka.shard(SHARD).state.keys() == {"ledger", "key"}
 
 
@@ -66,9 +68,9 @@ async def test_a_shard_that_cannot_be_read_is_forgotten_as_a_whole_only(kafka: M
     state[f"position/{OTHER.id}"] = b"{"
     held = len(state)
     with pytest.raises(StateUnreadableError, match=OTHER.id):
-        await reset(kafka.publisher(SHARD), TREATED, {FALCO.id}, NOW_NS)
+        await reset(kafka.publisher(SHARD), PLANNED, {FALCO.id}, NOW_NS)
     assert len(state) == held
-    assert await reset(kafka.publisher(SHARD), TREATED, None, NOW_NS) == (held, 0)
+    assert await reset(kafka.publisher(SHARD), PLANNED, None, NOW_NS) == (held, 0)
     assert not state
 
 
@@ -76,12 +78,19 @@ async def test_another_clusters_state_is_never_touched(kafka: MemoryKafka) -> No
     kafka.shard(SHARD).state = stored(1, "another")[SHARD] | {"pane": b"{}"}
     before = dict(kafka.shard(SHARD).state)
     with pytest.raises(StateNotOursError, match="another"):
+        await reset(kafka.publisher(SHARD), PLANNED, None, NOW_NS)
+    assert kafka.shard(SHARD).state == before
+
+
+async def test_a_state_of_another_number_of_shards_is_never_touched(kafka: MemoryKafka) -> None:
+    before = dict(kafka.shard(SHARD).state)
+    with pytest.raises(StateNotOursError, match=r"divided into 1 shards, but kafka\.shards is 2"):
         await reset(kafka.publisher(SHARD), TREATED, None, NOW_NS)
     assert kafka.shard(SHARD).state == before
 
 
 async def test_nothing_stored_is_nothing_done(kafka: MemoryKafka) -> None:
-    assert await reset(kafka.publisher(7), TREATED, None, NOW_NS) == (0, 0)
+    assert await reset(kafka.publisher(7), PLANNED, None, NOW_NS) == (0, 0)
     assert kafka.shard(7).commits == []
 
 
@@ -90,8 +99,8 @@ async def test_a_failure_leaves_it_to_be_done_again(kafka: MemoryKafka) -> None:
     untold = counted(kafka)
     for _ in range(2):
         with pytest.raises(PublishFailed):
-            await reset(kafka.publisher(SHARD), TREATED, {FALCO.id}, NOW_NS)
-    await reset(kafka.publisher(SHARD), TREATED, {FALCO.id}, NOW_NS)
+            await reset(kafka.publisher(SHARD), PLANNED, {FALCO.id}, NOW_NS)
+    await reset(kafka.publisher(SHARD), PLANNED, {FALCO.id}, NOW_NS)
     told = Counter(r.id for r in kafka.records)
     assert set(told.values()) == {1}
     assert load(PLAN.cluster, kafka.shard(SHARD).state.items()).ledger.summarised >= untold
@@ -100,7 +109,7 @@ async def test_a_failure_leaves_it_to_be_done_again(kafka: MemoryKafka) -> None:
 async def test_a_summary_that_kafka_refuses_is_sent_alone_and_told(kafka: MemoryKafka) -> None:
     untold = counted(kafka)
     kafka.faults.append(Fault.BATCH_REFUSED)
-    await reset(kafka.publisher(SHARD), TREATED, {FALCO.id}, NOW_NS)
+    await reset(kafka.publisher(SHARD), PLANNED, {FALCO.id}, NOW_NS)
     told = [
         orjson.loads(r.value)["summary"]["count"] for r in kafka.records if ("kind", b"summary") in r.headers
     ]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import uuid
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,9 +24,10 @@ from streamer.sink.hold import WorkersRunning, workers_kept_out
 from streamer.sink.permissions import Permission, worker_permissions
 from streamer.transform.export import read_export
 from tests.integration.test_kafka_access import LOGIN, binding, make_topics
+from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.kafka import Kafka
 from tests.testbed.secure_kafka import SecureKafka
-from tests.testbed.topics import create_topic
+from tests.testbed.topics import add_partitions, create_topic
 from tests.unit.sink.samples import connection, publication, shard
 from tests.unit.transform.samples import FALCO, OTHER
 from tests.unit.transform.stored import stored
@@ -323,3 +326,24 @@ async def test_a_cluster_that_never_had_a_group_is_asked_all_the_same(
     done = await fresh.run("show")
     assert done.exit_code == 0, done.stderr
     assert "no worker is in the group" in done.stdout
+
+
+async def test_partitions_that_were_added_by_hand_stop_a_worker_at_its_start(
+    state: Stored, api_server: KubeApiServer
+) -> None:
+    """Nobody has moved the state: most pods would be found without a position, and read anew."""
+    await add_partitions(state.connection.kafka.bootstrap_servers[0], state.topic, 2 * SHARDS)
+    given = [f"kafka.shards={2 * SHARDS}", f"kubernetes.kubeconfig={api_server.kubeconfig}"]
+    given += ["topics.create=true", "http.port=0"]
+    flags = [word for each in given for word in ("--set", each)]
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamer", "run", "--config", str(state.config), *flags, stderr=PIPE
+    )
+    async with asyncio.timeout(60):
+        _, said = await worker.communicate()
+    assert worker.returncode == 78
+    assert f"this state is divided into {SHARDS} shards, but kafka.shards is {2 * SHARDS}" in said.decode()
+    fix = ["reshard", "--to", str(2 * SHARDS), "--yes", "--set", "topics.create=true"]
+    assert f"`falco-streamer state {' '.join(fix[:3])}`" in said.decode()
+    moved = await state.run(*fix)
+    assert moved.exit_code == 0, moved.stderr

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 
@@ -42,5 +42,18 @@ async def change_topic(bootstrap: str, topic: str, config: Mapping[str, str]) ->
     await admin.start()
     try:
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, dict(config))])
+    finally:
+        await admin.close()
+
+
+async def add_partitions(bootstrap: str, topic: str, partitions: int) -> None:
+    """Give a topic more partitions, so many in all."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        answer = await admin.create_partitions({topic: NewPartitions(partitions)})
+        for name, code, message in answer.topic_errors:
+            if code:
+                raise RuntimeError(f"topic {name} has no more partitions: error {code}, {message}")
     finally:
         await admin.close()

@@ -16,6 +16,7 @@ from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, 
 
 TREATED = replace(
     PLAN,
+    shards=2,
     dedupe=DedupePlan(max_variants=1, fingerprint=FingerprintPlan(other=KeyFields(("container.id",)))),
     limits=LimitPlan(rate=Rate(per_minute=1, burst=5)),
 )
@@ -27,7 +28,7 @@ def stored(shards: int = 2, cluster: str = PLAN.cluster) -> dict[int, dict[str, 
     for shard in range(shards):
         state = ShardState(cluster, owner=f"owner-{shard}")
         processor, changes = (
-            Processor(replace(TREATED, cluster=cluster), state, bytes([shard]) * 16),
+            Processor(replace(TREATED, cluster=cluster, shards=shards), state, bytes([shard]) * 16),
             list[Change](),
         )
         for batch in batches():

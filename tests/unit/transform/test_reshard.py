@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial, reduce
 
 import orjson
@@ -16,6 +17,7 @@ from streamer.shard.assign import shard_of
 from streamer.shard.reshard import changes_of_move
 from streamer.transform.changes import ledger_change
 from streamer.transform.load import load
+from streamer.transform.plan import Plan
 from streamer.transform.process import Processor
 from streamer.transform.reshard import reshard
 from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError
@@ -45,7 +47,7 @@ class Life:
 
     def read(self, lines: Iterable[tuple[Target, tuple[int, str, str] | None]]) -> None:
         processors = {
-            shard: Processor(TREATED, load(PLAN.cluster, held.items()), bytes([shard + 1]) * 16)
+            shard: Processor(self._plan(), load(PLAN.cluster, held.items()), bytes([shard + 1]) * 16)
             for shard, held in self.stored.items()
         }
         for target, line in lines:
@@ -57,12 +59,17 @@ class Life:
 
     def tell_all(self) -> None:
         for shard, held in self.stored.items():
-            told = Processor(TREATED, load(PLAN.cluster, held.items())).publish_due(NOW_NS, everything=True)
+            told = Processor(self._plan(), load(PLAN.cluster, held.items())).publish_due(
+                NOW_NS, everything=True
+            )
             if told is not None:
                 self._keep(shard, told)
 
     def divide(self, count: int) -> None:
         self.stored = divided(self.stored, count)
+
+    def _plan(self) -> Plan:
+        return replace(TREATED, shards=len(self.stored))
 
     def _keep(self, shard: int, made: Publication) -> None:
         self.records += made.records
@@ -103,6 +110,7 @@ def check(stored: Shards) -> None:
     for shard, state in states(stored).items():
         assert all(shard_of(one.target.uid, len(stored)) == shard for one in state.tracked.values())
         counted = sum(r.count for one in state.tracked.values() for r in one.windows.repeats.values())
+        assert state.shards in {0, len(stored)}
         assert state.ledger.balanced
         assert state.ledger.deduplicated == state.ledger.summarised + counted
 

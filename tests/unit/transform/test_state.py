@@ -135,7 +135,7 @@ def sample() -> dict[str, bytes]:
         bytes(range(16, 32)),
     )
     ledger = Ledger(lines=1, log_lines=1)
-    return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16))))
+    return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16)), 8))
 
 
 GROUP, VARIANT, LIMIT = b"g" * 16, b"v" * 16, b"l" * 16
@@ -194,7 +194,7 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product([SAMPLE_KEY], ["alert"], [None, 1]),
     *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
     *itertools.product(["key", f"key/{FALCO.id}"], ["key"], [None, 1, "x", "00"]),
-    *itertools.product(["ledger"], ["lines", "published", "sequence"], WRONG_COUNTS),
+    *itertools.product(["ledger"], ["lines", "published", "sequence", "shards"], WRONG_COUNTS),
     *itertools.product(["ledger"], ["owner", "cluster"], [None, 1]),
     ("ledger", "unknown", 1),
 ]
@@ -228,6 +228,13 @@ class TestUnreadable:
         stored[key] = of_format(stored[key], 2)
         with pytest.raises(StateUnreadableError, match="format 2"):
             load("prod", stored.items())
+
+    def test_is_one_of_another_number_of_shards_and_both_are_named(self) -> None:
+        assert load("prod", sample().items(), 8) == load("prod", sample().items())
+        with pytest.raises(
+            StateNotOursError, match=r"into 8 shards, but kafka.shards is 16.*reshard --to 16"
+        ):
+            load("prod", sample().items(), 16)
 
     def test_is_one_that_was_moved_and_where_it_is_now_is_named(self) -> None:
         moved = moved_change("elsewhere", 16)
