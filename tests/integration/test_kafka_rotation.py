@@ -133,10 +133,12 @@ async def test_credentials_authorities_and_configuration_are_rotated_under_load(
                 configure(records={"annotate": "perhaps"})
                 await load(lambda: bool(worker.said("config_refused")))
                 assert (await worker.metrics())["falco_streamer_config_last_reload_successful"] == 0
+                assert "[-] configuration: the file is refused" in await worker.get("readyz?verbose")
                 configure()
                 await load(lambda: len(worker.said("config_reloaded")) == 2)
                 await load(lambda: time.monotonic() > ends_at + AFTER_SECONDS)
                 await seen.until(lambda seen: seen.alerts >= len(installation.written))
+            assert "[+] configuration" in await worker.get("readyz?verbose")
             shown = await worker.metrics()
             assert await worker.stop(signal.SIGTERM) == 0
         await seen.read_to_end()

@@ -61,11 +61,15 @@ class WorkerProcess:
         """What it logged."""
         return [orjson.loads(line) for line in self.log.read_bytes().splitlines() if line[:1] == b"{"]
 
+    async def get(self, path: str) -> str:
+        """What it answers at its HTTP port."""
+        url = f"http://127.0.0.1:{self.said('http_serving')[-1]['port']}/{path}"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            return await answer.text()
+
     async def metrics(self) -> dict[str, float]:
         """What it serves to Prometheus: each series as it is written there, with its value."""
-        url = f"http://127.0.0.1:{self.said('http_serving')[-1]['port']}/metrics"
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            page = await answer.text()
+        page = await self.get("metrics")
         series = [line.rpartition(" ") for line in page.splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in series}
 

@@ -42,6 +42,17 @@ def test_every_metric_has_its_row_with_its_labels_and_no_row_is_without_one() ->
     assert documented() == served()
 
 
+def test_every_metric_has_a_sentence_of_help_and_its_unit_in_its_name() -> None:
+    units = {"How long": "_seconds", "How far": "_seconds", "When": "_timestamp_seconds", "Memory": "_bytes"}
+    for family in (*REGISTRY.collect(), *StatusCollector(lambda: Status("test")).collect()):
+        text, name = family.documentation, family.name
+        assert text.endswith("."), name
+        for beginning, unit in units.items():
+            assert not text.startswith(beginning) or name.endswith(unit), name
+        if family.type == "histogram":
+            assert name.endswith("_seconds")
+
+
 def logged() -> set[tuple[str, str]]:
     """Every event in the source with its level; an event's name is written where it is logged."""
     found = set()
