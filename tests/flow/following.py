@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from streamer.model import Gap, LogBatch, Oversize, Position, PositionStatus, Target
-from streamer.simulator import SimulatedApiServer
 from streamer.source.api import connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
@@ -88,9 +87,16 @@ class Recorder:
         )
 
 
+class ApiServer(Protocol):
+    """A simulated one, or a real one."""
+
+    def kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig for it; returns its path."""
+
+
 @asynccontextmanager
 async def following(
-    server: SimulatedApiServer,
+    server: ApiServer,
     recorder: Recorder,
     tmp_path: Path,
     *,
