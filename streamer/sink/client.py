@@ -1,4 +1,4 @@
-"""What is done to every aiokafka client: refreshes of metadata are spaced, credentials renewed, and it can be dropped.
+"""What is done to every aiokafka client, so that it is fit for use here, and how one is dropped.
 
 This reaches into aiokafka's internals, on purpose in one place; pyproject.toml holds aiokafka to the release whose
 source was read for it.
@@ -24,6 +24,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from streamer.sink.credentials import Credentials
 from streamer.sink.errors import KafkaUnavailable
+from streamer.sink.liveness import close_when_silent, doubt_together
 from streamer.telemetry import facts
 
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
@@ -37,6 +38,7 @@ _opened: ContextVar[WeakSet[Any] | None] = ContextVar("_opened", default=None)
 
 async def _create_conn(*arguments: Any, **named: Any) -> Any:
     conn = await create_conn(*arguments, **named)
+    close_when_silent(conn)
     if (opened := _opened.get()) is not None:
         opened.add(conn)
     return conn
@@ -57,9 +59,10 @@ _READ_UNCOMMITTED: Final = 0
 
 
 def guard(client: Any, credentials: Credentials) -> None:
-    """Make a new client fit for use here: what the module's docstring says."""
+    """Make a new client fit for use here: refreshes are spaced, credentials renewed, silent connections given up."""
     space_metadata_refreshes(client)
     _renew_credentials(client, credentials)
+    doubt_together(client)
     bootstrap = client.bootstrap
 
     async def closing() -> None:
@@ -136,16 +139,18 @@ async def learn_topics(
     """Have a client know these topics' partitions; returns those that it cannot find.
 
     One request for all, where aiokafka's own way is one a topic; and again for a while, since a topic that was just
-    made is not known to every broker at once.
+    made is not known to every broker at once. Where no broker answers, nothing can be said of topics: whoever calls
+    has a limit of its own.
     """
     wanted = list(topics)
+    answered = False
     deadline = asyncio.get_running_loop().time() + patience_seconds
     while True:
         unknown = [topic for topic in wanted if client.cluster.partitions_for_topic(topic) is None]
-        if not unknown or asyncio.get_running_loop().time() > deadline:
+        if not unknown or (answered and asyncio.get_running_loop().time() > deadline):
             return unknown
         client._topics |= set(unknown)  # noqa: SLF001 - set_topics() would refresh only for new ones
-        await client.force_metadata_update()
+        answered = await client.force_metadata_update()
 
 
 async def high_watermark(client: Any, topic: str, partition: int) -> int:

@@ -253,7 +253,10 @@ class Conductor:
             await self._during(step)
             proxy.reset()
             return
-        proxy.hang()
+        if step.fault is Fault.KAFKA_HANG and step.victim % 2:
+            proxy.vanish()
+        else:
+            proxy.hang()
         await self._during(step)
         if not step.settle:  # as a load balancer does in the end; else the worker has to find out alone
             proxy.reset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 import struct
 from contextlib import suppress
@@ -13,6 +14,10 @@ from tests.testbed.process import free_port
 _CHUNK = 64 * 1024
 # A close with this is a reset: what the other side has not read yet is thrown away.
 _RESET = struct.pack("ii", 1, 0)
+# A socket with this filter (keep 0 bytes of a packet) confirms nothing: what comes is dropped before TCP sees it.
+_SO_ATTACH_FILTER = 26
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+_FILTER = struct.pack("HL", 1, ctypes.addressof(_DROP_ALL))
 
 
 class _Link:
@@ -27,6 +32,13 @@ class _Link:
     def hang(self) -> None:
         """Carry nothing any more; neither side is told."""
         self._carries.clear()
+
+    def vanish(self) -> None:
+        """The same, and the machines at both ends hear nothing of each other any more."""
+        self.hang()
+        for end in self._ends:
+            with suppress(OSError):
+                end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _FILTER)
 
     def reset(self) -> None:
         for end in self._ends:
@@ -64,9 +76,17 @@ class Proxy:
             link.reset()
 
     def hang(self) -> None:
-        """Leave all present connections half open for ever; new ones work."""
+        """Leave all present connections half open for ever; new ones work.
+
+        What is sent on them is confirmed, as by a machine whose process stands still, and never answered.
+        """
         for link in self._links:
             link.hang()
+
+    def vanish(self) -> None:
+        """The same, but nothing is confirmed either, as where a machine lost power or a firewall its memory."""
+        for link in self._links:
+            link.vanish()
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)

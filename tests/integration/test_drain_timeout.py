@@ -1,10 +1,9 @@
-"""Ends that come too early: the worker's, with lines that Kafka did not take, and a pod's, with a stream gone silent."""
+"""Ends that come too early: the worker's, with lines that Kafka has not taken, and a pod's, with a silent stream."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-
 from dataclasses import dataclass
 from pathlib import Path
 
