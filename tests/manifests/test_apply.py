@@ -5,6 +5,8 @@ tests/integration/test_manifests.py.
 """
 
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,3 +114,52 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
         gone = chart.helm("uninstall", "other", *to, home=tmp_path)
     assert gone.returncode == 0, gone.stderr
     assert kubectl("get", "deployment", "other-falco-streamer", "-n", "falco").returncode == 1
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_command_can_be_run_as_a_job_made_of_the_deployment(kubectl: Kubectl, name: str) -> None:
+    if (jq := shutil.which("jq")) is None:
+        pytest.skip("jq is not installed")
+    wanted = worker(objects_of(name))
+    found = kubectl.json("create", "--dry-run=server", "-o", "json", "-f", "-", given=unnamed(wanted))
+    command = [jq, "-f", str(chart.K8S / "command-job.jq"), "--args", "--", "state", "reshard", "--to", "16"]
+    made = subprocess.run(command, input=json.dumps(found), capture_output=True, text=True, check=True)
+    job = kubectl.json(
+        "create",
+        "--dry-run=server",
+        "--validate=strict",
+        "-o",
+        "json",
+        "-f",
+        "-",
+        given=json.loads(made.stdout),
+    )
+    template = job["spec"]["template"]
+    [container] = template["spec"]["containers"]
+    assert container["args"] == ["state", "reshard", "--to", "16"]
+    [before] = [one for one in wanted["spec"]["template"]["spec"]["containers"] if one["name"] == chart.NAME]
+    assert (container["image"], container["volumeMounts"]) == (before["image"], before["volumeMounts"])
+    assert not any(name.endswith("Probe") for name in container)
+    labels = template["metadata"]["labels"]
+    assert wanted["spec"]["template"]["metadata"]["labels"].items() <= labels.items(), "for the NetworkPolicy"
+    metadata = {"name": "job-pod", "namespace": job["metadata"]["namespace"]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    admitted = kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", given=pod)
+    assert (admitted.returncode, admitted.stderr) == (0, "")
+
+
+def unnamed(deployment: Object) -> Object:
+    """The same under a name that nobody has: whether it is there already does not matter."""
+    return {**deployment, "metadata": {**deployment["metadata"], "name": f"{chart.NAME}-for-a-job"}}
+
+
+def test_the_state_topic_outlives_its_release() -> None:
+    """Without its KafkaTopic, Strimzi would delete the topic, and with it every position."""
+    kept = [
+        one["spec"]["topicName"]
+        for one in objects_of("chart all")
+        if one["kind"] == "KafkaTopic"
+        and one["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    ]
+    assert len(kept) == 1
+    assert kept[0].endswith(".state")
