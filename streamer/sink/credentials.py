@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from streamer.config.secret import SecretError
 from streamer.config.security import Security
+from streamer.config.stamp import Stamp, stamp_of
 from streamer.sink.errors import KafkaUnavailable, one_line
 from streamer.sink.tokens import token_provider
 from streamer.telemetry import facts
@@ -18,7 +18,6 @@ log = structlog.get_logger()
 
 _NAMES: Final = {"ssl_context": "certificates", "sasl_plain_password": "password"}
 """What can change while we run, by the names of aiokafka's arguments."""
-_Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Credentials:
@@ -28,7 +27,7 @@ class Credentials:
         self._security = security
         self._tokens: Any = None
         self._tls: ssl.SSLContext | None = None
-        self._stamp: _Stamp | None = None
+        self._stamp: Stamp | None = None
         self._last: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
@@ -63,19 +62,12 @@ class Credentials:
     def _ssl_context(self) -> ssl.SSLContext:
         """The files as TLS wants them; the same object until one of them changes."""
         security = self._security
-        files = (security.ca_file, security.cert_file, security.key_file, security.key_password_file)
-        stamp = _stamp([file for file in files if file is not None])
+        stamp = stamp_of(
+            (security.ca_file, security.cert_file, security.key_file, security.key_password_file)
+        )
         if self._tls is None or stamp is None or stamp != self._stamp:
             self._tls, self._stamp = _make_context(security), stamp
         return self._tls
-
-
-def _stamp(files: list[Path]) -> _Stamp | None:
-    try:
-        stats = [file.stat() for file in files]
-    except OSError:
-        return None
-    return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
 def _make_context(security: Security) -> ssl.SSLContext:

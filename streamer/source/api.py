@@ -23,6 +23,8 @@ import structlog
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 
+from streamer.source.tls import ApiTls
+
 _HEADERS_SECONDS: Final = 30.0
 _TOKEN_SECONDS: Final = 60.0
 """How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
@@ -78,9 +80,14 @@ class KubernetesApi:
     """Lists, watches and reads logs. Made by `connect`; every method raises `ApiError`."""
 
     def __init__(
-        self, configuration: Any, session: aiohttp.ClientSession, reload: Callable[[], Awaitable[None]]
+        self,
+        configuration: Any,
+        tls: ApiTls,
+        session: aiohttp.ClientSession,
+        reload: Callable[[], Awaitable[None]],
     ) -> None:
         self._configuration = configuration
+        self._tls = tls
         self._session = session
         self._reload = reload
         self._reloaded_at = float("-inf")
@@ -172,6 +179,7 @@ class KubernetesApi:
             params=params,
             json=body,
             headers=headers,
+            ssl=self._tls.context(),
             proxy=self._configuration.proxy,
         )
         try:
@@ -211,19 +219,19 @@ async def connect(kubeconfig: Path | None, context: str | None) -> AsyncIterator
     configuration = kubernetes_client.Configuration()
     try:
         await _load(configuration, kubeconfig, context)
-        tls = kubernetes_client.ApiClient(configuration).rest_client.ssl_context
+        tls = ApiTls(configuration)
     except (kubernetes_config.ConfigException, OSError, ValueError) as error:
         raise ApiConfigError(
             f"no way to the Kubernetes API: {error}. Give `kubernetes.kubeconfig`, or run in a pod with a "
             "service account (automountServiceAccountToken)"
         ) from error
-    connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=_keepalive_socket)
+    connector = aiohttp.TCPConnector(limit=0, socket_factory=_keepalive_socket)
     # No limit on the whole: a log stream lives for hours. The wait for headers is bounded in `_request`.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, read_bufsize=_READ_BYTES
     ) as session:
-        yield KubernetesApi(configuration, session, lambda: _load(configuration, kubeconfig, context))
+        yield KubernetesApi(configuration, tls, session, lambda: _load(configuration, kubeconfig, context))
 
 
 async def _load(configuration: Any, kubeconfig: Path | None, context: str | None) -> None:

@@ -16,7 +16,7 @@ from typing import ClassVar
 import yaml
 
 from tests.testbed import parts
-from tests.testbed.certs import Authority
+from tests.testbed.certs import Authority, KeyPair
 from tests.testbed.etcd import Etcd
 from tests.testbed.process import Process, free_port
 from tests.testbed.served import Served
@@ -70,6 +70,11 @@ class KubeApiServer(Served):
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return path
 
+    def serve_with(self, pair: KeyPair) -> None:
+        """Have it serve with another certificate, as a rotation of the control plane's puts it into its place."""
+        self._serving.key.write_bytes(pair.key.read_bytes())
+        self._serving.public.write_bytes(pair.public.read_bytes())
+
     def start(self) -> None:
         """Start it, with etcd if that is down, and wait until it is ready (3 s); StartError if not."""
         if not self.etcd.process.running:
@@ -84,7 +89,7 @@ class KubeApiServer(Served):
         super().close()
 
     def _arguments(self) -> list[str]:
-        serving = self.authority.server("kube-apiserver")
+        self._serving = serving = self.authority.server("kube-apiserver")
         to_kubelets = self.authority.client("kube-apiserver-kubelet-client", ["system:masters"])
         tokens = self.authority.key_pair("service-accounts")
         return [
