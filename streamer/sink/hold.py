@@ -7,6 +7,7 @@ into an empty group only, and as long as it is a member no worker is let in: Kaf
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
@@ -22,7 +23,6 @@ from streamer.sink.group import Member, ask_coordinator, group_members, refused
 from streamer.sink.membership import SESSION_SECONDS
 from streamer.sink.permissions import consumer_group
 
-_WAY: Final = "falco-streamer-state"
 _HEARTBEAT_SECONDS: Final = 2.0
 _MEMBER_ID_REQUIRED: Final = 79
 
@@ -59,7 +59,8 @@ class Hold:
     async def join(self) -> None:
         """Become the group's only member; `InconsistentGroupProtocolError` if others are in it."""
         session_ms = int(SESSION_SECONDS * 1000)
-        ways = [(_WAY, ConsumerProtocolMemberMetadata(0, [], b"").encode())]
+        way = f"falco-streamer-state-{secrets.token_hex(8)}"  # another command is kept out as well
+        ways = [(way, ConsumerProtocolMemberMetadata(0, [], b"").encode())]
         error = _MEMBER_ID_REQUIRED
         while error == _MEMBER_ID_REQUIRED:  # Kafka gives us an id first
             answer = await self._send(

@@ -12,7 +12,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from streamer.config.kafka import Kafka as KafkaSettings
 from streamer.flow.publishing import Fenced, PublishFailed
 from streamer.model import Publication
-from streamer.sink import Connection, KafkaUnavailable, ShardProducer, StateBlocked, TopicReader, preflight
+from streamer.sink import (
+    Connection,
+    KafkaUnavailable,
+    ShardProducer,
+    StateBlocked,
+    TopicReader,
+    glance,
+    preflight,
+)
 from streamer.sink.changelog import load_changelog
 from streamer.sink.delivery import Delivery
 from streamer.sink.guarded import GuardedProducer
@@ -145,6 +153,21 @@ async def test_a_strangers_open_transaction_is_named(where: Connection, alerts: 
     ):
         await load_changelog(where, state, 0, patience_seconds=1.0)
     await open_one.drop()
+
+
+async def test_a_glance_at_the_state_waits_for_nobody(where: Connection, alerts: str, state: str) -> None:
+    assert await glance(where, state, "ledger") is None
+    producer = shard(where, state, alerts, index=1)
+    await producer.open()
+    await producer.publish(publication(changes={"ledger": b"first", "position/a": b"1"}))
+    assert await glance(where, state, "ledger") == b"first"
+    open_one = await begin_without_end(
+        where, f"dead-{state}", publication(changes={"ledger": b"open"}), state
+    )
+    async with asyncio.timeout(5):  # the load of this shard would wait for the broker to end it
+        assert await glance(where, state, "ledger") == b"open"
+    await open_one.drop()
+    await producer.close()
 
 
 async def test_an_open_transaction_is_not_waited_for_without_end(

@@ -23,6 +23,7 @@ from streamer.sink import Connection, GroupMembership
 from streamer.sink.hold import WorkersRunning, workers_kept_out
 from streamer.sink.permissions import Permission, worker_permissions
 from streamer.transform.export import read_export
+from tests.chaos.bed import Worker
 from tests.integration.test_kafka_access import LOGIN, binding, make_topics
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.kafka import Kafka
@@ -31,6 +32,7 @@ from tests.testbed.topics import add_partitions, create_topic
 from tests.unit.sink.samples import connection, publication, shard
 from tests.unit.transform.samples import FALCO, OTHER
 from tests.unit.transform.stored import stored
+from tests.unit.transform.test_state import of_format
 
 pytestmark = pytest.mark.real
 
@@ -155,6 +157,14 @@ async def test_workers_are_kept_out_and_let_in_again(state: Stored) -> None:
             break
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_one_command_keeps_another_out(state: Stored) -> None:
+    async with workers_kept_out(state.connection, state.name) as hold:
+        with pytest.raises(WorkersRunning, match="1 in the group"):
+            async with workers_kept_out(state.connection, state.name):
+                pass
+        await hold.still()
 
 
 async def test_a_pod_is_reset_after_its_consequences_were_confirmed(state: Stored) -> None:
@@ -347,3 +357,29 @@ async def test_partitions_that_were_added_by_hand_stop_a_worker_at_its_start(
     assert f"`falco-streamer state {' '.join(fix[:3])}`" in said.decode()
     moved = await state.run(*fix)
     assert moved.exit_code == 0, moved.stderr
+
+
+async def test_a_state_of_a_newer_release_stops_its_shard_and_no_other(
+    state: Stored, api_server: KubeApiServer, tmp_path: Path
+) -> None:
+    """As after an upgrade that was taken back by more than one release."""
+    key = f"position/{FALCO.id}"
+    newer = of_format(stored(SHARDS, state.name)[0][key], 2)
+    await state.write({0: {key: newer}})
+    kubernetes = {"kubeconfig": str(api_server.kubeconfig), "namespaces": ["nobody-is-here"]}
+    topics, http = {"create": True, "prefix": state.name}, {"host": "127.0.0.1", "port": 0}
+    settings = {**state.settings, "kubernetes": kubernetes, "topics": topics, "http": http}
+    logged = {"log": {"format": "json", "level": "debug"}}
+    worker = Worker(tmp_path / "worker", settings | logged, ("-m", "streamer"))
+    await worker.start()
+    try:
+        told = await worker.until_heard("state_unreadable")
+        assert told["shard"] == 0
+        assert repr(key) in told["cause"]
+        assert "has format 2, this release reads format 1: run the release that wrote it" in told["cause"]
+        opened = await worker.until_heard("shard_opened")
+        assert opened["shard"] == 1
+        assert await worker.stop() == 0
+    finally:
+        await worker.kill()
+    assert read_export((await state.run("export")).stdout.splitlines()).shards[0][key] == newer
