@@ -214,15 +214,14 @@ class Shard:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(told_at + _TICK_SECONDS):
                     await self._inbox.wait()
-            if self._next_plan is not None:
-                await self._replan(self._next_plan)
+            await self._replan()
             if self._inbox:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._commit.interval_seconds):
                         await self._inbox.wait_full()
                 batches = self._inbox.take(self._commit.max_lines, self._commit.max_bytes)
                 self._in_hand, self._taken_at = batches, clock()
-                await self._settle(partial(self._process, batches))
+                await self._take(batches)
                 self._in_hand = []
                 self._settled.set()
             if clock() >= told_at + _TICK_SECONDS:
@@ -237,15 +236,28 @@ class Shard:
     async def _tell_coverage(self) -> None:
         now_ns = self._wall_ns()
         reports = self._coverage.due(self.statuses(), now_ns)
-        if reports and await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused)):
+        standing = _Standing.AS_BEFORE
+        if reports:
+            standing = await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused))
+        if standing is _Standing.COMMITTED:
             self._coverage.told(reports, now_ns)
 
-    async def _replan(self, plan: Plan) -> None:
-        await self._settle(lambda refused: self._processor.publish_redefined(plan, self._wall_ns(), refused))
-        self._plan = plan
-        self._processor.replan(plan)
-        if self._next_plan is plan:  # else there is a still later one
-            self._next_plan = None
+    async def _take(self, batches: list[LogBatch]) -> None:
+        """Commit what these lines become. What fails until another plan comes is made anew under that one."""
+        while await self._settle(partial(self._process, batches)) is _Standing.AS_BEFORE:
+            if await self._replan() is _Standing.FOREIGN:
+                break
+
+    async def _replan(self) -> _Standing:
+        """Go over to the plan that waits, if one does; the last one, where others come meanwhile."""
+        standing = _Standing.AS_BEFORE
+        while (plan := self._next_plan) is not None and standing is not _Standing.FOREIGN:
+            tell = partial(self._redefine, plan)
+            standing = await self._settle(tell, towards=plan)
+            if self._next_plan is plan:
+                self._plan, self._next_plan = plan, None
+                self._processor.replan(plan)
+        return standing
 
     def _gone_for_long(self, now: float) -> list[Target]:
         """Targets that were read to their end a while ago: a uid never comes back, its state may be forgotten."""
@@ -260,13 +272,19 @@ class Shard:
     def _process(self, batches: list[LogBatch], refused: Refusals) -> Publication:
         return self._processor.process(batches, self._wall_ns(), refused)
 
+    def _redefine(self, plan: Plan, refused: Refusals) -> Publication | None:
+        return self._processor.publish_redefined(plan, self._wall_ns(), refused)
+
     def _forget(self, targets: list[Target], refused: Refusals) -> Publication:
         return self._processor.forget(targets, self._wall_ns(), refused)
 
-    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> bool:
+    async def _settle(
+        self, make: Callable[[Refusals], Publication | None], towards: Plan | None = None
+    ) -> _Standing:
         """Publish what `make` makes, as often as it takes, until it is committed exactly once.
 
-        False if it made nothing, or if another owner has been at work meanwhile.
+        AS_BEFORE if it made nothing, or if it failed and a plan waits, other than the one that it leads `towards`:
+        what cannot be written as things stand may be under that one.
         """
         refused = Refusals()
         isolate: frozenset[str] = frozenset()
@@ -281,10 +299,12 @@ class Shard:
                     case _Standing.COMMITTED if publication is not None:
                         break
                     case _Standing.FOREIGN:
-                        return False
+                        return _Standing.FOREIGN
+                    case _Standing.AS_BEFORE if self._next_plan is not towards:
+                        return _Standing.AS_BEFORE
             publication, moved = make(refused), True
             if publication is None:
-                return False
+                return _Standing.AS_BEFORE
             began = asyncio.get_running_loop().time()
             try:
                 await self._publisher.publish(publication, isolate=isolate)
@@ -314,10 +334,10 @@ class Shard:
         seconds = asyncio.get_running_loop().time() - began
         self.trouble = ""
         self._coverage.note(publication, self._wall_ns())
-        facts.committed(publication, self._ledger, seconds, self._in_hand)
+        facts.committed(publication, self._ledger, seconds, self._in_hand if towards is None else ())
         self._ledger = publication.ledger
         self._on_commit(publication)
-        return True
+        return _Standing.COMMITTED
 
     async def _reopen(self, before: int, backoff: Backoff) -> _Standing:
         """Take the shard over again and find out whether the publication after `before` had been committed."""

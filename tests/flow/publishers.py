@@ -43,7 +43,8 @@ class MemoryKafka:
     """Records, states and epochs of all shards, and the script of what goes wrong.
 
     `faults` befall the next transactions, one each; the next `away` opens fail. A topic in `largest_bytes` refuses
-    records of more; with `foreseen` the publisher knows that beforehand, and its producer survives the refusal.
+    records of more; with `foreseen` the publisher knows that beforehand, and its producer survives the refusal. A topic
+    in `forbidden` may not be written.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class MemoryKafka:
         self.largest_bytes: dict[str, int] = {}
         self.refusal = Reason.RECORD_TOO_LARGE
         self.foreseen = False
+        self.forbidden: set[str] = set()
         self.opened = 0
         self.attempts = 0
         self._serving = asyncio.Event()
@@ -136,6 +138,8 @@ class MemoryPublisher:
             raise Fenced("the broker ended the transaction for its age")
         if fault is Fault.BEFORE_COMMIT:
             raise PublishFailed("the connection broke")
+        if forbidden := self._kafka.forbidden.intersection(record.topic for record in publication.records):
+            raise PublishFailed(f"we may not use the topic {', '.join(forbidden)}")
         together = {topic for topic in _several(publication) if topic not in isolate}
         if fault is Fault.BATCH_REFUSED and together:
             raise BatchRefused(frozenset(together), self._kafka.refusal)

@@ -820,6 +820,37 @@ class TestReloads:
             await until(lambda: len(owner.commits) == 2)
         assert [record.topic for record in kafka.records] == [NOTICE, "falco.new"]
 
+    @in_virtual_time
+    async def test_what_cannot_be_written_is_written_once_another_plan_leads_elsewhere(self) -> None:
+        kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(7))
+        kafka.forbidden = {"falco.forbidden", "falco.no.more"}
+
+        def towards(topic: str) -> Plan:
+            return replace(GENEROUS, router=Router({}, [Route(topic, rules=("*",))]))
+
+        async with owning(kafka, log, plan=towards("falco.forbidden")) as owner:
+            await until(lambda: kafka.attempts >= 3)
+            owner.shard.replan(towards("falco.no.more"))
+            await until(lambda: kafka.attempts >= 10)
+            owner.shard.replan(towards(NOTICE))
+            await owner.drain()
+            assert owner.realigned == 0
+        check_published(kafka, log)
+
+    @in_virtual_time
+    async def test_another_owner_meanwhile_is_not_written_over_under_the_other_plan(self) -> None:
+        kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(7))
+        kafka.forbidden = {"falco.forbidden"}
+        forbidden = replace(GENEROUS, router=Router({}, [Route("falco.forbidden", rules=("*",))]))
+        async with owning(kafka, log, plan=forbidden) as owner:
+            await until(lambda: kafka.attempts >= 3)
+            async with owning(kafka, log) as rival:
+                await rival.drain()
+            owner.shard.replan(GENEROUS)
+            await until(lambda: owner.realigned == 1)
+            await owner.drain()
+        check_published(kafka, log)
+
 
 class TestCoverage:
     """Notices of coverage go out in the shard's own transactions."""
