@@ -15,10 +15,11 @@ from streamer.config import Settings
 from streamer.flow.backoff import Backoff
 from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
-from streamer.model import Finding, Ledger, Publication, Reason, Target, Verdict
+from streamer.model import Ledger, Publication, Reason, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
 from streamer.reload import Reload, ReloadError
+from streamer.shard.division import misfit
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Shard
 from streamer.sink import (
@@ -41,8 +42,6 @@ from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
 from streamer.telemetry.status import TargetStatus
 from streamer.telemetry.watchdog import watched
-from streamer.transform.load import load
-from streamer.transform.state import StateNotOursError, StateUnreadableError
 
 log = structlog.get_logger()
 
@@ -171,19 +170,11 @@ class Worker:
             await asyncio.wait([preparing, stopping])
 
     async def _verify_topics(self, settings: Settings) -> dict[str, TopicLimits]:
-        """Have the topics there and fit, the state's among them: of as many shards as it holds by its own word.
-
-        A shard that holds nothing yet could not tell, and its pods would be read from their beginning.
-        """
+        """Have the topics there and fit, and the state in its topic ours."""
         limits = await prepare_topics(self._connection, settings)
         ledger = await glance(self._connection, settings.topic_names.state, "ledger")
-        try:
-            if ledger is not None:
-                load(settings.cluster, [("ledger", ledger)], settings.kafka.shards)
-        except StateNotOursError as error:
-            raise TopicsUnfit([Finding("kafka.topics.state", Verdict.FAULT, str(error))]) from error
-        except StateUnreadableError:
-            pass  # its shard will say what is wrong with it
+        if (fault := misfit(settings.cluster, settings.kafka.shards, ledger)) is not None:
+            raise TopicsUnfit([fault])
         return limits
 
     def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:

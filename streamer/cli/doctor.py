@@ -99,8 +99,23 @@ async def _all(settings: Settings) -> AsyncIterator[Finding]:
 
     async for finding in examine_kubernetes(settings.kubernetes):
         yield finding
+    kafka_is_fit = True
     async for finding in examine_kafka(settings):
+        kafka_is_fit = kafka_is_fit and finding.verdict in {Verdict.FINE, Verdict.WARNING}
         yield finding
+    if kafka_is_fit and (fault := await _examine_state(settings)) is not None:
+        yield fault
+
+
+async def _examine_state(settings: Settings) -> Finding | None:
+    from streamer.shard.division import misfit
+    from streamer.sink import Connection, KafkaUnavailable, glance
+
+    try:
+        ledger = await glance(Connection(settings.kafka), settings.topic_names.state, "ledger")
+    except KafkaUnavailable as error:
+        return Finding("kafka", Verdict.UNAVAILABLE, error.cause, error.fix)
+    return misfit(settings.cluster, settings.kafka.shards, ledger)
 
 
 def _as_dict(finding: Finding) -> dict[str, str]:

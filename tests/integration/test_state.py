@@ -353,6 +353,14 @@ async def test_partitions_that_were_added_by_hand_stop_a_worker_at_its_start(
         _, said = await worker.communicate()
     assert worker.returncode == 78
     assert f"this state is divided into {SHARDS} shards, but kafka.shards is {2 * SHARDS}" in said.decode()
+    examined = await asyncio.to_thread(
+        CliRunner().invoke, main, ["doctor", "-o", "json", "--config", str(state.config), *flags]
+    )
+    [fault] = [
+        one for one in orjson.loads(examined.stdout)["findings"] if one["check"] == "kafka.topics.state"
+    ]
+    assert fault["verdict"] == "fault"
+    assert fault["found"] in said.decode()
     fix = ["reshard", "--to", str(2 * SHARDS), "--yes", "--set", "topics.create=true"]
     assert f"`falco-streamer state {' '.join(fix[:3])}`" in said.decode()
     moved = await state.run(*fix)
