@@ -80,7 +80,13 @@ class Reload:
             if changed or self._again:
                 self._asked.clear()
                 self._known = content
-                await self._take(apply, again=not changed)
+                try:
+                    await self._take(apply, again=not changed)
+                except Exception as error:
+                    self.trouble = f"the file could not be taken, for a fault of ours: {error!r}"
+                    self._again = False
+                    facts.config_refused()
+                    log.exception("reload_failed")
 
     def _content(self) -> bytes | None:
         """The file's bytes; None while there is none, as between two halves of a careless replacement."""

@@ -38,10 +38,13 @@ class Applied:
     def __init__(self) -> None:
         self.settings: list[Settings] = []
         self.refuse = ""
+        self.fault: Exception | None = None
         self.tries = 0
 
     async def __call__(self, settings: Settings) -> None:
         self.tries += 1
+        if self.fault is not None:
+            raise self.fault
         if self.refuse:
             raise ReloadError(self.refuse)
         self.settings.append(settings)
@@ -146,6 +149,26 @@ async def test_what_cannot_be_used_here_and_now_is_refused_as_a_whole_and_tried_
             assert reload.trouble == ""
     assert [settings.limits.burst for settings in applied.settings] == [7]
     assert reloads.taken_and_refused == [1, 2]
+
+
+async def test_a_fault_of_ours_is_told_and_the_next_change_is_taken(mounted: ConfigMap) -> None:
+    applied, reloads = Applied(), Reloads()
+    applied.fault = ZeroDivisionError("ours")
+    with capture_logs() as told:
+        async with reloading(mounted.path, applied) as reload:
+            mounted.write(BASE + "limits: {burst: 7}\n")
+            await until(told, "reload_failed")
+            assert (
+                reload.trouble
+                == "the file could not be taken, for a fault of ours: ZeroDivisionError('ours')"
+            )
+            assert successful() == 0
+            applied.fault = None
+            mounted.write(BASE + "limits: {burst: 8}\n")
+            await until(told, "reload_failed", "config_reloaded")
+            assert reload.trouble == ""
+    assert [settings.limits.burst for settings in applied.settings] == [8]
+    assert reloads.taken_and_refused == [1, 1]
 
 
 async def test_keys_that_need_a_restart_say_so_and_the_others_take_effect(mounted: ConfigMap) -> None:
