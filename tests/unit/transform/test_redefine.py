@@ -26,6 +26,8 @@ PLANS: Final = [
     replace(DEDUPE, fingerprint=BY_BOTH),
     replace(DEDUPE, fingerprint=OTHER_SOURCE),
     replace(DEDUPE, fingerprint=ONE_VARIANT),
+    replace(DEDUPE, fingerprint=LESS_VOLATILE),
+    replace(DEDUPE, fingerprint=UNLIKE),
     replace(DEDUPE, enabled=False),
     replace(DEDUPE, max_variants=0, window_ns=(7 * SECOND_NS,)),
 ]
