@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from streamer.model import LogBatch, Target
 
@@ -87,6 +87,16 @@ class Inbox:
             self._pending_bytes -= batch.size_bytes
         self._settle()
         return taken
+
+    def put_back(self, batches: Sequence[LogBatch]) -> None:
+        """Have what was taken last in front again."""
+        self._batches.extendleft(reversed(batches))
+        self._pending_bytes += sum(batch.size_bytes for batch in batches)
+        if batches:
+            self._filled.set()
+        if self._pending_bytes >= self._capacity_bytes:
+            self._full.set()
+            self._room.clear()
 
     def clear(self) -> None:
         """Drop what is pending: its lines will be read again from the committed positions."""

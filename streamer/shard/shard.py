@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -16,6 +16,7 @@ import structlog
 
 from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
+from streamer.flow.portion import Portion
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
 from streamer.shard.coverage import CoverageWatch
@@ -93,6 +94,7 @@ class Shard:
         self._on_commit = on_commit
         self._wall_ns = wall_ns
         self._inbox = Inbox(commit.max_bytes)
+        self._portion = Portion()
         self._owner = secrets.token_hex(8)
         self._processor = Processor(plan, ShardState(plan.cluster))
         self._ledger = Ledger()
@@ -219,9 +221,9 @@ class Shard:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._commit.interval_seconds):
                         await self._inbox.wait_full()
-                batches = self._inbox.take(self._commit.max_lines, self._commit.max_bytes)
-                self._in_hand, self._taken_at = batches, clock()
-                await self._take(batches)
+                self._fill_hand()
+                self._taken_at = clock()
+                await self._take()
                 self._in_hand = []
                 self._settled.set()
             if clock() >= told_at + _TICK_SECONDS:
@@ -242,9 +244,9 @@ class Shard:
         if standing is _Standing.COMMITTED:
             self._coverage.told(reports, now_ns)
 
-    async def _take(self, batches: list[LogBatch]) -> None:
-        """Commit what these lines become. What fails until another plan comes is made anew under that one."""
-        while await self._settle(partial(self._process, batches)) is _Standing.AS_BEFORE:
+    async def _take(self) -> None:
+        """Commit what the lines in hand become. What fails until another plan comes is made anew under that one."""
+        while await self._settle(self._process, take_less=self._take_less) is _Standing.AS_BEFORE:
             if await self._replan() is _Standing.FOREIGN:
                 break
 
@@ -269,8 +271,18 @@ class Shard:
         self._done_at = {identity: self._done_at.get(identity, now) for identity in done}
         return [done[identity] for identity, at in self._done_at.items() if now - at >= _FORGET_SECONDS]
 
-    def _process(self, batches: list[LogBatch], refused: Refusals) -> Publication:
-        return self._processor.process(batches, self._wall_ns(), refused)
+    def _fill_hand(self) -> None:
+        most_bytes = self._portion.of(self._commit.max_bytes)
+        self._in_hand = self._inbox.take(self._commit.max_lines, most_bytes)
+
+    def _take_less(self) -> None:
+        """Go on with the first half of what is in hand: Kafka may be too slow for more."""
+        self._portion.failed(_size(self._in_hand))
+        self._inbox.put_back(self._in_hand)
+        self._fill_hand()
+
+    def _process(self, refused: Refusals) -> Publication:
+        return self._processor.process(self._in_hand, self._wall_ns(), refused)
 
     def _redefine(self, plan: Plan, refused: Refusals) -> Publication | None:
         return self._processor.publish_redefined(plan, self._wall_ns(), refused)
@@ -279,12 +291,17 @@ class Shard:
         return self._processor.forget(targets, self._wall_ns(), refused)
 
     async def _settle(
-        self, make: Callable[[Refusals], Publication | None], towards: Plan | None = None
+        self,
+        make: Callable[[Refusals], Publication | None],
+        *,
+        towards: Plan | None = None,
+        take_less: Callable[[], None] = lambda: None,
     ) -> _Standing:
         """Publish what `make` makes, as often as it takes, until it is committed exactly once.
 
-        AS_BEFORE if it made nothing, or if it failed and a plan waits, other than the one that it leads `towards`:
-        what cannot be written as things stand may be under that one.
+        `take_less` is called after a failure, once it is known that nothing of it was committed, so that `make` can
+        make something smaller. AS_BEFORE if it made nothing, or if it failed and a plan waits, other than the one that
+        it leads `towards`: what cannot be written as things stand may be under that one.
         """
         refused = Refusals()
         isolate: frozenset[str] = frozenset()
@@ -293,6 +310,7 @@ class Shard:
         publication: Publication | None = None
         began = 0.0
         moved = False  # the state in memory is ahead of what is known to be committed
+        failed = False
         while True:
             if moved or not self._publisher.ready:
                 match await self._reopen(before, backoff):
@@ -302,6 +320,9 @@ class Shard:
                         return _Standing.FOREIGN
                     case _Standing.AS_BEFORE if self._next_plan is not towards:
                         return _Standing.AS_BEFORE
+                if failed:
+                    take_less()
+            failed = False
             publication, moved = make(refused), True
             if publication is None:
                 return _Standing.AS_BEFORE
@@ -328,16 +349,21 @@ class Shard:
                 await self.on_fenced(self)
             except PublishError as error:
                 facts.transaction_failed("failed")
+                failed = True
                 self.trouble = str(error)
                 log.warning("publish_failed", shard=self.index, cause=str(error))
                 await asyncio.sleep(backoff.next_seconds())
         seconds = asyncio.get_running_loop().time() - began
+        self._committed(publication, seconds, self._in_hand if towards is None else ())
+        return _Standing.COMMITTED
+
+    def _committed(self, publication: Publication, seconds: float, batches: Sequence[LogBatch]) -> None:
         self.trouble = ""
+        self._portion.succeeded(_size(batches), seconds, self._commit.max_bytes)
         self._coverage.note(publication, self._wall_ns())
-        facts.committed(publication, self._ledger, seconds, self._in_hand if towards is None else ())
+        facts.committed(publication, self._ledger, seconds, batches)
         self._ledger = publication.ledger
         self._on_commit(publication)
-        return _Standing.COMMITTED
 
     async def _reopen(self, before: int, backoff: Backoff) -> _Standing:
         """Take the shard over again and find out whether the publication after `before` had been committed."""
@@ -374,6 +400,10 @@ class Shard:
         self.condition = Condition.WORKING
         log.debug("shard_opened", shard=self.index, targets=len(state.tracked), sequence=state.sequence)
         return last_owner
+
+
+def _size(batches: Iterable[LogBatch]) -> int:
+    return sum(batch.size_bytes for batch in batches)
 
 
 async def _go_on(_: Shard) -> None:

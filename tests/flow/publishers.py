@@ -57,6 +57,8 @@ class MemoryKafka:
         self.refusal = Reason.RECORD_TOO_LARGE
         self.foreseen = False
         self.forbidden: set[str] = set()
+        self.most_records: int | None = None
+        """A quota, or a thin line: what is more does not come through in time."""
         self.opened = 0
         self.attempts = 0
         self._serving = asyncio.Event()
@@ -136,6 +138,9 @@ class MemoryPublisher:
             raise Fenced("another publisher has opened the shard")
         if fault is Fault.EXPIRED:
             raise Fenced("the broker ended the transaction for its age")
+        most = self._kafka.most_records
+        if most is not None and len(publication.records) > most:
+            raise PublishFailed("no acknowledgement within 12 s")
         if fault is Fault.BEFORE_COMMIT:
             raise PublishFailed("the connection broke")
         if forbidden := self._kafka.forbidden.intersection(record.topic for record in publication.records):

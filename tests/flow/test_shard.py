@@ -229,6 +229,25 @@ class TestCommits:
         assert f"position/{FALCO.id}" in kafka.shard().state
 
     @in_virtual_time
+    async def test_a_target_read_to_its_end_is_forgotten_ten_minutes_later_and_no_other(self) -> None:
+        kafka = MemoryKafka()
+        positions = [f"position/{target.id}" for target in (FALCO, OTHER)]
+        async with owning(kafka) as owner:
+            await owner.shard.put(
+                replace(Feed(FALCO).batch(*pod_log(FALCO, *alerts(3)).lines), status=PositionStatus.DONE)
+            )
+            await owner.shard.put(Feed(OTHER).batch(*pod_log(OTHER, *alerts(3)).lines))
+            await until(lambda: len(owner.commits) == 1)
+            await asyncio.sleep(590)  # virtual time
+            assert kafka.shard().state.keys() >= set(positions)
+            await asyncio.sleep(20)
+            assert await owner.shard.attach(FALCO) is None
+            assert await owner.shard.attach(OTHER) is not None
+            assert [position in kafka.shard().state for position in positions] == [False, True]
+        assert not [key for key in kafka.shard().state if FALCO.id in key]
+        assert len(kafka.records) == 6
+
+    @in_virtual_time
     async def test_what_a_limit_keeps_back_is_told_within_a_minute(self) -> None:
         kafka = MemoryKafka()
         log = pod_log(FALCO, *[b'{"broken'] * 10)
@@ -393,6 +412,28 @@ class TestFailures:
             await owner.drain()
         assert 2 < asyncio.get_running_loop().time() - begun < 60
         assert kafka.attempts == 11
+
+    @in_virtual_time
+    async def test_what_kafka_cannot_take_in_time_is_cut_until_it_can(self) -> None:
+        """A backlog behind a quota: the same transaction again would fail for ever."""
+        kafka = MemoryKafka()
+        kafka.most_records = 100
+        logs = [pod_log(FALCO, *alerts(900)), pod_log(OTHER, *alerts(900, first=1000))]
+        async with owning(kafka, *logs, batch_lines=50) as owner:
+            await owner.drain()
+        check_published(kafka, *logs)
+
+    @in_virtual_time
+    async def test_once_kafka_is_quick_again_transactions_are_as_large_as_before(self) -> None:
+        kafka = MemoryKafka()
+        log = pod_log(FALCO, *alerts(2000))
+        kafka.faults += [Fault.BEFORE_COMMIT] * 12
+        async with owning(kafka, log, batch_lines=50) as owner:
+            await owner.drain()
+        sizes = [commit.lines for _, commit in owner.commits]
+        assert sizes[0] < sizes[1] < max(sizes)
+        assert kafka.attempts == 12 + len(sizes)
+        check_published(kafka, log)
 
     @in_virtual_time
     async def test_kafka_away_at_the_start_is_waited_for(self) -> None:

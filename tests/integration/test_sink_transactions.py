@@ -10,7 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from streamer.config.kafka import Kafka as KafkaSettings
-from streamer.flow.publishing import Fenced, PublishFailed
+from streamer.flow.publishing import Fenced, PublishError, PublishFailed
 from streamer.model import Publication
 from streamer.sink import (
     Connection,
@@ -25,6 +25,7 @@ from streamer.sink.changelog import load_changelog
 from streamer.sink.delivery import Delivery
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import Packer
+from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kafka import Kafka
 from tests.testbed.topics import create_topic
 from tests.unit.sink.samples import connection, now_ms, publication, read, record, shard
@@ -303,6 +304,36 @@ async def test_the_wrong_protocol_is_told(kafka: Kafka, protocol: str) -> None:
     )
     with pytest.raises(KafkaUnavailable, match=r"kafka\.security"):
         await preflight(where)
+
+
+async def test_a_shard_that_was_quiet_until_the_broker_forgot_its_id_goes_on() -> None:
+    """As after a week without an alert."""
+    hasty = {
+        "transactional.id.expiration.ms": "1000",
+        "transaction.remove.expired.transaction.cleanup.interval.ms": "200",
+    }
+    with parts_or_skip(), Kafka(extra_properties=hasty) as kafka:
+        await create_topic(kafka.bootstrap, "alerts")
+        await create_topic(kafka.bootstrap, "state", config=COMPACT)
+        producer = shard(connection(kafka.bootstrap), "state", "alerts")
+        await producer.open()
+        count, forgotten = 0, False
+        while not forgotten:
+            numbered = str(count)
+            wanted = publication([record("alerts", numbered)], {"position": numbered.encode()})
+            try:
+                await producer.publish(wanted)
+            except PublishError:
+                forgotten = True
+            else:
+                count += 1
+                assert count < 10, "the broker forgets nothing"
+                await asyncio.sleep(3.0)  # its clock has to go on
+        assert dict(await producer.open()) == {"position": str(count - 1).encode()}
+        await producer.publish(publication([record("alerts", "last")], {"position": b"last"}))
+        await producer.close()
+        found = [one.header("ce_id") for one in await read(connection(kafka.bootstrap), "alerts")]
+        assert found == [*(str(number).encode() for number in range(count)), b"last"]
 
 
 class TestBrokerInTrouble:

@@ -107,6 +107,14 @@ class Kafka(Served):
         """Wait for the broker's own word that it has started; a listener accepts a while before that."""
         self.process.wait_until(lambda: self.process.has_said(r"Kafka Server started"), seconds=seconds)
 
+    def limit_producers(self, bytes_per_second: int) -> None:
+        """Set a quota: who produces more under one client id has its connection held up (about 2 s)."""
+        change = ["--alter", "--add-config", f"producer_byte_rate={bytes_per_second}"]
+        everybody = ["--entity-type", "clients", "--entity-default"]
+        tool = ["kafka.admin.ConfigCommand", "--bootstrap-server", self.bootstrap, *change, *everybody]
+        done = subprocess.run([*self._java, *tool], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"the quota was not set:\n{done.stdout}{done.stderr}"
+
     def _defaults(self) -> dict[str, str]:
         listeners = {"CLIENT": self.port, "INTERNAL": free_port()}
         quorum = {"CONTROLLER": self._quorum.ports[self.node_id]}

@@ -152,6 +152,22 @@ async def test_another_capacity_holds_for_those_who_wait_already_and_drops_nothi
 
 
 @in_virtual_time
+async def test_what_is_put_back_comes_first_again_and_counts() -> None:
+    inbox = Inbox(30)
+    for number in range(3):
+        await inbox.put(batch(number))
+    taken = inbox.take(100, 20)
+    assert numbers(taken) == [0, 1]
+    inbox.put_back(taken)
+    assert inbox.pending_bytes == 30
+    waiting = asyncio.create_task(inbox.put(batch(3)))
+    await idle()
+    assert not waiting.done()
+    assert numbers(inbox.take(100, 10)) == [0]
+    await waiting
+    assert numbers(inbox.take(100, 100)) == [1, 2, 3]
+
+
 async def test_clearing_drops_all_and_makes_room() -> None:
     inbox = Inbox(10)
     await inbox.put(batch(0))
