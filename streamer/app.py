@@ -261,7 +261,9 @@ class Worker:
 
 def _commit_policy(settings: Settings) -> CommitPolicy:
     given = settings.kafka.commit
-    return CommitPolicy(given.interval_seconds, given.max_lines, given.max_bytes)
+    return CommitPolicy(
+        given.interval_seconds, given.quiet_interval_seconds, given.max_lines, given.max_bytes
+    )
 
 
 def _statuses(fleet: Fleet, shard: Shard) -> list[TargetStatus]:

@@ -16,12 +16,15 @@ class Inbox:
     the log's file, which is the buffer. A cancelled `put` has put nothing; a cancelled `wait` has taken nothing.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, many_lines: int = 1) -> None:
         self._capacity_bytes = capacity_bytes
+        self._many_lines = many_lines
         self._batches: deque[LogBatch] = deque()
         self._pending_bytes = 0
+        self._pending_lines = 0
         self._closed = False
         self._filled = asyncio.Event()
+        self._many = asyncio.Event()
         self._full = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -46,6 +49,7 @@ class Inbox:
         """Have room for more or less from now on; what is there stays."""
         self._capacity_bytes = capacity_bytes
         if self._pending_bytes >= capacity_bytes:
+            self._many.set()
             self._full.set()
             self._room.clear()
         self._settle()
@@ -60,14 +64,22 @@ class Inbox:
             await self._room.wait()
         self._batches.append(batch)
         self._pending_bytes += batch.size_bytes
+        self._pending_lines += len(batch.lines)
         self._filled.set()
+        if self._pending_lines >= self._many_lines:
+            self._many.set()
         if self._pending_bytes >= self._capacity_bytes:
+            self._many.set()
             self._full.set()
             self._room.clear()
 
     async def wait(self) -> None:
         """Return once a batch is there, or the inbox is closed."""
         await self._filled.wait()
+
+    async def wait_many(self) -> None:
+        """Return once `many_lines` wait or the inbox is full, or it is closed."""
+        await self._many.wait()
 
     async def wait_full(self) -> None:
         """Return once those who want to put have to wait, or the inbox is closed."""
@@ -85,6 +97,7 @@ class Inbox:
                 break
             taken.append(self._batches.popleft())
             self._pending_bytes -= batch.size_bytes
+            self._pending_lines -= len(batch.lines)
         self._settle()
         return taken
 
@@ -101,13 +114,14 @@ class Inbox:
     def clear(self) -> None:
         """Drop what is pending: its lines will be read again from the committed positions."""
         self._batches.clear()
-        self._pending_bytes = 0
+        self._pending_bytes = self._pending_lines = 0
         self._settle()
 
     def close(self) -> None:
         """Say that nothing more will be put; what is there can still be taken."""
         self._closed = True
         self._filled.set()
+        self._many.set()
         self._full.set()
 
     def _settle(self) -> None:
@@ -115,5 +129,7 @@ class Inbox:
             self._room.set()
             if not self._closed:
                 self._full.clear()
+                if self._pending_lines < self._many_lines:
+                    self._many.clear()
         if not self._batches and not self._closed:
             self._filled.clear()

@@ -32,6 +32,8 @@ _LOOK_SECONDS: Final = 5.0
 """How often it is asked how well the targets are covered."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
+_MANY_LINES: Final = 8
+"""So many are worth a transaction of their own."""
 _LETTER_TRIES: Final = 2
 """A record that is refused more often is a dead letter as small as they get: its topic has to change."""
 
@@ -40,9 +42,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CommitPolicy:
-    """When a transaction is made: `interval_seconds` after its first line; the bounds are for memory."""
+    """When a transaction is made: `interval_seconds` after its first line; the bounds are for memory.
+
+    While few lines come it is `quiet_interval_seconds` after the transaction before, if that is later: a transaction
+    costs as much for one line as for a hundred.
+    """
 
     interval_seconds: float = 0.05
+    quiet_interval_seconds: float = 0.25
     max_lines: int = 10_000
     max_bytes: int = 4 * 1024 * 1024
 
@@ -93,7 +100,7 @@ class Shard:
         self._commit = commit
         self._on_commit = on_commit
         self._wall_ns = wall_ns
-        self._inbox = Inbox(commit.max_bytes)
+        self._inbox = Inbox(commit.max_bytes, _MANY_LINES)
         self._portion = Portion()
         self._owner = secrets.token_hex(8)
         self._processor = Processor(plan, ShardState(plan.cluster))
@@ -218,9 +225,7 @@ class Shard:
                     await self._inbox.wait()
             await self._replan()
             if self._inbox:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._commit.interval_seconds):
-                        await self._inbox.wait_full()
+                await self._gather()
                 self._fill_hand()
                 self._taken_at = clock()
                 await self._take()
@@ -234,6 +239,16 @@ class Shard:
                     await self._tell_coverage()
                 if gone := self._gone_for_long(told_at):
                     await self._settle(partial(self._forget, gone))
+
+    async def _gather(self) -> None:
+        """Wait for more lines, as long as the commit policy has it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._commit.interval_seconds):
+                await self._inbox.wait_full()
+        with suppress(TimeoutError):
+            # Since the last were taken, so that an alert after a silence does not wait.
+            async with asyncio.timeout_at(self._taken_at + self._commit.quiet_interval_seconds):
+                await self._inbox.wait_many()
 
     async def _tell_coverage(self) -> None:
         now_ns = self._wall_ns()

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -98,13 +98,15 @@ class Owner:
             task.cancel()
         await asyncio.wait(tasks)
 
-    async def drain(self) -> None:
-        """Read the logs to their end and end in order."""
+    async def drain(self) -> bool:
+        """Read the logs to their end, end in order; False if another owner's commit left a part to the next start."""
         assert self.running is not None
         while not all(task.done() for task in self._followers):
             await asyncio.wait(self._followers)
         self.shard.drain()
+        realigned = self.realigned
         await self.running
+        return self.realigned == realigned
 
     def _follow(self) -> None:
         self._followers = [asyncio.create_task(self._read(log)) for log in self._logs]
@@ -174,7 +176,8 @@ class TestCommits:
     async def test_what_comes_within_the_interval_is_one_transaction(self) -> None:
         kafka, feed = MemoryKafka(), Feed()
         clock = asyncio.get_running_loop().time
-        async with owning(kafka, commit=CommitPolicy(interval_seconds=0.05)) as owner:
+        policy = CommitPolicy(interval_seconds=0.05, quiet_interval_seconds=0)
+        async with owning(kafka, commit=policy) as owner:
             await owner.shard.attach(FALCO)
             begun = clock()
             for n in range(3):  # at 0, 20 and 40 ms
@@ -185,6 +188,28 @@ class TestCommits:
             await until(lambda: len(owner.commits) == 2)
         assert [commit.lines for _, commit in owner.commits] == [3, 1]
         assert [at - begun for at, _ in owner.commits] == pytest.approx([0.05, 0.25], abs=0.001)
+
+    @in_virtual_time
+    async def test_few_lines_wait_for_others_but_not_after_a_silence(self) -> None:
+        kafka, feed = MemoryKafka(), Feed()
+        clock = asyncio.get_running_loop().time
+        policy = CommitPolicy(interval_seconds=0.05, quiet_interval_seconds=1.0)
+        async with owning(kafka, commit=policy) as owner:
+            await owner.shard.attach(FALCO)
+            await asyncio.sleep(10)
+            begun = clock()
+            for n in range(100):
+                await owner.shard.put(feed.batch((START_NS + n, alert(START_NS + n))))
+                await asyncio.sleep(0.2 if n < 7 else 0.01)
+            await until(lambda: sum(commit.lines for _, commit in owner.commits) == 100)
+        times = [at - begun for at, _ in owner.commits]
+        lines = [commit.lines for _, commit in owner.commits]
+        assert [times[0], lines[0]] == pytest.approx([0.05, 1], abs=0.001)  # the first of all
+        assert [times[1], lines[1]] == pytest.approx([1.05, 5], abs=0.001)  # those of the following second
+        # Eight are worth a transaction before the second is over; then they come in a stream.
+        assert times[2] < 1.6
+        assert min(lines[2:-1]) >= 5
+        assert all(later - sooner < 0.1 for sooner, later in pairwise(times[2:-1]))
 
     @in_virtual_time
     async def test_a_full_inbox_is_committed_before_the_interval_is_over(self) -> None:
@@ -737,12 +762,23 @@ def body_of(kind: str, number: int) -> bytes:
 
 
 @settings(max_examples=150)
+@example(  # the rival's commit is found out only while the last owner drains
+    kinds=([], ["notice"] * 5),
+    steps=[("away", 1), "rival", ("pass", 1.0)],
+    batch_lines=1,
+    max_lines=1,
+    max_bytes=4_000_000,
+    quiet_seconds=1.0,
+    letters_bytes=2_500,
+    foreseen=False,
+)
 @given(
     kinds=st.tuples(st.lists(BODY, max_size=40), st.lists(BODY, max_size=40)),
     steps=STEPS,
     batch_lines=st.integers(1, 9),
     max_lines=st.integers(1, 30),
     max_bytes=st.integers(500, 20_000),
+    quiet_seconds=st.sampled_from([0.0, 0.25, 1.0]),
     letters_bytes=st.sampled_from([2_500, 100_000]),
     foreseen=st.booleans(),
 )
@@ -752,6 +788,7 @@ def test_whatever_fails_every_line_has_its_outcome_once_and_in_order(
     batch_lines: int,
     max_lines: int,
     max_bytes: int,
+    quiet_seconds: float,
     letters_bytes: int,
     foreseen: bool,
 ) -> None:
@@ -766,7 +803,7 @@ def test_whatever_fails_every_line_has_its_outcome_once_and_in_order(
         kafka = MemoryKafka()
         kafka.largest_bytes = {NOTICE: 2_000, LETTERS: letters_bytes}
         kafka.foreseen = foreseen
-        commit = CommitPolicy(0.05, max_lines, max_bytes)
+        commit = CommitPolicy(0.05, quiet_seconds, max_lines, max_bytes)
 
         def new_owner() -> Owner:
             made = Owner(kafka, *logs, commit=commit, batch_lines=batch_lines, pause_seconds=0.03)
@@ -789,7 +826,8 @@ def test_whatever_fails_every_line_has_its_outcome_once_and_in_order(
                     owners.append(new_owner())
         while len(owners) > 1:
             await owners.pop(0).crash()
-        await owners[0].drain()
+        while not await owners[0].drain():
+            owners = [new_owner()]
         if not everything:
             return
 
