@@ -26,8 +26,9 @@ from streamer.config import Settings
 from streamer.model import Finding, Verdict
 from streamer.simulator import AlertGenerator
 from streamer.sink import Connection, examine_kafka, prepare_topics
-from streamer.sink.permissions import worker_permissions
+from streamer.sink.permissions import acl_commands, worker_permissions
 from streamer.source.examine import examine_kubernetes
+from tests.testbed import parts
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
@@ -386,6 +387,83 @@ async def test_each_missing_permission(installed: Settings, secure_kafka: Secure
         assert words[words.index("--operation") + 1].upper() == needed.operation.replace("_", "")
         assert words[-1] == needed.name
         assert ("--resource-pattern-type" in words) == needed.prefixed
+
+
+async def run_as_administrator(commands: Sequence[str], secure_kafka: SecureKafka) -> None:
+    """Run lines of kafka-acls.sh as they were printed, but for the way in: ours may not grant anything."""
+    for command in commands:
+        script, option, _, *words = shlex.split(command)
+        assert (script, option) == ("kafka-acls.sh", "--bootstrap-server")
+        java = [
+            parts.java(),
+            "-cp",
+            parts.kafka(),
+            "org.apache.kafka.tools.AclCommand",
+        ]  # what the script starts
+        process = await asyncio.create_subprocess_exec(
+            *java,
+            option,
+            secure_kafka.bootstrap,
+            *words,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+
+
+async def test_the_printed_commands_mend_all_that_is_missing(
+    installed: Settings, secure_kafka: SecureKafka
+) -> None:
+    needed = worker_permissions(installed)
+    secure_kafka.forbid(bindings(installed))
+    refused = [one for one in await found_in_kafka(installed) if one.check == "kafka.acl"]
+    assert [(one.verdict, one.told) for one in refused] == [
+        (Verdict.FAULT, f"not allowed: {each}") for each in needed
+    ]
+    # One of each kind as `doctor` prints it; then all, in the fewer lines that `topics acls` prints.
+    kinds = {(one.resource, one.operation): found.fix for one, found in zip(needed, refused, strict=True)}
+    await run_as_administrator([*kinds.values()], secure_kafka)
+    mended = set(kinds.values())
+    left = [one for one in refused if one.fix not in mended]
+    assert [one for one in wrong(await found_in_kafka(installed)) if one.check == "kafka.acl"] == left
+    servers = installed.kafka.bootstrap_servers
+    await run_as_administrator([*acl_commands(needed, f"User:{USER}", servers)], secure_kafka)
+    assert wrong(await found_in_kafka(installed)) == []
+
+
+async def test_permissions_by_prefix_are_enough(installed: Settings, secure_kafka: SecureKafka) -> None:
+    secure_kafka.forbid(bindings(installed))
+    name = installed.cluster
+    operations = {
+        ("topic", f"{name}."): ("WRITE", "DESCRIBE_CONFIGS"),
+        ("topic", f"_falco-streamer.{name}"): ("READ", "WRITE", "DESCRIBE_CONFIGS"),
+        ("group", "falco-streamer."): ("READ",),
+        ("transactional_id", "falco-streamer."): ("WRITE",),
+    }
+    given = [
+        acl(kind, prefix, operation, prefixed=True)
+        for (kind, prefix), allowed in operations.items()
+        for operation in allowed
+    ]
+    secure_kafka.allow(given)
+    try:
+        assert wrong(await found_in_kafka(installed)) == []
+    finally:
+        secure_kafka.forbid(given)
+
+
+async def test_one_transactional_id_is_not_all_that_there_can_be(
+    installed: Settings, secure_kafka: SecureKafka
+) -> None:
+    ids = worker_permissions(installed)[-1]
+    assert ids.prefixed
+    secure_kafka.forbid([acl("transactional_id", ids.name, "WRITE", prefixed=True)])
+    secure_kafka.allow([acl("transactional_id", f"{ids.name}0", "WRITE")])
+    [finding] = wrong(await found_in_kafka(installed))
+    assert finding.told == f"not allowed: WRITE on the transactional ids that begin with {ids.name}"
+    await run_as_administrator([finding.fix], secure_kafka)
+    assert wrong(await found_in_kafka(installed)) == []
 
 
 async def test_a_missing_topic(installed: Settings, secure_kafka: SecureKafka) -> None:

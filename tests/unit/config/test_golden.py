@@ -18,7 +18,7 @@ CASES = sorted(path.stem for path in GOLDEN.glob("*.yaml"))
 
 
 def told(case: str) -> str:
-    text = (GOLDEN / f"{case}.yaml").read_text(encoding="utf-8")
+    text = (GOLDEN / f"{case}.yaml").read_text(encoding="utf-8", errors="replace")
     flags = re.findall(r"^# set (.*)$", text, re.MULTILINE)
     environ = dict(re.findall(r"^# env (\w+)=(.*)$", text, re.MULTILINE))
     with pytest.raises(ConfigError) as caught:
