@@ -24,6 +24,8 @@ _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
 _ENDED_SECONDS = 1.0
 """How long a deleted pod's object outlives its container: a kubelet looks at its containers once a second."""
+_INBOX_SECONDS = 25.0
+"""The inboxes take what is written in this time at least; then streams stand still, and the kubelet waits."""
 _READING_GOES_ON = {
     Fault.KAFKA_KILL,
     Fault.KAFKA_STOP,
@@ -62,6 +64,7 @@ class Conductor:
         self._restarts: Counter[str] = Counter()  # since all was well; three unseen ones are a certain gap
         self._rotated_at: dict[str, float] = {}
         self._reading_disturbed = False
+        self._frozen_at: float | None = None  # Kafka stands still since then
         self._uncommitted: list[
             Pod
         ] = []  # changed while only Kafka was away, and the worker not yet back at work
@@ -243,7 +246,9 @@ class Conductor:
         # The inbox of a shard holds what is written in half a minute and more.
         self.history.long_outages += step.seconds > (30 if step.fault is Fault.KAFKA_FREEZE else 15)
         await asyncio.to_thread(freeze)
+        self._frozen_at = time.monotonic() if step.fault is Fault.KAFKA_FREEZE else None
         await self._during(step)
+        self._frozen_at = None
         resume()
 
     async def _cut(self, step: Step) -> None:
@@ -306,9 +311,11 @@ class Conductor:
     def _excuse(self, pod: Pod) -> None:
         """What happens to this pod now may cost a possible gap, if its log cannot be read at the moment.
 
-        While only Kafka is away, no: the streams are open. Unless these are lost, too, before all is committed.
+        While only Kafka is away, no: the streams are open. Unless these are lost, too, before all is committed, or
+        the inboxes are full: who stands still while a pod leaves cannot know that its log was read to the end.
         """
-        if self._reading_disturbed:
+        inboxes_full = self._frozen_at is not None and time.monotonic() > self._frozen_at + _INBOX_SECONDS
+        if self._reading_disturbed or inboxes_full:
             self._journal.add(pod).excuses += 1
         elif not self._all_is_well:
             self._uncommitted.append(pod)
