@@ -199,7 +199,7 @@ class Follower:
                 progress.drained |= self._reader.ended_cleanly
                 return witness.view.finished and progress.drained
             query = LogQuery(tail_lines=self._patience.tail_lines)
-            whole = await self._resumption.take_last_line(query)
+            whole = await self._resumption.take_last_line(query, alone=True)
             progress.drained = before == progress.ring if whole is None else whole
             self._reader.ended_cleanly &= whole is not False
             return witness.view.finished and progress.drained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from streamer.model import RING_LINES, DigestRing
@@ -58,68 +58,53 @@ async def find_place(
 
 async def _last_lines(api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool) -> DigestRing:
     """The log's last lines: more than one, for lines may be alike; without the first, which may be half a line."""
-    ring = await ring_at_end(api, where, max_line_bytes, previous=previous)
+    query = LogQuery(tail_lines=RING_LINES, previous=previous)
+    ring = (await log_end(api, where, query, max_line_bytes)).ring
     if ring.lines > 1:
         return DigestRing(ring[DigestRing.WIDTH :])
-    return await last_digest(api, where, max_line_bytes, previous=previous)
+    return (await last_line(api, where, max_line_bytes, previous=previous)).ring
 
 
-async def last_digest(
+async def last_line(
     api: KubernetesApi,
     where: Where,
     max_line_bytes: int,
     *,
     previous: bool = False,
     expected: DigestRing | None = None,
-) -> DigestRing:
-    """The digest of the log's last line, none if there is no line. Raises as `find_place` does.
+) -> LogEnd:
+    """The log's end with the digest of its last line, none if there is no line. Raises as `find_place` does.
 
     A tail counts records: of a long last line it may hold the end only, as if that were a line. So there must be
     a line before it, or it must be the last of those `expected`.
     """
-    ring = DigestRing()
+    end = LogEnd()
     for lines in _END_LINES:
-        ring = await ring_at_end(api, where, max_line_bytes, lines=lines, previous=previous)
-        if ring.lines != 1 or (expected is not None and expected.endswith(ring)):
+        query = LogQuery(tail_lines=lines, previous=previous)
+        end = await log_end(api, where, query, max_line_bytes)
+        if end.ring.lines != 1 or (expected is not None and expected.endswith(end.ring)):
             break
-    return DigestRing(ring[-DigestRing.WIDTH :])
+    return LogEnd(DigestRing(end.ring[-DigestRing.WIDTH :]), end.rest)
 
 
-async def ring_at_end(
-    api: KubernetesApi,
-    where: Where,
-    max_line_bytes: int,
-    *,
-    lines: int = RING_LINES,
-    previous: bool = False,
-) -> DigestRing:
-    """The ring of the log's last lines as it is now. Raises as `find_place` does."""
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """How an answer ends."""
+
+    ring: DigestRing = field(default_factory=DigestRing)
+    """The last lines with a newline; none if there are none."""
+    rest: StampedLines = field(default_factory=StampedLines)
+    """What stands behind it: a line, perhaps."""
+
+
+async def log_end(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogEnd:
+    """How an answer ends: with which lines, and with what behind the last newline. Raises as `find_place` does."""
     ring, fragments = DigestRing(), 0
-    query = LogQuery(tail_lines=lines, previous=previous)
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             ring = align.advance(ring, piece.lines, piece.oversize)
             fragments += piece.fragments
+        rest = stream.last_line()
     if fragments and not ring:
         raise ApiError(0, "what is served is no log")
-    return ring
-
-
-@dataclass(frozen=True, slots=True)
-class LastLine:
-    """How an answer ends."""
-
-    before: DigestRing
-    """The last lines with a newline; none if there are none."""
-    line: StampedLines
-    """What stands behind it."""
-
-
-async def last_line(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LastLine:
-    """How an answer ends: with which lines, and with what behind the last newline. Raises as `find_place` does."""
-    before = DigestRing()
-    async with open_log(api, where, query, max_line_bytes) as stream:
-        async for piece in stream.pieces():
-            if piece.lines:
-                before = align.advance(before, piece.lines, piece.oversize)
-        return LastLine(before, stream.last_line())
+    return LogEnd(ring, rest)

@@ -19,7 +19,7 @@ import structlog
 from streamer.model import GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import EMPTY_PROBES, Patience
-from streamer.source.place import last_digest
+from streamer.source.place import last_line
 from streamer.source.progress import Progress
 from streamer.source.stream import LogStream, Where, open_log
 from streamer.telemetry import facts
@@ -65,6 +65,8 @@ class Reader:
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
         self.ended_lively = False
         """It did so hard upon its last line, so that it had not stalled before."""
+        self.rest: StampedLines | None = None
+        """What stood behind the last newline when the last stream ended; None if it was in doubt, or broke."""
         self.whole_at = -inf
         """When the log was last looked at (asked, on the loop's clock) and had no more than was taken."""
 
@@ -78,7 +80,7 @@ class Reader:
         stream = await stack.enter_async_context(
             open_log(self._api, self._where, query, self._max_line_bytes)
         )
-        self.ended_cleanly = False
+        self.ended_cleanly, self.rest = False, None
         return stream
 
     async def read_from(self, query: LogQuery, seek: Seek, instance: Instance | None) -> bool:
@@ -182,6 +184,7 @@ class Reader:
                     raise ApiError(0, f"the kubelet says: {stream.error_text}")
                 self.ended_cleanly = not stream.cut_off and not self._in_doubt
                 self.ended_lively = clock() - stream.arrived_at <= self._patience.lively_seconds
+                self.rest = None if self._in_doubt else stream.last_line()
                 return False
             expecting = False
             if piece.fragments and self._begin is not None:
@@ -212,19 +215,20 @@ class Reader:
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(patience.answer_seconds):
-                end = await last_digest(self._api, self._where, self._max_line_bytes, expected=ring)
+                end = await last_line(self._api, self._where, self._max_line_bytes, expected=ring)
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._where, cause=repr(error))
             return long_seconds, False
-        if not end and ring:
+        if not end.ring and ring:
             self._empty_probes += 1
             in_haste = self._empty_probes <= EMPTY_PROBES
             return patience.empty_seconds if in_haste else long_seconds, False
         self._empty_probes = 0
-        if ring.endswith(end):
+        if ring.endswith(end.ring):
             self._in_doubt = False
-            self.whole_at = asked_at
+            if not end.rest.lines:  # else it has more, once its container is known to have ended
+                self.whole_at = asked_at
             return long_seconds, False
         return patience.stalled_seconds, True
 

@@ -11,16 +11,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
-from streamer.model import DigestRing, GapReason, Instance
+from streamer.model import RING_LINES, DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import Patience
-from streamer.source.place import Place, find_place, last_digest, last_line, ring_at_end
+from streamer.source.place import Place, find_place, last_line, log_end
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Begin, Reader
 from streamer.source.stream import Where
 from streamer.source.witness import Witness
 from streamer.transform import align
+from streamer.transform.read import StampedLines
 from streamer.transform.seek import Seek, SeekRing, SkipLines
 
 _SECOND_NS: Final = 1_000_000_000
@@ -71,8 +72,9 @@ class Resumption:
 
     async def _skip_to_now(self) -> None:
         """Take the log's present end as the position, without its lines."""
-        ring = await ring_at_end(self._api, self._where, self._max_line_bytes)
-        await self._progress.skip_to(ring, self._witness.view.instance)
+        query = LogQuery(tail_lines=RING_LINES)
+        end = await log_end(self._api, self._where, query, self._max_line_bytes)
+        await self._progress.skip_to(end.ring, self._witness.view.instance)
         self._from_now = False
 
     async def _go_on(self) -> None:
@@ -165,7 +167,7 @@ class Resumption:
     async def _end_of_previous(self) -> DigestRing | None:
         """The digest of the previous instance's last line, none if it has no line; None if there is no such log."""
         try:
-            return await last_digest(self._api, self._where, self._max_line_bytes, previous=True)
+            return (await last_line(self._api, self._where, self._max_line_bytes, previous=True)).ring
         except ApiError as error:
             if error.status != 400:
                 raise
@@ -181,7 +183,7 @@ class Resumption:
                 raise ApiError(0, "the previous log was not served whole")
             # By now the log after that may be the previous one, and have nothing but the beginning of a line.
             empty = seek is None and self._progress.ring == before
-            await self.take_last_line(LogQuery(previous=True), empty=empty)
+            await self.take_last_line(LogQuery(previous=True), alone=empty)
         except ApiError as error:
             if error.status != 400:
                 raise
@@ -195,26 +197,45 @@ class Resumption:
                 return None
             raise
 
-    async def take_last_line(self, query: LogQuery, *, empty: bool = False) -> bool | None:
+    async def take_last_line(self, query: LogQuery, *, alone: bool) -> bool | None:
         """Take a last line without a newline: the container has ended, and two snapshots must agree.
 
-        `empty`: the log that was read has no line with one. Gives whether all was taken that the log has; None if it
-        has no line by which to tell that.
+        `alone`: also where it is the log's only one. Gives whether all was taken that the log has; None if it has no
+        line at all by which to tell that.
         """
         progress = self._progress
-        end = await last_line(self._api, self._where, query, self._max_line_bytes)
-        if end != await last_line(self._api, self._where, query, self._max_line_bytes):
+        end = await log_end(self._api, self._where, query, self._max_line_bytes)
+        if end != await log_end(self._api, self._where, query, self._max_line_bytes):
             return False
-        line = align.digests(end.line.lines, end.line.oversize)
+        line = align.digests(end.rest.lines, end.rest.oversize)
         if line and progress.ring.endswith(line):
             return True
-        # It must follow what was taken: the status may be older than the log, which is a later instance's then,
-        # and a tail may begin in the middle of a long line.
-        if end.before and not align.ends_with(progress.ring, end.before):
+        if end.ring:
+            # It must follow what was taken: the status may be older than the log, which is a later instance's then.
+            if not align.ends_with(progress.ring, end.ring):
+                return False
+        elif not line:
+            return None
+        elif query.tail_lines is not None:  # a tail may begin in the middle of a long line
+            return await self.take_last_line(LogQuery(previous=query.previous), alone=alone)
+        elif not (alone and await self._is_ours(end.rest, query)):
             return False
-        if line and (end.before or empty):
-            await progress.hand_over(end.line, progress.instance)
-        return True if end.before else None
+        if line:
+            await progress.hand_over(end.rest, progress.instance)
+        return True
+
+    async def _is_ours(self, line: StampedLines, query: LogQuery) -> bool:
+        """Whether a log's only line, one without a newline, is of the instance that was read.
+
+        It must be what the last stream ended with, or that have ended with nothing; and no later instance be told of
+        that may have written it.
+        """
+        rest, instance = self._reader.rest, self._progress.instance
+        if rest is None or (rest.lines and rest != line):
+            return False
+        return query.previous or not await self._witness.ask_until(
+            lambda view: view.running or view.instance != instance
+        )
 
     async def _stream(self, query: LogQuery, seek: Seek) -> bool:
         # As of now: a later view may be of a later instance than the one that this request reads.

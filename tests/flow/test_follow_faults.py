@@ -144,6 +144,50 @@ async def test_a_last_line_without_a_newline_is_found_in_the_previous_instance(
     assert recorder.gaps == []
 
 
+@pytest.mark.parametrize("in_the_stream", [True, False], ids=["a part", "unterminated"])
+async def test_a_last_line_without_a_newline_counts_though_the_log_was_compared_before_its_stream_ended(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, *, in_the_stream: bool
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    if in_the_stream:
+        cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+    stall = server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: stall.struck)
+        if not in_the_stream:
+            cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+        asked = server.log_opens["falco", "falco-a"]
+        cluster.terminate(pod)
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked)
+        assert server.cut("/log.*follow") == 1
+        await recorder.until_read("falco-a", [*numbered(0, 5), b"the last"])
+        cluster.delete_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+@pytest.mark.parametrize("lines", [0, 5])
+async def test_a_log_of_nothing_but_a_line_without_a_newline_is_read(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, lines: int
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        if lines:
+            cluster.append(pod, *numbered(0, lines))
+            await recorder.until_read("falco-a", numbered(0, lines))
+            cluster.rotate(pod)
+        cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+        cluster.terminate(pod)
+        await recorder.until_read("falco-a", [*numbered(0, lines), b"the last"])
+        cluster.delete_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
