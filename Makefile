@@ -68,17 +68,21 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 	@$(BIN)/python -m pytest -q -n auto -m 'not real' $(ARGS)
 
 .PHONY: test
-test: test-quick  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
+test: test-quick parts  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
 	@$(BIN)/python -m pytest -q -m real --ignore=tests/chaos $(ARGS)
 
 .PHONY: test-faults
-test-faults: setup  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).
+test-faults: parts  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).
 	@$(BIN)/python -m pytest -q -m real $(FAULTS) $(ARGS)
 
 .PHONY: chaos
-chaos: setup  ## The worker under faults at length, with a report: MINUTES=2 SEED=any (ARGS='--only KILL KAFKA_KILL').
+chaos: parts  ## The worker under faults at length, with a report: MINUTES=2 SEED=any (ARGS='--only KILL KAFKA_KILL').
 	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+.PHONY: parts
+parts: setup  ## Build what tests on real parts need, where that was not done before (20 min; then cached).
+	@$(BIN)/python -m tests.testbed build || test -z "$${CI:-}"
 
 .PHONY: testbed
 testbed: setup  ## Start real Kafka, API server and log endpoint, print their addresses, stop at Ctrl-C.
