@@ -227,15 +227,15 @@ class Resumption:
     async def _is_ours(self, line: StampedLines, query: LogQuery) -> bool:
         """Whether a log's only line, one without a newline, is of the instance that was read.
 
-        It must be what the last stream ended with, or that have ended with nothing; and no later instance be told of
-        that may have written it.
+        A previous log does not change any more. Of another, it must be what the last stream ended with, or that have
+        ended with nothing; and no later instance be told of that may have written it.
         """
+        if query.previous:
+            return True
         rest, instance = self._reader.rest, self._progress.instance
         if rest is None or (rest.lines and rest != line):
             return False
-        return query.previous or not await self._witness.ask_until(
-            lambda view: view.running or view.instance != instance
-        )
+        return not await self._witness.ask_until(lambda view: view.running or view.instance != instance)
 
     async def _stream(self, query: LogQuery, seek: Seek) -> bool:
         # As of now: a later view may be of a later instance than the one that this request reads.
