@@ -7,7 +7,7 @@ import signal
 import sys
 import uuid
 from asyncio.subprocess import Process
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,25 +23,17 @@ EVERY_ALERT_PASSES: Mapping[str, Any] = {
 }
 
 
-class WorkerProcess:
-    """`falco-streamer run` with a configuration file; its log is kept, and shown where a test fails.
+class LoggedWorker:
+    """`falco-streamer run` by some command; its log is kept, and shown where a test fails."""
 
-    Every alert passes, and no notice tells of coverage, unless the settings say otherwise: so that tests can count.
-    As a pod has, it has a name of its own that survives a crash, so that it need not wait for itself to be missed.
-    """
-
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.config = folder / "streamer.yaml"
-        kafka = {"group_instance_id": uuid.uuid4().hex, **settings.get("kafka", {})}
-        self.config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings, "kafka": kafka}))
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.log = folder / "worker.log"
+        self._command = command
         self._process: Process | None = None
 
     async def start(self) -> None:
-        command = [sys.executable, "-m", "streamer", "run", "--config", str(self.config)]
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+            self._process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
 
     async def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and wait for the end; returns the exit code."""
@@ -85,3 +77,18 @@ class WorkerProcess:
             self.kill()
             print("\n".join(self.log.read_text().splitlines()[-60:]))  # noqa: T201  # pytest shows it
             raise
+
+
+class WorkerProcess(LoggedWorker):
+    """The same as a process of this machine's, with a configuration file.
+
+    Every alert passes, and no notice tells of coverage, unless the settings say otherwise: so that tests can count.
+    As a pod has, it has a name of its own that survives a crash, so that it need not wait for itself to be missed.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "streamer.yaml"
+        kafka = {"group_instance_id": uuid.uuid4().hex, **settings.get("kafka", {})}
+        self.config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings, "kafka": kafka}))
+        super().__init__(folder, [sys.executable, "-m", "streamer", "run", "--config", str(self.config)])

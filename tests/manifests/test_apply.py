@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.manifests.sets import SETS, Object, objects_of, worker
-from tests.testbed import chart, operators
+from tests.testbed import PartMissing, chart, operators
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kubectl import Kubectl, kubectl_of
@@ -118,8 +118,10 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_command_can_be_run_as_a_job_made_of_the_deployment(kubectl: Kubectl, name: str) -> None:
-    if (jq := shutil.which("jq")) is None:
-        pytest.skip("jq is not installed")
+    with parts_or_skip():
+        jq = shutil.which("jq")
+        if jq is None:
+            raise PartMissing("the command of a Job is put into it by jq: install it")
     wanted = worker(objects_of(name))
     found = kubectl.json("create", "--dry-run=server", "-o", "json", "-f", "-", given=unnamed(wanted))
     command = [jq, "-f", str(chart.K8S / "command-job.jq"), "--args", "--", "state", "reshard", "--to", "16"]

@@ -12,6 +12,7 @@ from tests.testbed.apiserver import ExternalApiServer, KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
 from tests.testbed.identity_provider import IdentityProvider
+from tests.testbed.image import Image, Images
 from tests.testbed.kafka import ExternalKafka, Kafka, Quorum
 from tests.testbed.kubelet import Kubelet
 from tests.testbed.secure_kafka import USER, SecureKafka
@@ -127,3 +128,16 @@ async def private_cluster(private_api_server: KubeApiServer) -> AsyncIterator[Fa
             FalcoCluster(admin, kubelet) as installation,
         ):
             yield installation
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[Images]:
+    """A store with stand-ins for the base images (1 to 2 min the first time, then 15 s)."""
+    with parts_or_skip(), Images() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def image(images: Images) -> Image:
+    """The image, built from the Dockerfile (about 25 s)."""
+    return images.build("falco-streamer", RUNTIME="localhost/runtime", REVISION="0123abc")

@@ -1,4 +1,4 @@
-"""What can be told of the image without building it: no registry is needed for any of this."""
+"""What can be told of the image without building it; tests/integration/test_image.py builds it."""
 
 import fnmatch
 import json
@@ -83,11 +83,27 @@ def tracked() -> list[str]:
     return listed.stdout.splitlines()
 
 
-def test_the_base_is_the_builders_to_choose() -> None:
-    assert [one.text for one in named("FROM")] == ["${BASE} AS build", "${BASE}"]
-    first = instructions()[0]
-    assert first.name == "ARG"
-    assert first.text.startswith("BASE=python:3.")
+def hadolint(text: str) -> str:
+    """What the linter has to say of it."""
+    program = str(Path(sys.executable).with_name("hadolint"))
+    command = [program, "--no-color", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_linter_finds_nothing() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert hadolint(text) == ""
+    assert "DL3002" in hadolint(text.replace("USER 65532:65532", "USER root"))
+    assert "DL3025" in hadolint(text.replace('ENTRYPOINT ["falco-streamer"]', "ENTRYPOINT falco-streamer"))
+
+
+def test_the_bases_are_the_builders_to_choose() -> None:
+    assert [one.text for one in named("FROM")] == ["${BASE} AS build", "${RUNTIME}"]
+    base, runtime = instructions()[:2]
+    assert {base.name, runtime.name} == {"ARG"}
+    assert base.text.startswith("BASE=python:3.")
+    assert runtime.text == "RUNTIME=${BASE}"
 
 
 def test_what_is_copied_is_there_and_sent() -> None:
