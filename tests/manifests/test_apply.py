@@ -5,6 +5,8 @@ tests/integration/test_manifests.py.
 """
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from tests.testbed.kubectl import Kubectl, kubectl_of
 
 pytestmark = pytest.mark.real
 
+ROOT = chart.K8S.parent
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
 
 
@@ -114,6 +117,33 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
         gone = chart.helm("uninstall", "other", *to, home=tmp_path)
     assert gone.returncode == 0, gone.stderr
     assert kubectl("get", "deployment", "other-falco-streamer", "-n", "falco").returncode == 1
+
+
+def documented(page: str, begins: str) -> list[str]:
+    """The words of the first command on a page of docs/ that begins so."""
+    text = (ROOT / "docs" / page).read_text().replace("\\\n", " ")
+    (command,) = re.findall(rf"^ *\$ ({begins}.*)$", text, re.MULTILINE)
+    return shlex.split(command)
+
+
+def test_what_the_documentation_installs_is_taken(kubectl: Kubectl, tmp_path: Path) -> None:
+    (kubeconfig,) = [flag.partition("=")[2] for flag in kubectl.access]
+    _, *arguments = documented("deployment.md", "helm install")
+    arguments = [str(ROOT / word) if word.startswith("k8s/") else word for word in arguments]
+    # Beside what other tests have applied under its names.
+    where = ["--namespace", "documented", "--kubeconfig", kubeconfig]
+    made = chart.helm(*arguments, *where, home=tmp_path)
+    assert (made.returncode, made.stderr) == (0, "")
+    found = kubectl.json("get", "deployment", chart.NAME, "-n", "documented", "-o", "json")
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"].startswith("registry.example.com/")
+    gone = chart.helm("uninstall", chart.NAME, *where, home=tmp_path)
+    assert gone.returncode == 0, gone.stderr
+
+
+def test_every_path_that_the_documentation_names_is_there() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs/deployment.md", ROOT / "docs/upgrading.md"):
+        for path in re.findall(r"k8s/[\w./-]*\w", page.read_text()):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
 
 
 @pytest.mark.parametrize("name", SETS)

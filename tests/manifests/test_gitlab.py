@@ -1,6 +1,7 @@
 """The GitLab project: read and rendered by the real helmfile. Falco's chart is remote, so it is only listed."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +72,61 @@ def test_falco_prints_json_where_its_chart_looks_for_that() -> None:
     assert len(named) == 2
 
 
-def test_the_pipelines_jobs_follow_its_stages() -> None:
-    pipeline: dict[str, Any] = yaml.safe_load((PROJECT / ".gitlab-ci.yml").read_text())
-    stages = [job["stage"] for job in pipeline.values() if isinstance(job, dict) and "stage" in job]
+def jobs_of(pipeline: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The jobs, each with what it extends."""
+    jobs = {}
+    for name, job in pipeline.items():
+        if isinstance(job, dict) and "stage" in job:
+            jobs[name] = pipeline.get(job.get("extends", ""), {}) | job
+    return jobs
+
+
+@pytest.fixture
+def pipeline() -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load((PROJECT / ".gitlab-ci.yml").read_text())
+    return read
+
+
+def test_the_pipelines_jobs_follow_its_stages(pipeline: dict[str, Any]) -> None:
+    stages = [job["stage"] for job in jobs_of(pipeline).values()]
     assert stages == pipeline["stages"] == ["lint", "diff", "apply", "verify"]
+
+
+def test_what_reaches_the_cluster_takes_the_agents_context_and_what_changes_it_the_main_branch(
+    pipeline: dict[str, Any],
+) -> None:
+    for name, job in jobs_of(pipeline).items():
+        reaches = any(re.search(r"kubectl|gl-|helm ", line) for line in job["script"])
+        assert reaches == (name != "lint")
+        if reaches:
+            assert 'kubectl config use-context "$KUBE_CONTEXT"' in job["before_script"][0]
+            assert job["environment"]["name"] == "staging"
+        # Only one of them says that it deploys; the others do not stand in the environment's history.
+        assert (job.get("environment", {}).get("action") == "verify") == (name in {"diff", "verify"})
+        assert ("rules" in job) == (name in {"apply", "verify"})
+
+
+def test_the_pipelines_commands_name_what_is_there(home: Path, pipeline: dict[str, Any]) -> None:
+    script = "\n".join(line for job in jobs_of(pipeline).values() for line in job["script"])
+    for path in re.findall(r"\$CI_PROJECT_DIR/([\w./-]+)", script):
+        assert (PROJECT / path).is_file()
+    file = PROJECT / "applications/falco-streamer/helmfile.yaml"
+    rendered = helmfile(home, "--file", file, "template", "--skip-deps")
+    objects = [one for one in yaml.safe_load_all(rendered) if one]
+    names = {(one["kind"].lower(), one["metadata"]["name"]) for one in objects}
+    (exec_in,) = re.findall(r"exec (\w+)/([\w-]+) -- ", script)
+    assert exec_in in names
+    (command,) = re.findall(r" -- falco-streamer (.+)", script)
+    (deployment,) = of_kind(objects, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["args"][1:] == command.split()[1:]
+    assert re.findall(r"helm .* test ([\w-]+)", script) == ["falco-streamer"]
+    assert ("pod", "falco-streamer-test") in names
+    namespaces = re.findall(r"(?:--namespace|gl-ensure-namespace) ([\w-]+)", script)
+    assert set(namespaces) == {NAMESPACE}
+
+
+def test_the_first_stage_finds_nothing_in_the_workers_application(home: Path) -> None:
+    file = PROJECT / "applications/falco-streamer/helmfile.yaml"
+    said = helmfile(home, "--file", file, "lint", "--skip-deps")
+    assert "1 chart(s) linted, 0 chart(s) failed" in said

@@ -213,3 +213,19 @@ def test_the_user_has_exactly_the_permissions_that_the_worker_needs(
         for operation in acl["operations"]
     }
     assert granted == {tuple(each) for each in worker_permissions(settings)}
+
+
+@pytest.mark.parametrize("name", ["overlay production", "chart all"])
+def test_it_reaches_strimzis_kafka_as_strimzis_user(
+    name: str, objects: list[Object], settings: Settings
+) -> None:
+    """Strimzi makes a Service and a Secret of names of its own, from those of the Kafka object and the KafkaUser."""
+    (user,) = of_kind(objects, "KafkaUser")
+    kafka, namespace = user["metadata"]["labels"]["strimzi.io/cluster"], user["metadata"]["namespace"]
+    assert settings.kafka.bootstrap_servers == (f"{kafka}-kafka-bootstrap.{namespace}.svc:9093",)
+    assert settings.kafka.security.sasl.username == user["metadata"]["name"]
+    assert settings.kafka.security.sasl.mechanism.upper() == user["spec"]["authentication"]["type"].upper()
+    assert ELSEWHERE[name] == [("Secret", f"{kafka}-cluster-ca-cert"), ("Secret", user["metadata"]["name"])]
+    for topic in of_kind(objects, "KafkaTopic"):
+        assert topic["metadata"]["labels"]["strimzi.io/cluster"] == kafka
+        assert topic["metadata"]["namespace"] == namespace
