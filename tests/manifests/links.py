@@ -108,7 +108,11 @@ class _Links:
     def _networkpolicy(self, one: Object) -> Iterator[str]:
         selector = one["spec"]["podSelector"]["matchLabels"]
         yield from self._selects_one(_namespace(one), selector)
-        named = chain.from_iterable(rule.get("ports", ()) for rule in one["spec"].get("ingress", ()))
+        rules = one["spec"].get("ingress", ())
+        for peer in chain.from_iterable(rule.get("from", ()) for rule in rules):
+            if labels := peer.get("podSelector", {}).get("matchLabels", {}) if len(peer) == 1 else {}:
+                yield from self._selects_one(_namespace(one), labels)  # who is let in from our own namespace
+        named = chain.from_iterable(rule.get("ports", ()) for rule in rules)
         for pod in self._selected(_namespace(one), selector):
             for port in named:
                 if port["port"] not in _ports(pod):

@@ -127,6 +127,7 @@ def test_every_link_leads_somewhere(name: str, objects: list[Object]) -> None:
         ("PodDisruptionBudget", "spec.selector.matchLabels", {"app": "other"}),
         ("NetworkPolicy", "spec.podSelector.matchLabels", {}),
         ("NetworkPolicy", "spec.ingress.0.ports.0.port", "metrics"),
+        ("NetworkPolicy", "spec.ingress.0.from.1.podSelector.matchLabels", {"app": "other"}),
         ("ServiceMonitor", "spec.selector.matchLabels", {"app": "other"}),
         ("ServiceMonitor", "spec.endpoints.0.port", "metrics"),
         ("PodMonitor", "spec.podMetricsEndpoints.0.port", "metrics"),
@@ -162,6 +163,39 @@ def test_the_policy_lets_it_reach_its_brokers(objects: list[Object], settings: S
         assert {int(server.rpartition(":")[2]) for server in settings.kafka.bootstrap_servers} <= open_ports
         assert {53, 6443} <= open_ports
         assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+
+
+PLAIN = ["base", "overlay dev", "overlay gitlab-managed-apps", "overlay one-namespace", "chart minimal"]
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "overlay production"])
+def test_the_policy_denies_all_but_names_the_api_server_kafka_and_metrics(objects: list[Object]) -> None:
+    (policy,) = of_kind(objects, "NetworkPolicy")
+    names, api, kafka = policy["spec"]["egress"]
+    assert [(port["port"], port["protocol"]) for port in names["ports"]] == [(53, "UDP"), (53, "TCP")]
+    assert names["to"]
+    assert {port["port"] for port in api["ports"]} == {443, 6443}
+    assert {port["port"] for port in kafka["ports"]} <= {9092, 9093, 9094}
+    (metrics,) = policy["spec"]["ingress"]
+    assert [port["port"] for port in metrics["ports"]] == ["http"]
+    assert metrics["from"]
+    assert all(peer for peer in metrics["from"])
+
+
+@pytest.mark.parametrize("name", [*PLAIN, "overlay production", "chart all"])
+def test_a_node_that_is_drained_or_lost_takes_no_more_than_one_worker(objects: list[Object]) -> None:
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    (spread,) = worker(objects)["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["maxSkew"]) == ("kubernetes.io/hostname", 1)
+
+
+def test_not_being_ready_is_asked_elsewhere_than_not_being_live(objects: list[Object]) -> None:
+    asked = {
+        name: container(objects)[f"{name}Probe"]["httpGet"]["path"]
+        for name in ("startup", "liveness", "readiness")
+    }
+    assert asked == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
 
 
 def test_files_that_the_settings_name_are_mounted(objects: list[Object], settings: Settings) -> None:
