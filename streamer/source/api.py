@@ -7,6 +7,7 @@ orjson reads in a fraction (docs/decisions/0003-own-api-adapter.md).
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import socket
 import time
@@ -22,13 +23,18 @@ import orjson
 import structlog
 from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.config.exec_provider import ExecProvider
 
+from streamer.source.kubeconfig import trouble
 from streamer.source.tls import ApiTls
 
 _HEADERS_SECONDS: Final = 30.0
 _TOKEN_SECONDS: Final = 60.0
 """How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
 _RELOAD_SECONDS: Final = 5.0
+_PLUGIN_SECONDS: Final = 60.0
+"""For what a kubeconfig's exec plug-in may take: it may ask somebody to log in."""
+_NO_WAY: Final = "no way to the Kubernetes API: "
 _OPENING: Final = 50
 """Requests that may wait for their headers at the same time."""
 _READ_BYTES: Final = 256 * 1024
@@ -107,7 +113,7 @@ class KubernetesApi:
             self._reloaded_at = now
             try:
                 await self._reload()
-            except (kubernetes_config.ConfigException, OSError, ValueError) as error:
+            except ApiConfigError as error:
                 log.warning("credentials_not_renewed", cause=str(error))
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -217,21 +223,25 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
 async def connect(kubeconfig: Path | None, context: str | None) -> AsyncIterator[KubernetesApi]:
     """Reach the API server: by the kubeconfig given, else in-cluster, else by the user's kubeconfig."""
     configuration = kubernetes_client.Configuration()
+
+    async def load() -> None:
+        try:
+            await _load(configuration, kubeconfig, context)
+        except Exception as error:  # whatever the library makes of a file that is none
+            raise ApiConfigError(_NO_WAY + trouble(kubeconfig, context, error)) from error
+
+    await load()
     try:
-        await _load(configuration, kubeconfig, context)
         tls = ApiTls(configuration)
-    except (kubernetes_config.ConfigException, OSError, ValueError) as error:
-        raise ApiConfigError(
-            f"no way to the Kubernetes API: {error}. Give `kubernetes.kubeconfig`, or run in a pod with a "
-            "service account (automountServiceAccountToken)"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise ApiConfigError(_NO_WAY + trouble(kubeconfig, context, error)) from error
     connector = aiohttp.TCPConnector(limit=0, socket_factory=_keepalive_socket)
     # No limit on the whole: a log stream lives for hours. The wait for headers is bounded in `_request`.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, read_bufsize=_READ_BYTES
     ) as session:
-        yield KubernetesApi(configuration, tls, session, lambda: _load(configuration, kubeconfig, context))
+        yield KubernetesApi(configuration, tls, session, load)
 
 
 async def _load(configuration: Any, kubeconfig: Path | None, context: str | None) -> None:
@@ -248,6 +258,7 @@ async def _load(configuration: Any, kubeconfig: Path | None, context: str | None
         client_configuration=configuration,
         persist_config=False,
     )
+    await _verify_plugin(loader)
     loaded_at = time.monotonic()
 
     async def renew_token(_: Any) -> None:
@@ -258,6 +269,38 @@ async def _load(configuration: Any, kubeconfig: Path | None, context: str | None
             await loader.load_and_set(configuration)
 
     configuration.refresh_api_key_hook = renew_token
+
+
+async def _verify_plugin(loader: Any) -> None:
+    """Raise what a kubeconfig's exec plug-in failed for: the library would go on without any credentials."""
+    user = loader._user  # noqa: SLF001 - there is no other way
+    if user is None or "exec" not in user:
+        return
+    if any(getattr(loader, name, None) for name in ("token", "cert_file")):
+        return
+    provider = ExecProvider(user["exec"])
+    command = provider.args[0]
+    try:
+        async with asyncio.timeout(_PLUGIN_SECONDS):
+            await provider.run()
+    except TimeoutError:
+        raise kubernetes_config.ConfigException(f"its exec plug-in {command} did not end in time") from None
+    except OSError as error:
+        reason = f"cannot be run: {(error.strerror or str(error)).lower()}"
+        raise kubernetes_config.ConfigException(f"its exec plug-in {command} {reason}") from error
+    except kubernetes_config.ConfigException as error:
+        raise kubernetes_config.ConfigException(
+            f"its exec plug-in {command} failed: {_said(error)}"
+        ) from error
+    raise kubernetes_config.ConfigException(f"its exec plug-in {command} gives neither token nor certificate")
+
+
+def _said(error: Exception) -> str:
+    """Of a failed plug-in: the library shows what it wrote as Python would; its last line has the cause."""
+    before, quoted, written = str(error).removeprefix("exec: ").partition(". b")
+    if not quoted:
+        return before
+    return f"{before}: {ast.literal_eval(f'b{written}').decode(errors='replace').splitlines()[-1]}"
 
 
 def _keepalive_socket(address: Any) -> socket.socket:

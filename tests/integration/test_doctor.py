@@ -118,7 +118,7 @@ async def test_an_api_server_that_is_not_there(
 async def test_a_kubeconfig_that_is_not_there(cluster: FalcoCluster, tmp_path: Path) -> None:
     [finding] = await found(kubernetes(tmp_path / "missing", cluster))
     assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
-    assert "Give `kubernetes.kubeconfig`" in finding.told
+    assert finding.told.endswith("missing; set kubernetes.kubeconfig to yours")
 
 
 def service_account_token(api_server: KubeApiServer, ends_in_seconds: int) -> str:
