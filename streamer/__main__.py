@@ -1,5 +1,39 @@
-"""`python -m streamer` is `falco-streamer`."""
+"""The program: `falco-streamer`, and `python -m streamer`, which is the same."""
 
-from streamer.cli import main
+from __future__ import annotations
 
-main()
+import errno
+import os
+import signal
+import sys
+from typing import Final
+
+_CANNOT_WRITE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+
+
+def main() -> None:
+    """Run the command that was asked for."""
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeded:  # half a second of imports: Ctrl-C ends us as it ends any program, without their tracebacks
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from streamer.cli import main as command
+
+    if heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno in _CANNOT_WRITE:
+            sys.stderr.write(f"error: standard output: {error.strerror}\n")
+        elif not isinstance(error, BrokenPipeError):
+            raise
+        # What is left is for nobody; without this, it would be tried once more, and complained of.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -162,7 +162,7 @@ def test_the_copied_files_are_enough_for_the_wheel(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").iterdir()
     with zipfile.ZipFile(wheel) as archive:
         entry_points = next(name for name in archive.namelist() if name.endswith("/entry_points.txt"))
-        assert "falco-streamer = streamer.cli:main" in archive.read(entry_points).decode()
+        assert "falco-streamer = streamer.__main__:main" in archive.read(entry_points).decode()
         packed = {name for name in archive.namelist() if name.startswith("streamer/")}
     ours = (path for path in (ROOT / "streamer").rglob("*") if path.is_file() and path.suffix != ".pyc")
     assert packed == {str(path.relative_to(ROOT)) for path in ours}
