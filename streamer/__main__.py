@@ -16,7 +16,7 @@ def main() -> None:
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:  # half a second of imports: Ctrl-C ends us as it ends any program, without their tracebacks
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from streamer.cli import main as command
+    from streamer.cli import main as command  # noqa: PLC0415 - it takes its time
 
     if heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)

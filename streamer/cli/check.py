@@ -11,6 +11,7 @@ import click
 import yaml
 
 from streamer.cli.options import load_settings, settings_options
+from streamer.config.section import Section
 
 if TYPE_CHECKING:
     from streamer.config import Secret, Settings
@@ -55,6 +56,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for key in REQUIRED:
         if missing[key]:
             yield f"`{key}` is not given: `run`, `doctor` and `topics` need it"
+    yield from _unreadable(settings)
     for secret in _secrets(settings):
         try:
             secret.read()
@@ -64,6 +66,19 @@ def _warnings(settings: Settings) -> Iterator[str]:
     for at, rule in enumerate(settings.filters):
         if rule.expires is not None and rule.expires <= now:
             yield f"`filters.{at}` has expired ({rule.reason}): it matches nothing any more"
+
+
+def _unreadable(section: Section, above: str = "") -> Iterator[str]:
+    """Of files that are only used when a connection is made; those with secrets are looked into besides."""
+    for name, value in section:
+        key = f"{above}{name}"
+        if isinstance(value, Path) and not key.endswith(("password_file", "secret_file")):
+            try:
+                value.open("rb").close()
+            except OSError as error:
+                yield f"`{key}`: cannot read {value}: {error.strerror}"
+        elif isinstance(value, Section):
+            yield from _unreadable(value, f"{key}.")
 
 
 def _secrets(settings: Settings) -> Iterator[Secret]:

@@ -76,6 +76,8 @@ def parse(text: str, source: Source, problems: list[Problem]) -> Node | None:
 
 def _reason(text: str, error: yaml.MarkedYAMLError) -> str:
     problem = error.problem or ""
+    if r"found character '\t'" in problem:
+        return "a tab; YAML takes spaces alone before a key"
     if "expected <block end>" in problem:
         return "the indentation fits no line above"
     if problem == "mapping values are not allowed here":
@@ -130,7 +132,9 @@ class _Builder:
         for key, value in node.value:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode) or not _encodable(key.value):
-                self._problems.append(Problem("a key must be text", place))
+                self._problems.append(
+                    Problem("a key must be text", place, "expected a name, such as `cluster`")
+                )
                 self.hide(value, "…")
             elif (first := mapping.get(key.value)) is not None:
                 assert first.key_place is not None

@@ -105,7 +105,8 @@ def _missing(tree: Node, require: Collection[str]) -> list[Problem]:
             place = node.key_place if node.key_place and node.key_place.source.lines else None
             place = place or (Place(tree.place.source) if tree.place.source.name else None)
             variable = PREFIX + key.upper().replace(".", "__")
-            label = f"give it in the file, as `--set {key}=…`, or as {variable}"
+            file = "the file" if tree.place.source.name else "a file (--config)"
+            label = f"give it in {file}, as `--set {key}=…`, or as {variable}"
             problems.append(Problem(f"{MISSING} `{key}`", place, label))
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,8 @@ def _not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
 def _named(path: Path) -> Path:
     if path in {Path(), Path("/")}:
         raise FaultsError([Fault((), "expected the path of a file")])
-    return path
+    # No shell does it: `--set a.b=~/c` and YAML leave the tilde as it is.
+    return Path(os.path.expanduser(path))  # pathlib raises where there is no home
 
 
 Whole = Annotated[int, BeforeValidator(_no_boolean)]

@@ -5,6 +5,8 @@ Every message is one line that names the cause, and the fix where there is one.
 
 from __future__ import annotations
 
+import re
+
 from streamer.flow.publishing import PublishError
 from streamer.model import Finding
 
@@ -37,5 +39,8 @@ class TopicsUnfit(SinkError):  # noqa: N818 - as above
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in one line, its class where it says nothing itself."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An exception in one line, without numbers and places in OpenSSL; its class where it says nothing itself."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = re.sub(r"^\[[\w: ]+\] | \(_ssl\.c:\d+\)$", "", error.strerror)
+    return " ".join(text.split()) or type(error).__name__

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -48,14 +50,24 @@ class HttpServer:
             try:
                 await web.TCPSite(runner, self._host, self._port).start()
             except OSError as error:
-                raise ListenError(
-                    f"cannot listen at http.port {self._port}: {error.strerror or error}"
-                ) from error
+                raise ListenError(self._trouble(error)) from error
             port = int(runner.addresses[0][1])
             log.info("http_serving", port=port)
             yield port
         finally:
             await runner.cleanup()
+
+    def _trouble(self, error: OSError) -> str:
+        if isinstance(error, socket.gaierror):
+            return f"http.host {self._host} is no address of this machine: {error.strerror}"
+        match error.errno:
+            case errno.EADDRINUSE:
+                return f"cannot listen at http.port {self._port}: another process does; set it to a free one"
+            case errno.EACCES:
+                return f"cannot listen at http.port {self._port}: below 1024 it needs a right; set it higher"
+            case errno.EADDRNOTAVAIL:
+                return f"http.host {self._host} is no address of this machine"
+        return f"cannot listen at http.port {self._port}: {error.strerror or error}"
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -158,7 +158,9 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
     config = tmp_path / "streamer.yaml"
     config.write_text(
         "kafka:\n"
-        "  security: {protocol: sasl_ssl, sasl: {username: me, password_file: /nowhere/password}}\n"
+        "  security:\n    protocol: sasl_ssl\n    ca_file: /nowhere/ca\n"
+        "    sasl: {username: me, password_file: /nowhere/password}\n"
+        "kubernetes: {kubeconfig: /nowhere/kubeconfig}\n"
         "filters:\n"
         "  - {action: drop, match: [rule = x], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
     )
@@ -167,6 +169,8 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
     assert done.stderr.splitlines() == [
         "warning: `cluster` is not given: `run`, `doctor` and `topics` need it",
         "warning: `kafka.bootstrap_servers` is not given: `run`, `doctor` and `topics` need it",
+        "warning: `kubernetes.kubeconfig`: cannot read /nowhere/kubeconfig: No such file or directory",
+        "warning: `kafka.security.ca_file`: cannot read /nowhere/ca: No such file or directory",
         "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",
         "warning: `filters.0` has expired (the old days): it matches nothing any more",
     ]

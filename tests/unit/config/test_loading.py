@@ -189,3 +189,12 @@ def test_faults_of_file_variables_and_flags_are_told_together(write: Write) -> N
     with pytest.raises(ConfigError) as caught:
         load(path, ["http.port=x"], {"FALCO_STREAMER__SHUTDOWN__GRACE_SECONDS": "x"})
     assert len(caught.value.problems) == 6
+
+
+def test_a_tilde_is_the_home_of_whoever_runs_it(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    path = write("kubernetes: {kubeconfig: ~/.kube/config}\n")
+    flags = ["kafka.security.protocol=ssl", "kafka.security.ca_file=~/ca.pem"]
+    settings = load(path, flags, {}, require=())
+    assert settings.kubernetes.kubeconfig == Path("/home/me/.kube/config")
+    assert settings.kafka.security.ca_file == Path("/home/me/ca.pem")

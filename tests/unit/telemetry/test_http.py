@@ -122,9 +122,25 @@ async def test_a_port_that_is_taken_is_told_in_one_line_that_names_the_setting()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = HttpServer("127.0.0.1", port, lambda: Status("test"))
-        with pytest.raises(ListenError, match=rf"^cannot listen at http\.port {port}: [^\n]*in use[^\n]*$"):
+        with pytest.raises(
+            ListenError,
+            match=f"^cannot listen at http.port {port}: another process does; set it to a free one$",
+        ):
             async with server.serving():
                 pytest.fail("it serves on a port of another's")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("192.0.2.1", "http.host 192.0.2.1 is no address of this machine"),
+        ("no.such.host.invalid", "http.host no.such.host.invalid is no address of this machine: "),
+    ],
+)
+async def test_a_host_that_is_not_ours_is_named(host: str, told: str) -> None:
+    with pytest.raises(ListenError, match=f"^{told}"):
+        async with HttpServer(host, 0, lambda: Status("test")).serving():
+            pytest.fail("it serves at an address of another's")
 
 
 async def test_afterwards_the_port_is_free() -> None:
