@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    short_help="Check the configuration, offline: all errors at once.",
     epilog="""\b
 Examples:
   falco-streamer check --config streamer.yaml
   falco-streamer check --config streamer.yaml --set kafka.shards=16 --show
-"""
+""",
 )
 @settings_options
 @click.option(

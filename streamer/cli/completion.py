@@ -12,12 +12,13 @@ _VARIABLE: Final = "_FALCO_STREAMER_COMPLETE"
 
 
 @click.command(
+    short_help="Print a script that completes commands with Tab.",
     epilog="""\b
 Examples:
   source <(falco-streamer completion bash)
   falco-streamer completion zsh > "${fpath[1]}/_falco-streamer"
   falco-streamer completion fish > ~/.config/fish/completions/falco-streamer.fish
-"""
+""",
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context

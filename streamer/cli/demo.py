@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    short_help="See it work: all in one process, no Kafka, no cluster.",
     epilog="""\b
 Examples:
   falco-streamer demo
   falco-streamer demo --seconds 15 --ledger ledger.json
-"""
+""",
 )
 @click.option(
     "--seconds", type=click.FloatRange(min=1), help="End by itself after so long. Default: at Ctrl-C."

@@ -27,12 +27,13 @@ _MARKS: Final[dict[Verdict, tuple[str, dict[str, Any]]]] = {
 
 
 @click.command(
+    short_help="Find what is wrong with a live installation, and the fix.",
     epilog="""\b
 Examples:
   falco-streamer doctor --config streamer.yaml
   falco-streamer doctor --set cluster=dev --set kafka.bootstrap_servers=localhost:9092 -o json
   kubectl exec -n falco-streamer deploy/falco-streamer -- falco-streamer doctor
-"""
+""",
 )
 @settings_options
 @click.option(

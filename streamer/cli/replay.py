@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    short_help="Publish alerts from files or saved pod logs.",
     epilog="""\b
 Examples:
   kubectl logs -n falco -l app.kubernetes.io/name=falco -c falco --timestamps | falco-streamer replay --to stdout -
   falco-streamer replay --to null --ledger ledger.json alerts-2026-11-*.json.gz
   falco-streamer replay --to kafka --set kafka.bootstrap_servers=localhost:9092 falco.log
-"""
+""",
 )
 @settings_options
 @click.option(

@@ -35,12 +35,13 @@ _AGAIN: Final[Mapping[str, str]] = {
 
 
 @click.command(
+    short_help="Forget how far a pod or a shard is read.",
     epilog="""\b
 Examples:
   falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p
   falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p --container falco --yes
   falco-streamer state reset --config streamer.yaml --shard 3
-"""
+""",
 )
 @settings_options
 @click.option("-p", "--pod", metavar="NAMESPACE/POD", help="Forget this Falco pod.")

@@ -27,11 +27,12 @@ _MOST: Final = 1_024
 
 
 @click.command(
+    short_help="Divide the pods into another number of shards.",
     epilog="""\b
 Examples:
   falco-streamer state reshard --config streamer.yaml --to 16
   falco-streamer state reshard --config streamer.yaml --to 16 --topic _falco-streamer.prod.state-wide --yes
-"""
+""",
 )
 @settings_options
 @click.option(

@@ -18,11 +18,12 @@ _MARGIN_SECONDS: Final = 2.0
 
 
 @click.command(
+    short_help="Follow Falco's pods and publish their alerts.",
     epilog="""\b
 Examples:
   falco-streamer run --config streamer.yaml
   falco-streamer run --set cluster=dev --set kafka.bootstrap_servers=localhost:9092 --set topics.create=true
-"""
+""",
 )
 @settings_options
 def run(config: Path | None, overrides: tuple[str, ...]) -> None:

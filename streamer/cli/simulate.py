@@ -12,11 +12,12 @@ from streamer.cli.options import fail
 
 
 @click.command(
+    short_help="Serve a simulated cluster with Falco pods in it.",
     epilog="""\b
 Examples:
   falco-streamer simulate --kubeconfig sim.kubeconfig
   kubectl --kubeconfig sim.kubeconfig logs -n falco -l app.kubernetes.io/name=falco -c falco --follow
-"""
+""",
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0: any free one.")
 @click.option(

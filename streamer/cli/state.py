@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    short_help="Show, export and mend what workers have stored.",
     epilog="""\b
 Examples:
   falco-streamer state show --config streamer.yaml
   falco-streamer state export --config streamer.yaml > state.jsonl
   falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p
   falco-streamer state reshard --config streamer.yaml --to 16
-"""
+""",
 )
 def state() -> None:
     """Show, export and mend the state: read positions, windows, limits and ledgers, by shard.
@@ -42,12 +43,13 @@ def state() -> None:
 
 
 @state.command(
+    short_help="Show workers, shards and how far each pod is read.",
     epilog="""\b
 Examples:
   falco-streamer state show --config streamer.yaml --pod 'falco/falco-x7*'
   falco-streamer state show --config streamer.yaml -o json | jq '[.shards[].targets[] | select(.age_seconds > 3600)]'
   falco-streamer state show --file state.jsonl
-"""
+""",
 )
 @settings_options
 @click.option(
@@ -105,6 +107,7 @@ def show(
 
 @state.command(
     "export",
+    short_help="Write the whole state as JSON lines.",
     epilog="""\b
 Examples:
   falco-streamer state export --config streamer.yaml > state.jsonl

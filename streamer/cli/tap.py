@@ -28,13 +28,14 @@ _ANY_WIDTH: Final = 100_000
 
 
 @click.command(
+    short_help="Print what arrives in the topics, in colour.",
     epilog="""\b
 Examples:
   falco-streamer tap --config streamer.yaml --since 15m
   falco-streamer tap --config streamer.yaml --priority warning --rule 'Terminal*' --namespace 'shop-*'
   falco-streamer tap --config streamer.yaml --where 'proc.name =~ "(ba|z)?sh"' --where 'user.name != root'
   falco-streamer tap --config streamer.yaml --since 1d --no-follow -o json | jq -r .value.rule | sort | uniq -c
-"""
+""",
 )
 @settings_options
 @click.option("--since", metavar="WHEN", help="15m, 2h, 1d ago, or an RFC 3339 time. Default: from now on.")

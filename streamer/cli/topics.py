@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 @click.group(
+    short_help="List, make and verify the topics; print their ACLs.",
     epilog="""\b
 Examples:
   falco-streamer topics list --config streamer.yaml
   falco-streamer topics create --config streamer.yaml --dry-run
   falco-streamer topics verify --config streamer.yaml
   falco-streamer topics acls --config streamer.yaml --principal User:falco-streamer
-"""
+""",
 )
 def topics() -> None:
     """List, make and verify the topics, and print the ACLs that they need.
@@ -38,6 +39,7 @@ def topics() -> None:
 
 @topics.command(
     "list",
+    short_help="List every topic that can be written.",
     epilog="""\b
 Examples:
   falco-streamer topics list --config streamer.yaml
@@ -78,11 +80,12 @@ def list_topics(config: Path | None, overrides: tuple[str, ...], output: str) ->
 
 
 @topics.command(
+    short_help="Make the topics that are missing.",
     epilog="""\b
 Examples:
   falco-streamer topics create --config streamer.yaml --dry-run
   falco-streamer topics create --config streamer.yaml --set topics.partitions=12 --set topics.replication_factor=3
-"""
+""",
 )
 @settings_options
 @click.option(
@@ -110,10 +113,11 @@ def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> No
 
 
 @topics.command(
+    short_help="Verify that every topic is there and fit.",
     epilog="""\b
 Examples:
   falco-streamer topics verify --config streamer.yaml
-"""
+""",
 )
 @settings_options
 def verify(config: Path | None, overrides: tuple[str, ...]) -> None:
@@ -135,12 +139,13 @@ def verify(config: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 @topics.command(
+    short_help="Print the permissions that worker or consumers need.",
     epilog="""\b
 Examples:
   falco-streamer topics acls --config streamer.yaml --principal User:falco-streamer | sh
   falco-streamer topics acls --config streamer.yaml --consumer --principal User:splunk --group splunk-
   falco-streamer topics acls --config streamer.yaml -o strimzi --kafka my-cluster | kubectl apply -f -
-"""
+""",
 )
 @settings_options
 @click.option("--principal", default="User:falco-streamer", show_default=True, help="To whom it is granted.")

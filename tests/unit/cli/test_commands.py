@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import platform
+import shlex
 import socket
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
+import click
+import orjson
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -14,6 +20,17 @@ from streamer.cli import main
 from streamer.cli.main import main as group
 
 COMMANDS = sorted(group.commands)
+
+
+def _paths(command: click.Command, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield above
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            yield from _paths(one, (*above, name))
+
+
+EVERY = sorted(_paths(group))
+"""Every command with its sub-commands, the program itself first."""
 
 
 def invoke(*arguments: str) -> Result:
@@ -26,16 +43,58 @@ def test_the_version_is_told(arguments: list[str]) -> None:
     assert (done.exit_code, done.stdout) == (0, f"falco-streamer {__version__}\n")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "version"])
+def test_the_version_is_told_to_programs_too() -> None:
+    done = invoke("version", "-o", "json")
+    assert done.exit_code == 0
+    told = orjson.loads(done.stdout)
+    assert (told["name"], told["version"]) == ("falco-streamer", __version__)
+    assert told["python"] == platform.python_version()
+    assert told["libraries"].keys() == {"aiohttp", "aiokafka", "kubernetes", "orjson", "pydantic", "uvloop"}
+    assert all(told["libraries"].values())
+    assert told["state_format"] >= 1
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_has_examples_that_begin_with_the_command(command: str, flag: str) -> None:
-    done = invoke(command, flag)
+def test_help_has_examples_that_begin_with_the_command(command: tuple[str, ...], flag: str) -> None:
+    done = invoke(*command, flag)
     assert done.exit_code == 0
     _, found, examples = done.stdout.partition("Examples:\n")
     assert found
     assert all("falco-streamer" in one or "kubectl" in one for one in examples.strip().splitlines())
     assert all(len(line) <= 120 for line in done.stdout.splitlines())
-    assert f"falco-streamer {command}" in examples
+    assert " ".join(("falco-streamer", *command)) in examples
+
+
+@pytest.mark.parametrize("command", [(), ("topics",), ("state",)], ids=" ".join)
+def test_in_a_list_of_commands_each_has_a_whole_sentence(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*command, "--help"], env={"COLUMNS": "80"}).stdout
+    _, found, listed = shown.partition("Commands:\n")
+    assert found
+    rows = listed.partition("\n\n")[0].splitlines()
+    assert all(row.endswith(".") and not row.endswith("...") for row in rows), rows
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_example_can_be_given(command: tuple[str, ...]) -> None:
+    """Its options are there and take such values; nothing is run."""
+    examples = invoke(*command, "--help").stdout.partition("Examples:\n")[2]
+    for example in examples.strip().splitlines():
+        if "falco-streamer" not in example.replace("--kubeconfig", ""):
+            continue
+        words = shlex.split(example.replace("<(", "").rstrip(")"))
+        ours = words[len(words) - words[::-1].index("falco-streamer") :]
+        given = list(takewhile(lambda word: word not in {"|", ">"}, ours))
+        chosen: click.Command = group
+        context = click.Context(group, resilient_parsing=True)
+        while isinstance(chosen, click.Group):
+            chosen = chosen.commands[given.pop(0)]
+        values, _, _ = chosen.make_parser(context).parse_args(given)
+        for option in chosen.params:
+            found = values.get(str(option.name))
+            for value in found if isinstance(found, list) else [found]:
+                if isinstance(value, str) and not isinstance(option.type, click.Path):
+                    option.type.convert(value, option, context)
 
 
 def test_help_names_every_command() -> None:
@@ -108,13 +167,6 @@ def test_a_kubeconfig_that_cannot_be_written_is_one_line(tmp_path: Path) -> None
 
 
 TOPICS = sorted(group.commands["topics"].commands)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("command", TOPICS)
-def test_sub_commands_have_examples_too(command: str) -> None:
-    done = invoke("topics", command, "--help")
-    assert done.exit_code == 0
-    assert f"falco-streamer topics {command}" in done.stdout.partition("Examples:\n")[2]
 
 
 @pytest.fixture

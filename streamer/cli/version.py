@@ -1,0 +1,48 @@
+"""`falco-streamer version`: which release this is, for people and for programs."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Final
+
+import click
+import orjson
+
+from streamer import __version__
+
+_LIBRARIES: Final = ("aiohttp", "aiokafka", "kubernetes", "orjson", "pydantic", "uvloop")
+"""Those whose release matters when something goes wrong."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  falco-streamer version
+  falco-streamer version -o json | jq -r .version
+"""
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: Python's, the libraries' and the stored state's versions as well.",
+)
+def version(output: str) -> None:
+    """Print the version."""
+    if output == "text":
+        click.echo(f"falco-streamer {__version__}")
+        return
+    from streamer.transform.state import FORMAT
+
+    told = {
+        "name": "falco-streamer",
+        "version": __version__,
+        "state_format": FORMAT,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+    }
+    click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
