@@ -44,6 +44,11 @@ class Progress:
         self._out.write(f"\r\x1b[K{text}" if self._terminal else f"replay: {text}\n")
         self._out.flush()
 
+    def warn(self, text: str) -> None:
+        """A line that stays."""
+        self.end()
+        self._out.write(f"warning: {text}\n")
+
     def end(self) -> None:
         """Leave the terminal's line free."""
         if self._terminal:

@@ -80,9 +80,19 @@ async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger
     async with replay_sink(to, settings) as sink:
         replaying = Replay(plan_of(settings, cores=1), sink)
         for name in files:
+            before = replaying.ledger
             batches = read_file(name, settings.kubernetes.max_line_bytes, progress.at)
             await replaying.read(batches, progress.show)
             progress.end_file()
+            if (after := replaying.ledger).alerts == before.alerts:
+                progress.warn(_without_alerts(name, after.lines - before.lines))
         await replaying.end()
     progress.end()
     return replaying.ledger
+
+
+def _without_alerts(name: str, lines: int) -> str:
+    label = "standard input" if name == "-" else name
+    if not lines:
+        return f"{label}: it is empty"
+    return f"{label}: none of its {lines:,} lines is an alert; replay reads what Falco prints with json_output: true"

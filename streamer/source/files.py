@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, BinaryIO, Final, cast
 
 from streamer.model import DigestRing, LogBatch, Target
@@ -19,6 +20,14 @@ from streamer.transform.stamp import StampReader
 
 _CHUNK_BYTES: Final = 256 * 1024
 _GZIP: Final = b"\x1f\x8b"
+_PACKED: Final = {
+    b"BZh": ("bzip2", "bzcat"),
+    b"\xfd7zXZ\x00": ("xz", "xzcat"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
+    b"PK\x03\x04": ("zip", "unzip -p"),
+}
+"""By a file's first bytes, what else packs, and what unpacks it; no line of Falco's begins so."""
+_MAGIC_BYTES: Final = max(map(len, _PACKED))
 
 
 class FileError(Exception):
@@ -78,14 +87,14 @@ def _pieces(name: str, max_line_bytes: int, on_read: Callable[[int], None]) -> I
 @contextmanager
 def _open(name: str, on_read: Callable[[int], None]) -> Iterator[IO[bytes]]:
     if name == "-":
-        yield _unzipped(sys.stdin.buffer)
+        yield _unzipped(name, sys.stdin.buffer)
         return
     try:
         raw = _Counted(name, on_read)
     except OSError as error:
         raise FileError(f"{name}: {error.strerror}") from error
     with io.BufferedReader(raw, _CHUNK_BYTES) as file:
-        yield _unzipped(file)
+        yield _unzipped(name, file)
 
 
 class _Counted(io.FileIO):
@@ -104,10 +113,18 @@ class _Counted(io.FileIO):
         return count
 
 
-def _unzipped(file: BinaryIO) -> IO[bytes]:
-    head = file.read(len(_GZIP))
+def _unzipped(name: str, file: BinaryIO) -> IO[bytes]:
+    head = file.read(_MAGIC_BYTES)
+    for magic, (by, unpack) in _PACKED.items():
+        if head.startswith(magic):
+            way = (
+                f"put {unpack} before it"
+                if name == "-"
+                else f"{unpack} {quote(name)} | falco-streamer replay -"
+            )
+            raise FileError(f"{name}: it is packed by {by}: {way}")
     whole = io.BufferedReader(_PutBack(head, file), _CHUNK_BYTES)
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=whole)) if head == _GZIP else whole
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=whole)) if head.startswith(_GZIP) else whole
 
 
 class _PutBack(io.RawIOBase):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import re
 import subprocess
 from pathlib import Path
@@ -79,6 +81,48 @@ def test_a_ledger_is_written_and_is_that_of_all_files(tmp_path: Path) -> None:
     assert found == ledger_of(done.stderr)
     assert found["balanced"] is True
     assert (found["lines"], found["published"], found["log_lines"], found["invalid"]) == (404, 400, 1, 3)
+
+
+def test_a_file_without_an_alert_is_told_of(tmp_path: Path) -> None:
+    contents = {
+        "empty": b"",
+        "words": b"hello\n" * 3,
+        "text": b"10:00:00.1: Warning Shell (user=root)\n",
+        "good": PRINTED,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    done = run("replay", "--to", "null", *(tmp_path / name for name in contents))
+    assert done.returncode == 0
+    fix = "replay reads what Falco prints with json_output: true"
+    assert done.stderr.decode().splitlines()[:-1] == [
+        f"warning: {tmp_path}/empty: it is empty",
+        f"warning: {tmp_path}/words: none of its 3 lines is an alert; {fix}",
+        f"warning: {tmp_path}/text: none of its 1 lines is an alert; {fix}",
+    ]
+    nothing = run("replay", "--to", "null", "-")
+    assert nothing.stderr.decode().splitlines()[:-1] == ["warning: standard input: it is empty"]
+
+
+@pytest.mark.parametrize(
+    ("packed", "by", "unpack"),
+    [
+        (bz2.compress(PRINTED), "bzip2", "bzcat"),
+        (lzma.compress(PRINTED), "xz", "xzcat"),
+        (bytes.fromhex("28b52ffd") + b"x" * 100, "zstd", "zstdcat"),
+        (b"PK\x03\x04" + b"x" * 100, "zip", "unzip -p"),
+    ],
+    ids=["bzip2", "xz", "zstd", "zip"],
+)
+def test_what_is_packed_otherwise_is_one_line_with_the_way_to_read_it(
+    packed: bytes, by: str, unpack: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "falco.log"
+    file.write_bytes(packed)
+    done = run("replay", "--to", "null", file)
+    assert done.returncode == 1
+    said = f"error: {file}: it is packed by {by}: {unpack} {file} | falco-streamer replay -\n"
+    assert done.stderr.decode() == said
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
