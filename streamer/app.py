@@ -40,6 +40,7 @@ from streamer.source.fleet import Fleet
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
+from streamer.telemetry.progress import telling_progress
 from streamer.telemetry.status import TargetStatus
 from streamer.telemetry.watchdog import watched
 
@@ -105,6 +106,7 @@ class Worker:
             await stack.enter_async_context(watched())
             await stack.enter_async_context(telling_left_out())
             stack.enter_context(shown(self.overview.status))
+            await stack.enter_async_context(telling_progress(self.overview.status))
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
             if self._reload is not None:

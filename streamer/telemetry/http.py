@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from streamer.telemetry.metrics import REGISTRY
+from streamer.telemetry.page import POLICY, page
 from streamer.telemetry.status import Status
 
 log = structlog.get_logger()
@@ -26,7 +27,8 @@ class HttpServer:
     """`/livez`: the loop turns. `/readyz`: what must be done before work is possible is done; `?verbose` says what.
 
     Once all was met the worker stays ready: that Kafka or the API is away is no reason to send it no probes, or to
-    restart it. `/metrics` is for Prometheus; `/ledger` is the committed ledger and `/status` everything, as JSON.
+    restart it. `/metrics` is for Prometheus; `/ledger` is the committed ledger and `/status` everything, as JSON, and
+    `/` shows that to people.
     """
 
     def __init__(self, host: str | None, port: int, status: Callable[[], Status]) -> None:
@@ -39,6 +41,7 @@ class HttpServer:
     async def serving(self) -> AsyncIterator[int]:
         """Serve while the context lasts; gives the port. Raises `ListenError`."""
         app = web.Application()
+        app.router.add_get("/", self._page)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
@@ -68,6 +71,10 @@ class HttpServer:
             case errno.EADDRNOTAVAIL:
                 return f"http.host {self._host} is no address of this machine"
         return f"cannot listen at http.port {self._port}: {error.strerror or error}"
+
+    async def _page(self, _: web.Request) -> web.Response:
+        headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
+        return web.Response(text=page(self._status()), content_type="text/html", headers=headers)
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,0 +1,181 @@
+"""The live page: how the worker stands, for people with a browser. It loads nothing else and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Final
+
+from streamer.telemetry.status import ShardStatus, Status, StreamState, TargetStatus
+
+REFRESH_SECONDS: Final = 3
+MOST_TARGETS: Final = 300
+"""Rows of the table of targets; those that are worst come first. /status has all."""
+POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""The page's Content-Security-Policy: names in it come from the cluster, and none could ever run."""
+_SLOW_SECONDS: Final = 10.0
+"""A lag from which the page turns yellow."""
+
+_STYLE: Final = """
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
+body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.3rem } h2 { font-size: 1rem; margin: 1.6rem 0 .3rem }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #8884; vertical-align: top }
+th { font-weight: 600 } .n { text-align: right }
+.well { color: #2a9d3a } .slow { color: #c77d00 } .ill { color: #d23 }
+.big { font-size: 1.6rem; font-weight: 600 } footer { margin: 2rem 0; opacity: .7 }
+"""
+
+
+def page(status: Status) -> str:
+    """The whole page. Whatever is shown is escaped."""
+    mood, words = _mood(status)
+    cluster = escape(status.cluster)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="refresh" content="{REFRESH_SECONDS}">'
+        f"<title>{escape(words)}, {cluster}, falco-streamer</title><style>{_STYLE}</style></head><body>"
+        f"<h1>falco-streamer, cluster {cluster}</h1>"
+        f'<p class="big {mood}">{escape(words)}</p>{_conditions(status)}{_ledger(status)}'
+        f"{_shards(status.shards)}{_targets(status.targets)}"
+        f"<footer>Version {escape(str(status.facts.get('version', '')))}, up "
+        f"{_duration(float(status.facts.get('up_seconds', 0)))}. "
+        '<a href="status">/status</a> <a href="ledger">/ledger</a> <a href="metrics">/metrics</a> '
+        '<a href="readyz?verbose">/readyz?verbose</a></footer></body></html>\n'
+    )
+
+
+def _mood(status: Status) -> tuple[str, str]:
+    """In one word how it stands, and in a few what that means."""
+    waiting = [check for check in status.checks if check.why and check.needed]
+    if waiting:
+        return "ill", f"Not ready: {waiting[0].name}"
+    if not status.ledger.balanced:
+        return "ill", "The ledger does not balance"
+    troubled = [check for check in status.checks if check.why]
+    if troubled:
+        return "slow", f"At work, but: {troubled[0].name}"
+    if status.lag_seconds >= _SLOW_SECONDS:
+        return "slow", f"At work, {_duration(status.lag_seconds)} behind"
+    return "well", "All is well"
+
+
+def _conditions(status: Status) -> str:
+    rows = [
+        (f"✗ {check.name}", check.why) if check.why else (f"✓ {check.name}", "yes") for check in status.checks
+    ]
+    lag = ("lag", _duration(status.lag_seconds))
+    return _table("Conditions", ("what is needed, or good to have", "is it so?"), [*rows, lag])
+
+
+def _ledger(status: Status) -> str:
+    ledger = status.ledger
+    outcomes = {
+        "published": ledger.published,
+        "deduplicated: counted, told in summaries": ledger.deduplicated,
+        "limited: on the overflow topic": ledger.limited,
+        "filtered": ledger.filtered,
+        "log lines of Falco's own": ledger.log_lines,
+        "dead-lettered": ledger.dead_lettered,
+        "invalid and over that limit": ledger.dead_letter_limited,
+    }
+    rows = ((name, _count(number), _share(number, ledger.lines)) for name, number in outcomes.items())
+    balance = "balanced" if ledger.balanced else "OUT OF BALANCE"
+    beside = (
+        f"{_count(ledger.summaries)} summaries, {_count(ledger.gaps)} gaps, {_count(ledger.notices)} notices"
+    )
+    return _table(
+        f"What became of {_count(ledger.lines)} lines: {balance}; beside them {beside}",
+        ("outcome", "lines", "share"),
+        rows,
+        numbers=(1, 2),
+    )
+
+
+def _shards(shards: Sequence[ShardStatus]) -> str:
+    rows = (
+        (
+            str(shard.index),
+            shard.condition or ("working" if shard.loaded else "loading"),
+            _count(shard.sequence),
+            _count(shard.ledger.lines),
+            _count(shard.open_windows),
+            _count(shard.inbox_bytes),
+            _duration(shard.oldest_line_seconds),
+            _duration(shard.unacknowledged_seconds),
+        )
+        for shard in sorted(shards, key=lambda one: one.index)
+    )
+    head = (
+        "shard",
+        "condition",
+        "commits",
+        "lines",
+        "windows",
+        "inbox, bytes",
+        "oldest line",
+        "at Kafka since",
+    )
+    return _table(f"{len(shards)} shards are ours", head, rows, numbers=range(2, 8))
+
+
+def _targets(targets: Sequence[TargetStatus]) -> str:
+    worst = sorted(targets, key=_badness)
+    rows = (
+        (
+            one.target.pod_name,
+            one.target.container,
+            one.target.node,
+            str(one.state),
+            _duration(one.unread_seconds),
+            _duration(one.behind_seconds),
+            _duration(one.quiet_seconds),
+        )
+        for one in worst[:MOST_TARGETS]
+    )
+    more = f", the worst {MOST_TARGETS} of which are" if len(targets) > MOST_TARGETS else ""
+    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for")
+    return _table(f"{_count(len(targets))} targets are followed{more}", head, rows, numbers=range(4, 7))
+
+
+def _badness(one: TargetStatus) -> tuple[bool, float, str]:
+    open_or_over = one.state in {StreamState.FOLLOWING, StreamState.ENDED}
+    return open_or_over, -max(one.unread_seconds, one.behind_seconds), one.target.pod_name
+
+
+def _table(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()
+) -> str:
+    right = set(numbers)
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        shown = (
+            f"<{tag}{' class=n' if at in right else ''}>{escape(cell)}</{tag}>"
+            for at, cell in enumerate(cells)
+        )
+        return f"<tr>{''.join(shown)}</tr>"
+
+    return (
+        f"<h2>{escape(title)}</h2><table>{row(head, 'th')}{''.join(row(one, 'td') for one in rows)}</table>"
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _share(number: int, whole: int) -> str:
+    return f"{number / whole:.1%}" if whole else ""
+
+
+def _duration(seconds: float) -> str:
+    """To two digits or so: what people look for is the size."""
+    if seconds < 0.05:
+        return "0 s"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

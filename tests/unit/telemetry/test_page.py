@@ -1,0 +1,110 @@
+"""The live page: it shows how the worker stands, worst first, and nothing in it can act."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import aiohttp
+import pytest
+
+from streamer.model import Ledger, Target
+from streamer.telemetry.http import HttpServer
+from streamer.telemetry.page import MOST_TARGETS, page
+from streamer.telemetry.status import Check, ShardStatus, Status, StreamState, TargetStatus
+
+LEDGER = Ledger(lines=4_000, alerts=3_000, log_lines=1_000, published=2_000, deduplicated=1_000, summaries=7)
+SHARD = ShardStatus(3, True, 12_345, LEDGER, 2_048, 0.0, 0.0, 17, 2, 0, "working")
+WELL = Status("prod-eu-1", [Check("topics verified"), Check("pods found", needed=False)], [SHARD])
+
+
+def target(name: str, state: StreamState = StreamState.FOLLOWING, unread: float = 0.0) -> TargetStatus:
+    return TargetStatus(Target("falco", name, "u", "falco", "node-1"), state, True, unread, 0.0, 90.0)
+
+
+class Seen(HTMLParser):
+    """The page's text by rows, and whether its tags close in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.big = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "meta":
+            return
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if ("class", "big well") in attrs or ("class", "big ill") in attrs or ("class", "big slow") in attrs:
+            self.open[-1] = "big"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() in {tag, "big"}
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "big":
+            self.big = data
+        if self.open and self.open[-1] in {"td", "th"}:
+            self.rows[-1].append(data)
+
+
+def test_it_shows_conditions_ledger_shards_and_targets() -> None:
+    seen = Seen(page(replace(WELL, targets=[target("falco-a")])))
+    assert seen.big == "All is well"
+    assert ["✓ topics verified", "yes"] in seen.rows
+    assert ["published", "2,000", "50.0%"] in seen.rows
+    assert ["3", "working", "12,345", "4,000", "17", "2,048", "0 s", "0 s"] in seen.rows
+    assert ["falco/falco-a", "falco", "node-1", "following", "0 s", "0 s", "90 s"] in seen.rows
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (replace(WELL, checks=[Check("state loaded", "loading")]), "Not ready: state loaded"),
+        (replace(WELL, checks=[Check("pods found", "no pod", needed=False)]), "At work, but: pods found"),
+        (
+            replace(WELL, targets=[target("a", StreamState.WAITING, 7_300.0)]),
+            "At work, 2 h behind",
+        ),
+        (
+            replace(WELL, shards=[replace(SHARD, ledger=Ledger(lines=1))]),
+            "The ledger does not balance",
+        ),
+    ],
+)
+def test_what_is_wrong_stands_at_the_top(status: Status, told: str) -> None:
+    assert Seen(page(status)).big == told
+
+
+def test_the_worst_targets_come_first_and_there_is_a_bound() -> None:
+    many = [target(f"falco-{n:04}") for n in range(MOST_TARGETS + 50)]
+    ill = target("falco-z", StreamState.WAITING, 5.0)
+    rows = [
+        row for row in Seen(page(replace(WELL, targets=[*many, ill]))).rows if row[0].startswith("falco/")
+    ]
+    assert len(rows) == MOST_TARGETS
+    assert rows[0][:5] == ["falco/falco-z", "falco", "node-1", "waiting", "5.0 s"]
+
+
+def test_nothing_of_the_cluster_can_be_markup() -> None:
+    evil = '<script>alert("&")</script>'
+    status = Status(evil, [Check(evil, evil)], [replace(SHARD, condition=evil)], [target(evil)])
+    text = page(replace(status, facts={"version": evil}))
+    assert "<script" not in text
+    assert ["✗ " + evil, evil] in Seen(text).rows
+
+
+async def test_it_is_served_and_allows_nothing_but_its_style() -> None:
+    async with (
+        HttpServer("127.0.0.1", 0, lambda: WELL).serving() as port,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}/") as answer,
+    ):
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert "All is well" in await answer.text()
