@@ -10,7 +10,8 @@ import structlog
 from streamer.config.secret import SecretError
 from streamer.config.security import Security
 from streamer.config.stamp import Stamp, stamp_of
-from streamer.sink.errors import KafkaUnavailable, one_line
+from streamer.flow.failure import one_line
+from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.tokens import token_provider
 from streamer.telemetry import facts
 

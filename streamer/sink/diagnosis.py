@@ -17,8 +17,9 @@ from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamer.config.security import Security
+from streamer.flow.failure import one_line
 from streamer.sink.connection import Connection
-from streamer.sink.errors import KafkaUnavailable, one_line
+from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.tokens import TokenUnavailable
 
 _PREFLIGHT_SECONDS: Final = 5.0

@@ -5,8 +5,6 @@ Every message is one line that names the cause, and the fix where there is one.
 
 from __future__ import annotations
 
-import re
-
 from streamer.flow.publishing import PublishError
 from streamer.model import Finding
 
@@ -36,11 +34,3 @@ class TopicsUnfit(SinkError):  # noqa: N818 - as above
     def __init__(self, findings: list[Finding]) -> None:
         self.problems = [f"{one.told}; {one.fix}" if one.fix else one.told for one in findings]
         super().__init__("\n".join(self.problems))
-
-
-def one_line(error: BaseException) -> str:
-    """An exception in one line, without numbers and places in OpenSSL; its class where it says nothing itself."""
-    text = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        text = re.sub(r"^\[[\w: ]+\] | \(_ssl\.c:\d+\)$", "", error.strerror)
-    return " ".join(text.split()) or type(error).__name__

@@ -16,10 +16,11 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from streamer.flow.backoff import Backoff
+from streamer.flow.failure import one_line
 from streamer.sink.client import drop_consumer, guard, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
-from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
+from streamer.sink.errors import KafkaUnavailable, SinkError
 from streamer.sink.group import refused
 from streamer.sink.permissions import consumer_group
 

@@ -9,12 +9,13 @@ from typing import Final
 
 import aiokafka.errors as kafka_errors
 
+from streamer.flow.failure import one_line
 from streamer.flow.publishing import PublishFailed
 from streamer.model import Change
 from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
 from streamer.sink.diagnosis import why_not_opened
-from streamer.sink.errors import KafkaUnavailable, SinkError, one_line
+from streamer.sink.errors import KafkaUnavailable, SinkError
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.hold import workers_kept_out
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits

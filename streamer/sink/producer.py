@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 
 import aiokafka.errors as kafka_errors
 
+from streamer.flow.failure import one_line
 from streamer.flow.publishing import BatchRefused, Fenced, PublishFailed, RecordsRefused
 from streamer.model import Publication, Reason, Record
 from streamer.sink.admin import read_limits
@@ -17,7 +18,7 @@ from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
 from streamer.sink.diagnosis import topics_refused, why_not_opened
-from streamer.sink.errors import SinkError, one_line
+from streamer.sink.errors import SinkError
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
 from streamer.sink.permissions import transactional_id

@@ -20,7 +20,8 @@ from aiokafka.errors import KafkaError
 
 from streamer.config.oauth import OAuth
 from streamer.config.secret import SecretError
-from streamer.sink.errors import KafkaUnavailable, one_line
+from streamer.flow.failure import one_line
+from streamer.sink.errors import KafkaUnavailable
 
 _SECONDS: Final = 5.0
 _RENEW_AT: Final = 0.8

@@ -25,8 +25,11 @@ from kubernetes.aio import client as kubernetes_client
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.config.exec_provider import ExecProvider
 
+from streamer.flow.failure import one_line
 from streamer.source.kubeconfig import trouble
 from streamer.source.tls import ApiTls
+from streamer.source.unreachable import REFUSED
+from streamer.source.unreachable import trouble as unreachable
 
 _HEADERS_SECONDS: Final = 30.0
 _TOKEN_SECONDS: Final = 60.0
@@ -48,7 +51,13 @@ class ApiError(Exception):
     """The API server answered with an error, or not at all (`status` 0)."""
 
     def __init__(
-        self, status: int, message: str, *, kind: str = "", retry_after_seconds: float | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "",
+        retry_after_seconds: float | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -56,6 +65,8 @@ class ApiError(Exception):
         self.kind = kind
         """The kind of what is missing: `pods`, or `pods/log` where only the kubelet does not know it yet."""
         self.retry_after_seconds = retry_after_seconds
+        self.fix = fix
+        """What to do about it, where it is known."""
 
 
 class ApiConfigError(Exception):
@@ -176,7 +187,7 @@ class KubernetesApi:
         try:
             authorization = (await self._configuration.auth_settings()).get("BearerToken")
         except Exception as error:  # a token file that is being replaced; exec plug-ins raise what they like
-            raise ApiError(401, f"cannot read the API token: {error}") from error
+            raise ApiError(401, f"cannot read the API token: {one_line(error)}", fix=REFUSED) from error
         if authorization and authorization["value"]:
             headers["authorization"] = authorization["value"]
         request = self._session.request(
@@ -194,7 +205,8 @@ class KubernetesApi:
         except TimeoutError as error:
             raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise ApiError(0, f"cannot reach the API server: {error}") from error
+            cause, fix = unreachable(error)
+            raise ApiError(0, f"cannot reach the API server: {cause}", fix=fix) from error
         async with response:
             if response.status not in {200, 201}:
                 raise await _error(response)
@@ -216,7 +228,8 @@ async def _error(response: aiohttp.ClientResponse) -> ApiError:
         pass
     retry_after = response.headers.get("retry-after", "")
     seconds = float(retry_after) if retry_after.isdecimal() else None
-    return ApiError(response.status, message[:500], kind=kind, retry_after_seconds=seconds)
+    fix = REFUSED if response.status == 401 else ""
+    return ApiError(response.status, message[:500], kind=kind, retry_after_seconds=seconds, fix=fix)
 
 
 @asynccontextmanager

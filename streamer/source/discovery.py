@@ -136,6 +136,7 @@ class Discovery:
                     namespace=scope.namespace or "*",
                     selector=scope.selector,
                     cause=cause,
+                    **({"fix": error.fix} if error.fix else {}),
                 )
                 wait = max(0.01, error.retry_after_seconds or 0.0)
             if clock() - started >= _SHORT_SECONDS:
@@ -307,4 +308,6 @@ def _explain(error: ApiError, verb: str, namespace: str) -> str:
     if error.status == 403:
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
         return f"no right to {verb} pods {where}: grant the verb {verb} on pods ({error.message})"
+    if error.status == 401:
+        return f"the API server does not accept our credentials (401): {error.message}"
     return error.message or f"HTTP {error.status}"

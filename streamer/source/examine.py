@@ -57,9 +57,8 @@ async def _examine(api: KubernetesApi, settings: Kubernetes) -> AsyncIterator[Fi
         yield Finding("pods", Verdict.FAULT, f"pods cannot be listed: {error}")
         return
     targets: list[Target] = []
-    for finding, found in _examine_pods(
-        pods, settings, await _lookalikes(api, namespaces) if not pods else ()
-    ):
+    lookalikes = await _lookalikes(api, namespaces) if not pods else ()
+    for finding, found in _examine_pods(pods, settings, lookalikes):
         targets += found
         yield finding
     if any(need[1] == "log" for _, need in refused):
@@ -74,16 +73,18 @@ def _no_api(host: str, error: ApiError) -> Finding:
             "api.token",
             Verdict.FAULT,
             f"the API server {host} does not accept our credentials (401): the token has expired, or is no token of it",
-            "renew the kubeconfig's credentials; in a pod, the service account's token must be mounted "
-            "(automountServiceAccountToken)",
+            error.fix,
         )
     if error.status:
-        return Finding("api", Verdict.UNAVAILABLE, f"the API server {host} answers {error.status}: {error}")
+        told = f"the API server {host} answers {error.status}: {error}"
+        return Finding(
+            "api", Verdict.UNAVAILABLE, told, "is this the address of an API server, and not of another?"
+        )
     return Finding(
         "api",
         Verdict.UNAVAILABLE,
         f"the API server {host}: {error}",
-        "check kubernetes.kubeconfig, the network policies and the firewall",
+        error.fix or "check kubernetes.kubeconfig, the network policies and the firewall",
     )
 
 
@@ -147,15 +148,24 @@ async def _pods(
 
 
 async def _lookalikes(api: KubernetesApi, namespaces: Iterable[str]) -> list[Mapping[str, Any]]:
-    """Pods that may be Falco's though no selector matches them, of the first some hundred."""
-    found = []
-    for namespace in namespaces:
-        answer = await api.get(_path(namespace), {"limit": _PAGE})
-        for pod in answer.get("items") or ():
-            images = [str(one.get("image", "")) for one in (pod.get("spec") or {}).get("containers") or ()]
-            if any(image.split("@")[0].split(":")[0].endswith("/falco") for image in images):
-                found.append(pod)
-    return found
+    """Pods that may be Falco's though no selector matches them, of the first some hundred; else those elsewhere."""
+    found = [pod for namespace in namespaces for pod in await _running_falco(api, namespace)]
+    if found or "" in namespaces:
+        return found
+    try:
+        return await _running_falco(api, "")
+    except ApiError:  # we need no right to look there
+        return []
+
+
+async def _running_falco(api: KubernetesApi, namespace: str) -> list[Mapping[str, Any]]:
+    answer = await api.get(_path(namespace), {"limit": _PAGE})
+    return [
+        pod
+        for pod in answer.get("items") or ()
+        for one in (pod.get("spec") or {}).get("containers") or ()
+        if str(one.get("image", "")).split("@")[0].split(":")[0].endswith("/falco")
+    ]
 
 
 def _examine_pods(
@@ -167,9 +177,12 @@ def _examine_pods(
         if lookalikes:
             labels = lookalikes[0]["metadata"].get("labels") or {}
             shown = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            theirs = sorted({pod["metadata"]["namespace"] for pod in lookalikes})
+            elsewhere = settings.namespaces and not {*theirs} & {*settings.namespaces}
+            where = f"kubernetes.namespaces to theirs ({','.join(theirs)}), and " if elsewhere else ""
             fix = (
                 f"these run Falco's image: {_names(lookalikes)}; "
-                f"set kubernetes.selectors to labels of theirs ({shown})"
+                f"set {where}kubernetes.selectors to labels of theirs ({shown})"
             )
         yield Finding("pods", Verdict.FAULT, told, fix), []
         return
@@ -188,7 +201,12 @@ def _examine_pods(
         )
     if targets:
         nodes = len({target.node for target in targets})
-        yield Finding("pods", Verdict.FINE, f"{len(targets)} pods of Falco on {nodes} nodes"), targets
+        yield (
+            Finding(
+                "pods", Verdict.FINE, f"{_number(len(targets), 'pod')} of Falco on {_number(nodes, 'node')}"
+            ),
+            targets,
+        )
 
 
 async def _examine_logs(
@@ -266,6 +284,10 @@ def _in(namespaces: Sequence[str]) -> str:
         if named
         else " in all namespaces"
     )
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _names(pods: Iterable[Mapping[str, Any]]) -> str:

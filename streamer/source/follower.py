@@ -250,4 +250,5 @@ class Follower:
         elif error.status == 400:  # not started yet
             log.debug("log_not_ready", target=self._target.id, cause=error.message)
         else:
-            log.warning("log_failed", target=self._target.id, status=error.status, cause=error.message)
+            fix = {"fix": error.fix} if error.fix else {}
+            log.warning("log_failed", target=self._target.id, status=error.status, cause=error.message, **fix)

@@ -9,6 +9,7 @@ import structlog
 from kubernetes.aio import client as kubernetes_client
 
 from streamer.config.stamp import Stamp, stamp_of
+from streamer.flow.failure import one_line
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class ApiTls:
                 OSError,
                 ValueError,
             ) as error:  # half of it is written, perhaps: the old ones may still do
-                log.warning("credentials_not_renewed", cause=str(error))
+                log.warning("credentials_not_renewed", cause=one_line(error))
             else:
                 log.info("api_certificates_renewed")
         return self._context

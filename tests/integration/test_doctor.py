@@ -90,7 +90,7 @@ async def test_what_is_fine_is_said(api_server: KubeApiServer, cluster: FalcoClu
             Verdict.FINE,
             f"we may get, list and watch pods and read logs in the namespace {cluster.namespace}",
         ),
-        Finding("pods", Verdict.FINE, "1 pods of Falco on 1 nodes"),
+        Finding("pods", Verdict.FINE, "1 pod of Falco on 1 node"),
         Finding(
             "falco.json", Verdict.FINE, f"Falco prints JSON, and at once, in {cluster.namespace}/falco-a"
         ),
@@ -111,8 +111,12 @@ async def test_an_api_server_that_is_not_there(
     nowhere = with_user(api_server, tmp_path / "kubeconfig", "https://127.0.0.1:1", {"token": "x"})
     [finding] = await found(kubernetes(nowhere, cluster))
     assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
-    assert finding.told.startswith("the API server https://127.0.0.1:1: cannot reach the API server: ")
-    assert finding.fix == "check kubernetes.kubeconfig, the network policies and the firewall"
+    assert finding.told == (
+        "the API server https://127.0.0.1:1: cannot reach the API server: connection refused"
+    )
+    assert finding.fix == (
+        "does it run? Else check the cluster's `server` in the kubeconfig, network policies and the firewall"
+    )
 
 
 async def test_a_kubeconfig_that_is_not_there(cluster: FalcoCluster, tmp_path: Path) -> None:
@@ -163,16 +167,9 @@ async def test_a_token_that_has_expired(
     ]
 
 
-@pytest.mark.parametrize(("resource", "verb"), VERBS)
-async def test_each_missing_verb(
-    api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster, pod: Pod, resource: str, verb: str
-) -> None:
-    user = f"without-{verb}-{resource.replace('/', '-')}"
-    rules = [
-        {"apiGroups": [""], "resources": [what], "verbs": [may]}
-        for what, may in VERBS
-        if (what, may) != (resource, verb)
-    ]
+async def grant(api: KubeApi, cluster: FalcoCluster, user: str, verbs: Sequence[tuple[str, str]]) -> None:
+    """Let a user do this in the cluster's namespace, and nothing elsewhere."""
+    rules = [{"apiGroups": [""], "resources": [what], "verbs": [may]} for what, may in verbs]
     path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}"
     kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": user}}
     await api.create(f"{path}/roles", {**kind, "kind": "Role", "rules": rules})
@@ -181,8 +178,15 @@ async def test_each_missing_verb(
     await api.create(
         f"{path}/rolebindings", {**kind, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
     )
-    kubeconfig = api_server.kubeconfig_for(user)
-    settings = kubernetes(kubeconfig, cluster)
+
+
+@pytest.mark.parametrize(("resource", "verb"), VERBS)
+async def test_each_missing_verb(
+    api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster, pod: Pod, resource: str, verb: str
+) -> None:
+    user = f"without-{verb}-{resource.replace('/', '-')}"
+    await grant(api, cluster, user, [one for one in VERBS if one != (resource, verb)])
+    settings = kubernetes(api_server.kubeconfig_for(user), cluster)
     async with asyncio.timeout(20):  # the authorizer reads roles a moment later
         while len(findings := wrong(await found(settings))) != 1:
             pass
@@ -207,8 +211,26 @@ async def test_no_pod_matches(api_server: KubeApiServer, cluster: FalcoCluster, 
     )
 
 
-async def test_no_pod_at_all(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
-    [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
+async def test_falco_runs_in_another_namespace(
+    api_server: KubeApiServer, cluster: FalcoCluster, pod: Pod
+) -> None:
+    settings = Settings.model_validate(
+        {"kubernetes": {"kubeconfig": str(api_server.kubeconfig), "namespaces": ["kube-system"]}}
+    )
+    [finding] = wrong(await found(settings))
+    assert finding.check == "pods"
+    assert f"set kubernetes.namespaces to theirs ({cluster.namespace}" in finding.fix
+
+
+async def test_no_pod_at_all_and_no_right_to_look_elsewhere(
+    api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster
+) -> None:
+    await grant(api, cluster, "nearsighted", VERBS)
+    settings = kubernetes(api_server.kubeconfig_for("nearsighted"), cluster)
+    async with asyncio.timeout(20):  # the authorizer reads roles a moment later
+        while (findings := wrong(await found(settings))) and findings[0].check != "pods":
+            pass
+    [finding] = findings
     assert finding.told == (
         f"no pod matches app.kubernetes.io/name=falco or app=falco in the namespace {cluster.namespace}"
     )

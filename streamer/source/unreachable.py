@@ -1,0 +1,51 @@
+"""Why the API server does not answer, and what to do about it."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final, NamedTuple
+
+import aiohttp
+
+from streamer.flow.failure import one_line
+
+
+class Trouble(NamedTuple):
+    """A cause and its fix."""
+
+    cause: str
+    fix: str
+
+
+_ADDRESS: Final = "check the cluster's `server` in the kubeconfig"
+REFUSED: Final = (
+    "renew the kubeconfig's credentials; in a pod, the service account's token must be mounted "
+    "(automountServiceAccountToken)"
+)
+"""What to do about 401."""
+
+
+def trouble(error: Exception) -> Trouble:
+    """What an exception of aiohttp's means: its own words name sockets and objects in memory."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return Trouble(f"the name {error.host} is not known", f"{_ADDRESS}, and the DNS")
+        case aiohttp.ClientConnectorCertificateError(
+            certificate_error=ssl.SSLCertVerificationError() as found
+        ):
+            return Trouble(
+                f"its certificate is not trusted: {found.verify_message.rstrip('.')}",
+                "the kubeconfig's certificate-authority must be the one that signed it, for this name; "
+                "is there a proxy in between that presents its own?",
+            )
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return Trouble(
+                "connection refused", f"does it run? Else {_ADDRESS}, network policies and the firewall"
+            )
+        case aiohttp.ClientConnectorError(os_error=ssl.SSLError() as found):
+            return Trouble(f"TLS failed: {one_line(found)}", f"{_ADDRESS}: is it an address for HTTPS?")
+        case aiohttp.ClientConnectorError(os_error=OSError() as found):
+            cause = one_line(found)
+        case _:
+            cause = one_line(error)
+    return Trouble(cause, f"{_ADDRESS}, network policies and the firewall")
