@@ -55,5 +55,5 @@ async def _tell(status: Callable[[], Status], first_seconds: float, seconds: flo
 
 def _outcomes() -> Counter[str]:
     """How many lines had each outcome since the process began."""
-    samples = metrics.OUTCOMES_OF_LINES.collect()[0].samples
+    samples = next(iter(metrics.OUTCOMES_OF_LINES.collect())).samples
     return Counter({one.labels["outcome"]: int(one.value) for one in samples if one.name.endswith("_total")})

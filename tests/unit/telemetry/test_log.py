@@ -116,6 +116,7 @@ def test_without_a_terminal_the_log_is_json_on_stderr() -> None:
         ("fact", "info"),
         ("trouble", "warning"),
     ]
+    assert list(events[0]) == ["timestamp", "level", "event", "target"]  # as people read
     assert events[0]["target"] == "a/b"
     assert all(event["timestamp"].endswith("Z") for event in events)
 
