@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -105,14 +104,7 @@ def _filter(rule: FilterRule) -> Filter:
     expires_ns = None
     if rule.expires is not None:
         expires_ns = (rule.expires - _EPOCH) // timedelta(microseconds=1) * 1000
-    return Filter(FilterAction(rule.action), tuple(map(_matcher, rule.match)), rule.reason, expires_ns)
-
-
-def _matcher(text: str) -> Matcher:
-    matcher = Matcher.parse(text)
-    priority = Priority.parse(matcher.value) if matcher.name == "priority" else None
-    # `Info` is Informational to Falco's own configuration as well.
-    return matcher if priority is None else replace(matcher, value=priority.label)
+    return Filter(FilterAction(rule.action), tuple(map(Matcher.parse, rule.match)), rule.reason, expires_ns)
 
 
 def _fingerprint_plan(settings: Settings) -> FingerprintPlan:

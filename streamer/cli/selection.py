@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Final
@@ -57,13 +57,6 @@ class Selection:
             if not any(fnmatchcase(name, wanted) for name in about for wanted in self.namespaces):
                 return False
         return all(matcher.compile()(alert) for matcher in self.matchers)
-
-
-def matcher(text: str) -> Matcher:
-    """A matcher as in `filters`, with Falco's other names of priorities. Raises MatcherError."""
-    found = Matcher.parse(text)
-    priority = Priority.parse(found.value) if found.name == "priority" else None
-    return found if priority is None else replace(found, value=priority.label)
 
 
 def since_ms(text: str, now_ms: int) -> int:

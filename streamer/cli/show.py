@@ -41,10 +41,16 @@ def escape_json(text: str) -> str:
     return "".join(char if escape(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
-def line(value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: int) -> str:
-    """One record in one line of at most `width` characters, in colours (which click strips without a terminal)."""
+def line(
+    value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: int, *, dated: bool = False
+) -> str:
+    """One record in one line of at most `width` characters, in colours (which click strips without a terminal).
+
+    With the time of day in UTC, and with its date if it is `dated`.
+    """
     kind = headers.get("kind", b"").decode(errors="replace")
-    at = f"{datetime.fromtimestamp(timestamp_ms / 1000, UTC):%H:%M:%S}.{timestamp_ms % 1000:03d}"
+    moment = datetime.fromtimestamp(timestamp_ms // 1000, UTC)
+    at = f"{moment:{'%Y-%m-%d %H:%M:%S' if dated else '%H:%M:%S'}}.{timestamp_ms % 1000:03d}"
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError:

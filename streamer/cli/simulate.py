@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import click
@@ -52,5 +53,7 @@ def simulate(port: int, kubeconfig: Path, rate: float, seed: int) -> None:
     try:
         asyncio.run(serve())
     except OSError as error:  # a port that is taken, a folder that is not there
+        if error.errno == errno.EADDRINUSE:
+            fail(f"error: port {port} is in use by another process; give another --port", exits.FAILED)
         where = f"{error.filename}: " if error.filename else ""
         fail(f"error: {where}{error.strerror or error}", exits.FAILED)

@@ -133,7 +133,9 @@ def _from_file(file: Path) -> Export:
     try:
         with file.open(encoding="ascii") as lines:
             return read_export(lines)
-    except (ExportUnreadableError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        fail(f"error: {file}: it is no text, and no export of a state", exits.FAILED)
+    except ExportUnreadableError as error:
         fail(f"error: {file}: {error}", exits.FAILED)
 
 

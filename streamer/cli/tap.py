@@ -14,10 +14,10 @@ import click
 
 from streamer.cli import exits
 from streamer.cli.options import discard_stdout, fail, load_settings, settings_options
-from streamer.cli.selection import Selection, as_json, matcher, since_ms
+from streamer.cli.selection import Selection, as_json, since_ms
 from streamer.cli.show import escape, escape_json, line
 from streamer.model import Priority
-from streamer.transform.filter import MatcherError
+from streamer.transform.filter import Matcher, MatcherError
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PRIORITIES: Final = [priority.label for priority in Priority]
 _ANY_WIDTH: Final = 100_000
+_DAY_MS: Final = 86_400_000
+_A_TIME: Final = "2026-11-20T10:00:00Z"
 
 
 @click.command(
@@ -72,10 +74,10 @@ Examples:
 @click.option(
     "-o",
     "--output",
-    type=click.Choice(["table", "json", "raw"]),
+    type=click.Choice(["table", "wide", "json", "raw"]),
     default="table",
     show_default=True,
-    help="A line for people; all that Kafka has; or the values as they are.",
+    help="A line for people, cut at the terminal's width; the same, whole; all that Kafka has; the values as they are.",
 )
 @click.option(
     "--color",
@@ -99,7 +101,7 @@ def tap(
     output: str,
     color: str,
 ) -> None:
-    """Print what arrives in the topics: committed records only, coloured by priority.
+    """Print what arrives in the topics: committed records only, coloured by priority, times in UTC.
 
     What attackers write into alerts cannot act on the terminal: control characters are shown, not obeyed. In a pipe,
     `-o raw` and `-o json` are exact. With a condition on alerts (priority, rule, namespace, where), notices and dead
@@ -115,25 +117,31 @@ def tap(
     try:
         start: Literal["end"] | int = "end" if since is None else since_ms(since, time.time_ns() // 1_000_000)
     except ValueError as error:
-        raise click.BadParameter(f"{since!r}: expected 15m, 2h, 1d or an RFC 3339 time ({error})") from error
+        told = f"{since!r}: expected how long ago, such as 30s, 15m, 2h, 1d, or a time with its zone, such as {_A_TIME}"
+        raise click.BadParameter(told, param_hint="'--since'") from error
     try:
         selection = Selection(
             kinds,
             None if priority is None else Priority.parse(priority),
             rules,
             namespaces,
-            tuple(map(matcher, matchers)),
+            tuple(map(Matcher.parse, matchers)),
         )
     except MatcherError as error:
-        raise click.BadParameter(str(error)) from error
+        raise click.BadParameter(str(error), param_hint="'-w' / '--where'") from error
     settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",))
     configure("error", settings.log.format)
     printer = _Printer(output, color)
 
     async def show() -> None:
+        shown = read = 0
         async for message in _messages(settings, kinds, start, follow=follow):
+            read += 1
             if selection.takes(_kind(message), message.value or b""):
+                shown += 1
                 printer.print(message)
+        if not shown:
+            click.echo(f"nothing to show: {read:,} records were read, and none matches", err=True)
 
     try:
         uvloop.run(show())
@@ -164,6 +172,9 @@ async def _messages(
         )
     if missing:
         click.echo(f"not there, or not for us to see: {', '.join(missing)}", err=True)
+    if follow and sys.stderr.isatty():
+        begin = "from now on" if start == "end" else "since then"
+        click.echo(f"committed records of {len(wanted) - len(missing)} topics {begin}; Ctrl-C ends", err=True)
     notices = settings.topic_names.notices
     async with TopicReader(connection, [name for name in wanted if name in there], start=start) as reader:
         if follow:
@@ -208,8 +219,10 @@ class _Printer:
     def print(self, message: Message) -> None:
         """One record, one line."""
         value = message.value or b""
-        if self._output == "table":
-            text = line(value, dict(message.headers), message.timestamp_ms, self._width)
+        if self._output in {"table", "wide"}:
+            width = self._width if self._output == "table" else _ANY_WIDTH
+            today = message.timestamp_ms // _DAY_MS == time.time() * 1000 // _DAY_MS
+            text = line(value, dict(message.headers), message.timestamp_ms, width, dated=not today)
             click.echo(text, color=self._color)
             return
         if self._output == "json":

@@ -107,9 +107,11 @@ def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> No
         ask(making, prepare_topics)
     except TopicsUnfit as error:
         fail("\n".join(f"error: {problem}" for problem in error.problems), exits.FAILED)
-    for spec in settings.topic_specs:
-        if spec.name not in there:
-            click.echo(spec.name)
+    made = [spec.name for spec in settings.topic_specs if spec.name not in there]
+    for name in made:
+        click.echo(name)
+    if not made:
+        click.echo(f"all {len(settings.topic_specs)} topics are there", err=True)
 
 
 @topics.command(

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import NotEmpty, Section, TakesOne, Text
-from streamer.model import Priority
 from streamer.transform.filter import Matcher, MatcherError
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
@@ -18,12 +17,9 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\
 
 def _readable(text: str) -> str:
     try:
-        matcher = Matcher.parse(text)
+        Matcher.parse(text)
     except MatcherError as error:
         raise FaultsError([Fault((), str(error))]) from error
-    if matcher.name == "priority" and "~" not in matcher.operator and Priority.parse(matcher.value) is None:
-        known = ", ".join(priority.label for priority in Priority)
-        raise FaultsError([Fault((), f"{matcher.value!r} is no priority; they are {known}")])
     return text
 
 

@@ -138,11 +138,18 @@ async def _create(asked: Admin, missing: list[TopicSpec]) -> None:
     except kafka_errors.IncompatibleBrokerVersion:
         await asked.partitions([spec.name for spec in missing], create=True)
         return
-    if refused:
+    if refused:  # mostly all for one reason
+        causes: dict[str, list[str]] = {}
+        for name, cause in refused.items():
+            causes.setdefault(cause, []).append(name)
         raise TopicsUnfit(
             [
-                Finding("kafka.topics.missing", Verdict.FAULT, f"topic {name} could not be made: {cause}")
-                for name, cause in refused.items()
+                Finding(
+                    "kafka.topics.missing",
+                    Verdict.FAULT,
+                    f"{'topic' if len(names) == 1 else 'topics'} {', '.join(names)} could not be made: {cause}",
+                )
+                for cause, names in causes.items()
             ]
         )
     log.info("topics_created", topics=[spec.name for spec in missing])

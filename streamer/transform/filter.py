@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 import re2
 
-from streamer.model import Alert
+from streamer.model import Alert, Priority
 from streamer.transform.parse import is_internal
 
 _MATCHER: Final = re.compile(r"\s*([^\s=!~\"]+)\s*(=~|!~|!=|=)\s*(.*?)\s*", re.DOTALL)
@@ -55,6 +55,11 @@ class Matcher:
             except re2.error as error:
                 why = error.args[0].decode() if error.args else "no reason given"
                 raise MatcherError(f"the regular expression of {text!r} is broken: {why}") from error
+        elif name == "priority":
+            if (priority := Priority.parse(value)) is None:
+                known = ", ".join(each.label for each in Priority)
+                raise MatcherError(f"{value!r} is no priority; they are {known}")
+            value = priority.label  # `Info` is Informational to Falco's own configuration as well
         return Matcher(name, operator, value)
 
     def compile(self) -> Callable[[Alert], bool]:
@@ -67,10 +72,9 @@ class Matcher:
             def holds(alert: Alert) -> bool:
                 return any(pattern.fullmatch(value) for value in values(alert))
         else:
-            wanted = self.value.lower() if self.name == "priority" else self.value
 
             def holds(alert: Alert) -> bool:
-                return wanted in values(alert)
+                return self.value in values(alert)
 
         return (lambda alert: not holds(alert)) if self.operator[0] == "!" else holds
 

@@ -127,6 +127,9 @@ async def test_records_are_chosen_by_kind_and_by_what_is_in_them(tapped: Tapped)
     assert rules(await tapped.shown("-n", "bank")) == ["Write"]
     assert rules(await tapped.shown("-w", 'k8s.ns.name =~ "s.*"')) == ["Shell"]
     assert len(await tapped.shown("--dead-letters")) == 5
+    nothing = await tapped.tap("-r", "Shel")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert nothing.stderr.splitlines()[-1] == "nothing to show: 4 records were read, and none matches"
     table = await tapped.tap()
     assert "\x1b" not in table.stdout
     lines = table.stdout.splitlines()
@@ -164,14 +167,14 @@ async def test_on_a_terminal_nothing_of_an_alerts_text_acts(tapped: Tapped) -> N
     evil = alert("Shell", "Warning", **{"proc.name": "\x1b]0;owned\x07\x9b2J\u202e"})
     evil = evil.replace(b"Shell!", b"Shell\xc2\x9b2J\xe2\x80\xae")
     await tapped.write(tapped.record("alerts.warning", evil))
-    for output in ("table", "json", "raw"):
+    for output in ("table", "wide", "json", "raw"):
         shown = await on_a_terminal(tapped, output)
         plain = (
             shown.replace("\x1b[2m", "").replace("\x1b[33m", "").replace("\x1b[0m", "").replace("\r\n", "")
         )
         assert "Shell" in plain
         assert not any(char in plain for char in "\x1b\x9b\x07\u202e"), repr(plain)
-        assert ("\x1b[33m" in shown) == (output == "table")
+        assert ("\x1b[33m" in shown) == (output in {"table", "wide"})
 
 
 async def on_a_terminal(tapped: Tapped, output: str) -> str:
@@ -215,7 +218,17 @@ async def test_a_kafka_that_is_away_and_topics_that_are_not_there_are_one_line(t
 
 @pytest.mark.parametrize(
     "wrong",
-    [["--since", "yesterday"], ["-w", "proc.name"], ["-w", "rule =~ ("], ["-p", "high"], ["-o", "xml"]],
+    [
+        ["--since", "yesterday"],
+        ["--since", "2026-11-20T10:00:00"],
+        ["--where", "proc.name"],
+        ["--where", "rule =~ ("],
+        ["--where", "priority = hihg"],
+        ["--priority", "high"],
+        ["--output", "xml"],
+    ],
 )
-def test_what_cannot_be_understood_is_a_usage_error(wrong: list[str]) -> None:
-    assert CliRunner().invoke(main, ["tap", *wrong]).exit_code == 2
+def test_what_cannot_be_understood_is_a_usage_error_that_names_the_option(wrong: list[str]) -> None:
+    done = CliRunner().invoke(main, ["tap", *wrong])
+    assert done.exit_code == 2
+    assert wrong[0] in done.stderr.partition("Error: ")[2]

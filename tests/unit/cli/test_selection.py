@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.cli.selection import Selection, as_json, matcher, since_ms
+from streamer.cli.selection import Selection, as_json, since_ms
 from streamer.cli.show import escape_json
 from streamer.model import Priority
+from streamer.transform.filter import Matcher
 from tests.unit.cli.test_show import DANGEROUS, is_harmless
 
 KINDS = {"alert", "summary", "gap"}
@@ -29,7 +30,7 @@ ALERT = orjson.dumps(
 
 
 def takes(*where: str, **conditions: object) -> bool:
-    given = Selection(KINDS, matchers=tuple(map(matcher, where)), **conditions)  # type: ignore[arg-type]
+    given = Selection(KINDS, matchers=tuple(map(Matcher.parse, where)), **conditions)  # type: ignore[arg-type]
     return given.takes("alert", ALERT)
 
 

@@ -86,6 +86,11 @@ def test_an_alert_is_its_time_priority_rule_pod_and_message() -> None:
     ]
 
 
+def test_a_record_of_another_day_has_its_date() -> None:
+    text = click.unstyle(line(VALUE, HEADERS, 1_795_168_800_007, 200, dated=True))
+    assert text.startswith("2026-11-20 10:00:00.007  WARNING ")
+
+
 def test_a_long_line_is_cut_with_a_mark() -> None:
     shown = click.unstyle(line(VALUE, HEADERS, 0, 60))
     assert len(shown) == 60

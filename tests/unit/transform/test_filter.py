@@ -40,6 +40,8 @@ SAMPLE = read(alert(output_fields=FIELDS))
         ('rule =~ "shell"', False),
         ("priority = notice", True),
         ("priority = Notice", True),
+        ("priority = info", False),
+        ("priority != Informational", True),
         ("priority != notice", False),
         (r"priority =~ \S+", True),
         ("priority =~ Not.*|Warning", True),
@@ -75,6 +77,7 @@ def test_a_matcher_compares(text: str, matches: bool) -> None:
         ('rule = "x', "quoted value"),
         ('rule = "x" y', "quoted value"),
         ("rule =~ (", "regular expression.*missing"),
+        ("priority = hihg", "^.hihg. is no priority; they are emergency, alert, "),
         ("rule =~ (?=a)b", "regular expression.*invalid"),
     ],
 )
