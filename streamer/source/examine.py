@@ -220,7 +220,7 @@ async def _examine_logs(
             read[name] = await _symptoms(api, target, max_line_bytes)
         except ApiError as error:
             yield Finding("log", Verdict.FAULT, f"the log of {name} cannot be read: {error}")
-    text = [name for name, seen in read.items() if seen.text_alerts]
+    text = [name for name, seen in read.items() if seen.prints_text]
     if text:
         yield Finding(
             "falco.json",

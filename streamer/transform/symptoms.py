@@ -27,7 +27,9 @@ class Symptoms:
     alerts: int = 0
     """As JSON, with a time of their own."""
     text_alerts: int = 0
-    """Alerts printed as text: `json_output` is off."""
+    """Alerts printed as text: `json_output` was off."""
+    prints_text: bool = False
+    """Whether the last alert was."""
     malformed: int = 0
     late: int = 0
     """Alerts whose line was written more than a second after they happened."""
@@ -53,8 +55,10 @@ def symptoms(lines: Iterable[tuple[bytes, int]]) -> Symptoms:
         if isinstance(outcome, Malformed):
             found.text_alerts += outcome.reason is Reason.TEXT_ALERT
             found.malformed += outcome.reason is not Reason.TEXT_ALERT
+            found.prints_text |= outcome.reason is Reason.TEXT_ALERT
             continue
         found.alerts += 1
+        found.prints_text = False
         late_ns = line_ns - outcome.time_ns
         if late_ns > LATE_NS:
             found.late += 1

@@ -50,6 +50,18 @@ def test_text_and_malformed_lines_are_told_apart() -> None:
     assert (found.lines, found.alerts, found.text_alerts, found.malformed) == (3, 0, 1, 1)
 
 
+def test_what_falco_prints_is_what_it_printed_last() -> None:
+    text = b"10:00:00.123456789: Warning A shell (user=root)"
+    for lines, prints_text in (
+        ([text], True),
+        ([text, alert(START_NS)], False),
+        ([text, b"Fri Nov 20 10:00:00 2026: Loading rules from:"], True),
+        ([alert(START_NS), text, text], True),
+        ([], False),
+    ):
+        assert symptoms((line, START_NS) for line in lines).prints_text is prints_text
+
+
 @given(st.lists(st.tuples(st.binary(max_size=60), st.integers(0, 2**63 - 1)), max_size=20))
 def test_any_lines_can_be_looked_at(lines: list[tuple[bytes, int]]) -> None:
     found = symptoms(lines)
