@@ -89,23 +89,35 @@ async def _examine(settings: Settings, *, print_now: bool) -> list[Finding]:
     findings = []
     async for finding in _all(settings):
         findings.append(finding)
+        _say_what_is_awaited("")
         if print_now:
             click.echo(text(finding))
     return findings
+
+
+def _say_what_is_awaited(whom: str) -> None:
+    """On a terminal, in a line that goes again: who does not answer keeps us waiting for half a minute."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{f'waiting for {whom} …' if whom else ''}", err=True, nl=False)
 
 
 async def _all(settings: Settings) -> AsyncIterator[Finding]:
     from streamer.sink import examine_kafka
     from streamer.source.examine import examine_kubernetes
 
+    _say_what_is_awaited("the API server")
     async for finding in examine_kubernetes(settings.kubernetes):
         yield finding
+        _say_what_is_awaited("the API server")
+    _say_what_is_awaited("Kafka")
     kafka_is_fit = True
     async for finding in examine_kafka(settings):
         kafka_is_fit = kafka_is_fit and finding.verdict in {Verdict.FINE, Verdict.WARNING}
         yield finding
+        _say_what_is_awaited("Kafka")
     if kafka_is_fit and (fault := await _examine_state(settings)) is not None:
         yield fault
+    _say_what_is_awaited("")
 
 
 async def _examine_state(settings: Settings) -> Finding | None:

@@ -40,7 +40,9 @@ def test_there_is_a_golden_text_for_every_case_and_no_other() -> None:
     assert sorted(path.stem for path in GOLDEN.glob("*.txt")) == CASES
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.startswith(("secret", "security", "overrides"))])
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.startswith(("secret", "security", "overrides"))]
+)
 def test_no_secret_is_ever_shown(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(GOLDEN)
     assert "hunter" not in told(case)
