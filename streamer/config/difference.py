@@ -45,7 +45,7 @@ class Difference(NamedTuple):
         return not RELOADABLE.isdisjoint(".".join(parts[:length]) for length in (1, 2))
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.before} → {self.after}"
+        return f"{self.key}: {self.before} -> {self.after}"
 
 
 def differences(before: Settings, after: Settings) -> list[Difference]:

@@ -109,7 +109,7 @@ async def test_while_kafka_is_awaited_the_configuration_is_looked_after_and_sigh
         assert worker.end() == 0, worker.text
     events = {event["event"]: event for event in map(orjson.loads, worker.output.splitlines())}
     assert events["config_needs_restart"]["changed"] == [
-        "kafka.bootstrap_servers[0]: 127.0.0.1:1 → 127.0.0.1:2"
+        "kafka.bootstrap_servers[0]: 127.0.0.1:1 -> 127.0.0.1:2"
     ]
     assert "config_refused" not in events
 

@@ -102,7 +102,7 @@ async def test_a_mounted_configmap_that_is_swapped_takes_effect_and_the_change_i
         async with reloading(mounted.path, applied) as reload:
             mounted.write(BASE + "limits: {burst: 7}\n")
             await until(told, "config_reloaded")
-    assert told[0]["changed"] == ["limits.burst: 300 → 7"]
+    assert told[0]["changed"] == ["limits.burst: 300 -> 7"]
     assert [settings.limits.burst for settings in applied.settings] == [7]
     assert reload.settings.limits.burst == 7
     assert successful() == 1
@@ -182,7 +182,7 @@ async def test_keys_that_need_a_restart_say_so_and_the_others_take_effect(mounte
             mounted.write(BASE)
             await until(told, "config_reloaded", "config_needs_restart", "config_reloaded")
             assert restart_needed() == 0
-    assert told[1]["changed"] == ["kafka.shards: 8 → 4"]
+    assert told[1]["changed"] == ["kafka.shards: 8 -> 4"]
     assert applied.settings[0].kafka.shards == 8
 
 

@@ -26,7 +26,7 @@ def test_equal_settings_have_no_difference() -> None:
 
 def test_each_key_is_told_with_what_it_was_and_what_it_is() -> None:
     found = differences(of(), of("limits.burst=7", "dedupe.max_variants=3"))
-    assert [str(one) for one in found] == ["dedupe.max_variants: 10 → 3", "limits.burst: 300 → 7"]
+    assert [str(one) for one in found] == ["dedupe.max_variants: 10 -> 3", "limits.burst: 300 -> 7"]
     assert all(one.reloadable for one in found)
 
 
@@ -44,7 +44,7 @@ def test_secrets_are_never_shown() -> None:
     found = differences(
         of(*sasl, "kafka.security.sasl.password=hunter2"), of(*sasl, "kafka.security.sasl.password=correct")
     )
-    assert [str(one) for one in found] == ["kafka.security.sasl.password: (secret) → (secret)"]
+    assert [str(one) for one in found] == ["kafka.security.sasl.password: (secret) -> (secret)"]
 
 
 @pytest.mark.parametrize(
