@@ -48,10 +48,7 @@ class Inbox:
     def resize(self, capacity_bytes: int) -> None:
         """Have room for more or less from now on; what is there stays."""
         self._capacity_bytes = capacity_bytes
-        if self._pending_bytes >= capacity_bytes:
-            self._many.set()
-            self._full.set()
-            self._room.clear()
+        self._mark()
         self._settle()
 
     def holds(self, target: Target) -> bool:
@@ -66,12 +63,7 @@ class Inbox:
         self._pending_bytes += batch.size_bytes
         self._pending_lines += len(batch.lines)
         self._filled.set()
-        if self._pending_lines >= self._many_lines:
-            self._many.set()
-        if self._pending_bytes >= self._capacity_bytes:
-            self._many.set()
-            self._full.set()
-            self._room.clear()
+        self._mark()
 
     async def wait(self) -> None:
         """Return once a batch is there, or the inbox is closed."""
@@ -105,11 +97,10 @@ class Inbox:
         """Have what was taken last in front again."""
         self._batches.extendleft(reversed(batches))
         self._pending_bytes += sum(batch.size_bytes for batch in batches)
+        self._pending_lines += sum(len(batch.lines) for batch in batches)
         if batches:
             self._filled.set()
-        if self._pending_bytes >= self._capacity_bytes:
-            self._full.set()
-            self._room.clear()
+        self._mark()
 
     def clear(self) -> None:
         """Drop what is pending: its lines will be read again from the committed positions."""
@@ -123,6 +114,15 @@ class Inbox:
         self._filled.set()
         self._many.set()
         self._full.set()
+
+    def _mark(self) -> None:
+        """There is more than before, or less room."""
+        if self._pending_lines >= self._many_lines:
+            self._many.set()
+        if self._pending_bytes >= self._capacity_bytes:
+            self._many.set()
+            self._full.set()
+            self._room.clear()
 
     def _settle(self) -> None:
         if self._pending_bytes < self._capacity_bytes:

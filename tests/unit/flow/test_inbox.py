@@ -168,6 +168,19 @@ async def test_what_is_put_back_comes_first_again_and_counts() -> None:
     assert numbers(inbox.take(100, 100)) == [1, 2, 3]
 
 
+@in_virtual_time
+async def test_lines_that_are_put_back_are_as_many_as_before() -> None:
+    inbox = Inbox(1000, many_lines=8)
+    await inbox.put(batch(0, lines=8))
+    inbox.put_back(inbox.take(100, 1000))
+    async with asyncio.timeout(1):
+        await inbox.wait_many()
+    inbox.take(100, 1000)
+    await inbox.put(batch(1, lines=8))
+    async with asyncio.timeout(1):  # what was taken twice was not counted off twice
+        await inbox.wait_many()
+
+
 async def test_clearing_drops_all_and_makes_room() -> None:
     inbox = Inbox(10)
     await inbox.put(batch(0))
