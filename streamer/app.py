@@ -239,6 +239,7 @@ class Worker:
                 ]
                 await self._stop.wait()
                 log.info("worker_stopping", signal=self._stop.signal_name, targets=len(fleet))
+                ownership.gain_no_more()  # nobody would load it, or adopt its targets
                 for source in [*sources, *adoptions.values()]:
                     source.cancel()
             drained = await self._drain(ownership)

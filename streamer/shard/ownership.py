@@ -45,7 +45,7 @@ class Ownership:
         self._count = count
         self._on_gained = on_gained
         self._on_lost = on_lost
-        self._draining = False
+        self._ending = False
         self._loaded = False
         self._running: dict[int, asyncio.Task[None]] = {}
         self._fenced_at: dict[int, float] = {}
@@ -82,13 +82,17 @@ class Ownership:
         return self.shards.get(shard_of(uid, self._count))
 
     async def run(self) -> None:
-        """Do as the group says, until cancelled; while draining, shards are only lost. Shards outlive this task."""
+        """Do as the group says, until cancelled. Shards outlive this task."""
         async for assigned in self._membership.assignments():
             self._take(assigned)
 
+    def gain_no_more(self) -> None:
+        """From now on shards are only lost: whoever would serve those that are gained is about to end."""
+        self._ending = True
+
     async def drain(self, seconds: float) -> int:
         """Let all shards commit what they have and end; returns how many did not in time. Nothing is lost by that."""
-        self._draining = True
+        self.gain_no_more()
         for shard in self.shards.values():
             shard.drain()
         running = [task for task in self._running.values() if not task.done()]
@@ -101,7 +105,7 @@ class Ownership:
 
     def _take(self, assigned: frozenset[int]) -> None:
         lost, gained = self.shards.keys() - assigned, assigned - self.shards.keys()
-        if self._draining:
+        if self._ending:
             gained = frozenset()
         if lost or gained:
             log.info("shards_changed", gained=sorted(gained), lost=sorted(lost), owned=len(assigned))
