@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import reduce
 from typing import Final
@@ -48,6 +48,7 @@ class Ownership:
         self._ending = False
         self._loaded = False
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._fenced_at: dict[int, float] = {}
         self._backoffs: dict[int, Backoff] = {}
         self.shards: dict[int, Shard] = {}
@@ -116,9 +117,13 @@ class Ownership:
         for index in sorted(gained):
             self.shards[index] = shard = self._make_shard(index)
             shard.on_fenced = self._wait_for_confirmation
-            before = self._running.get(index)
-            self._running[index] = self._tasks.create_task(_run_after(before, shard), name=f"shard {index}")
+            self._running[index] = self._tasks.create_task(self._run(shard), name=f"shard {index}")
             self._on_gained(shard)
+
+    async def _run(self, shard: Shard) -> None:
+        """Run a shard once all former runs of the same one have ended: their last requests must not overtake ours."""
+        async with self._turns[shard.index]:
+            await shard.run()
 
     async def _wait_for_confirmation(self, shard: Shard) -> None:
         """Return when it is known that the shard is still ours, and not at once: who fenced us may not know yet.
@@ -133,10 +138,3 @@ class Ownership:
         self._fenced_at[index] = now
         await self._membership.confirmed()
         await asyncio.sleep(backoff.next_seconds())
-
-
-async def _run_after(before: asyncio.Task[None] | None, shard: Shard) -> None:
-    """Run a shard once a former run of the same one has ended: its last request must not overtake our first."""
-    if before is not None and not before.done():
-        await asyncio.wait([before])
-    await shard.run()

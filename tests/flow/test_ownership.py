@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,7 @@ from streamer.model import Target
 from streamer.shard.assign import shard_of
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Condition, Shard
-from tests.flow.publishers import Fault, MemoryKafka
+from tests.flow.publishers import Fault, MemoryKafka, MemoryPublisher
 from tests.flow.test_shard import GENEROUS, PodLog, alerts, check_published, pod_log, until
 from tests.unit.flow.virtual_time import in_virtual_time
 from tests.unit.transform.samples import NOW_NS, SECOND_NS, Feed
@@ -285,6 +286,36 @@ async def test_while_draining_nothing_is_gained_and_what_is_lost_holds_nothing_u
         for readers in one._readers.values():
             for reader in readers:
                 reader.cancel()
+
+
+@in_virtual_time
+async def test_a_shard_that_comes_and_goes_has_one_owner_here_at_a_time() -> None:
+    """A producer is dropped in seconds, and the group may divide the shards twice meanwhile."""
+    kafka, held = MemoryKafka(), Counter[int]()
+
+    class Slow(MemoryPublisher):
+        async def open(self) -> list[tuple[str, bytes]]:
+            held[0] += 1
+            assert held[0] == 1, "the one before has not let go"
+            return await super().open()
+
+        async def close(self) -> None:
+            await super().close()
+            await asyncio.sleep(3)
+            held[0] -= 1
+
+    async with asyncio.TaskGroup() as tasks:
+        group = Group()
+        ownership = Ownership(
+            group, tasks, lambda index: Shard(index, GENEROUS, Slow(kafka, index), CommitPolicy()), SHARDS
+        )
+        running = tasks.create_task(ownership.run())
+        for shards in [(0,), (), (0,), (), (0,)]:
+            group.assign(*shards)
+            await asyncio.sleep(0.5)
+        await until(lambda: ownership.shards[0].loaded)
+        assert await ownership.drain(60) == 0
+        running.cancel()
 
 
 @in_virtual_time
