@@ -38,7 +38,7 @@ def typed(command: str) -> str:
         for line in block.replace("\\\n", "").splitlines()
     ]
     [found] = [line for line in lines if line.startswith(f".venv/bin/falco-streamer {command} ")]
-    return found
+    return str(found)
 
 
 class Laptop:
