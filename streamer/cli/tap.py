@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _PRIORITIES: Final = [priority.label for priority in Priority]
 _ANY_WIDTH: Final = 100_000
+_LOOK_SECONDS: Final = 10.0
+"""How often it is looked whether Kafka is there, while records are waited for."""
 _DAY_MS: Final = 86_400_000
 _A_TIME: Final = "2026-11-20T10:00:00Z"
 
@@ -134,6 +137,14 @@ def tap(
     printer = _Printer(output, color)
 
     async def show() -> None:
+        looking = asyncio.create_task(_say_if_kafka_is_away(settings)) if follow else None
+        try:
+            await show_messages()
+        finally:
+            if looking is not None:
+                looking.cancel()
+
+    async def show_messages() -> None:
         shown = read = 0
         async for message in _messages(settings, kinds, start, follow=follow):
             read += 1
@@ -152,6 +163,25 @@ def tap(
     except KeyboardInterrupt:
         pass
     sys.exit(0)
+
+
+async def _say_if_kafka_is_away(settings: Settings) -> None:
+    """A reader waits for brokers without a word; who looks at it must not take that for silence of Falco's."""
+    from streamer.sink import Connection, KafkaUnavailable, preflight
+
+    connection, away = Connection(settings.kafka), False
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            await preflight(connection)
+        except KafkaUnavailable as error:
+            if not away:
+                click.echo(f"{error}; waiting for it", err=True)
+            away = True
+        else:
+            if away:
+                click.echo("Kafka answers again", err=True)
+            away = False
 
 
 async def _messages(

@@ -37,8 +37,8 @@ def typed(command: str) -> str:
         for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
         for line in block.replace("\\\n", "").splitlines()
     ]
-    [found] = [line for line in lines if line.startswith(f".venv/bin/falco-streamer {command} ")]
-    return str(found)
+    [found] = [str(line) for line in lines if line.startswith(f".venv/bin/falco-streamer {command} ")]
+    return found
 
 
 class Laptop:

@@ -207,6 +207,32 @@ async def test_it_goes_on_until_it_is_interrupted(tapped: Tapped) -> None:
     assert await process.stderr.read() == b""
 
 
+async def test_a_kafka_that_goes_away_is_told_of_and_waited_for(private_kafka: Kafka, tmp_path: Path) -> None:
+    tapped = Tapped(private_kafka, tmp_path)
+    for topic in (tapped.state, tapped.topic("alerts.warning")):
+        await create_topic(private_kafka.bootstrap, topic)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamer", "tap", "-c", str(tapped.config), "--since", "1m", "-o", "raw",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(90):
+        assert (await process.stderr.readline()).startswith(b"not there, or not for us to see: ")
+        await tapped.write(tapped.record("alerts.warning", alert("One", "Warning")))
+        assert orjson.loads(await process.stdout.readline())["rule"] == "One"
+        await asyncio.to_thread(private_kafka.kill)
+        told = (await process.stderr.readline()).decode()
+        assert told.startswith(f"cannot reach {private_kafka.bootstrap}: connection refused; ")
+        assert told.endswith("; waiting for it\n")
+        await asyncio.to_thread(private_kafka.start)
+        assert await process.stderr.readline() == b"Kafka answers again\n"
+        await tapped.write(tapped.record("alerts.warning", alert("Two", "Warning")))
+        assert orjson.loads(await process.stdout.readline())["rule"] == "Two"
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
 async def test_a_kafka_that_is_away_and_topics_that_are_not_there_are_one_line(tapped: Tapped) -> None:
     done = await tapped.tap("--set", "kafka.bootstrap_servers=127.0.0.1:1")
     assert (done.exit_code, done.stdout) == (69, "")
