@@ -6,7 +6,6 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
-# The chaos selections are not part of `make test` before they have been green for many runs.
 FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integration/test_ledger_recount.py
 BIN := .venv/bin
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
@@ -70,7 +69,7 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 .PHONY: test
 test: test-quick parts  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
-	@$(BIN)/python -m pytest -q -m real --ignore=tests/chaos $(ARGS)
+	@$(BIN)/python -m pytest -q -m real $(ARGS)
 
 .PHONY: test-faults
 test-faults: parts  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).
