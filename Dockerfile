@@ -30,9 +30,9 @@ RUN /opt/uv/bin/uv venv --python python3 /opt/falco-streamer \
 COPY requirements/dev.txt requirements/
 COPY pyproject.toml README.md LICENSE ./
 COPY streamer streamer
-# By pip, as uv would write down when the wheel was built. Compiled here, as nothing can be written next to the code later; by
-# hash, as times differ between builds; without the Kubernetes client's models, which were a quarter of the image and
-# of which the worker imports none. Then away with what is for a shell.
+# By pip, as uv would write down when the wheel was built. Compiled here, as nothing can be written next to the code
+# later; by hash, as times differ between builds; without the Kubernetes client's models, which would be a quarter of
+# all and of which the worker imports none. Then away with what is for a shell.
 RUN /opt/uv/bin/uv build --wheel --out-dir /dist --build-constraints requirements/dev.txt --require-hashes \
  && /opt/uv/bin/pip --python /opt/falco-streamer/bin/python install --no-index --no-compile --no-deps /dist/*.whl \
  && PYTHONHASHSEED=0 /opt/falco-streamer/bin/python -m compileall -q --invalidation-mode unchecked-hash \

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -32,40 +33,25 @@ _RUNTIME += ['--extract-hook=ln -s python3.11 "$1/usr/bin/python3" && cd "$1" &&
 _QUICK = ["--quiet", "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*"]
 _QUICK += ["--dpkgopt=path-exclude=/usr/share/locale/*"]
 
-_REGISTRY_VARIABLES = (
-    *(
-        "PIP_CERT",
-        "PIP_INDEX_URL",
-        "PIP_EXTRA_INDEX_URL",
-        "PIP_PROXY",
-        "PIP_TRUSTED_HOST",
-        "PIP_DEFAULT_TIMEOUT",
-    ),
-    *(
-        "UV_DEFAULT_INDEX",
-        "UV_INDEX",
-        "UV_INDEX_URL",
-        "UV_EXTRA_INDEX_URL",
-        "UV_INSECURE_HOST",
-        "UV_HTTP_TIMEOUT",
-    ),
-    *("SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+# Variables that say where the package registry is and whom to trust.
+_REGISTRY = re.compile(
+    r"PIP_(CERT|(EXTRA_)?INDEX_URL|PROXY|TRUSTED_HOST|DEFAULT_TIMEOUT)"
+    r"|UV_((DEFAULT_)?INDEX|(EXTRA_)?INDEX_URL|INSECURE_HOST|HTTP_TIMEOUT)"
+    r"|SSL_CERT_FILE|(HTTPS?|NO)_PROXY|(https?|no)_proxy"
 )
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def needs(*programs: str) -> None:
     """Raise PartMissing unless this machine has these programs and lets us be root."""
-    packages = " ".join(sorted(programs))
+    packages = ", ".join(programs)
     if os.geteuid() != 0:
         raise PartMissing(f"the image is built and run as root, by {packages}: run the tests as root")
     if missing := [program for program in programs if not shutil.which(program)]:
         raise PartMissing(f"the image is built and run by {packages}: apt-get install {' '.join(missing)}")
     namespaces = ["unshare", "--mount", "--pid", "--fork", "true"]
     if subprocess.run(namespaces, capture_output=True, check=False).returncode:
-        raise PartMissing(
-            "the image is built and run in namespaces of its own: run the tests where root may make them"
-        )
+        raise PartMissing("the image is built and run in namespaces: run the tests where root may make them")
 
 
 def _bootstrap(_part: Part, into: Path) -> None:
@@ -79,10 +65,7 @@ def _bootstrap(_part: Part, into: Path) -> None:
 def _stand_ins() -> Path:
     """Return the folder with both bases' files, as archives."""
     flags = [*_QUICK, *_BUILD, *_RUNTIME]
-    part = Part(
-        name="image-bases", version=_SUITE, inputs=[], flags=flags, takes="1 to 2 min", build=_bootstrap
-    )
-    return part.folder()
+    return Part("image-bases", _SUITE, [], flags, takes="1 to 2 min", build=_bootstrap).folder()
 
 
 @dataclass(frozen=True)
@@ -93,9 +76,8 @@ class Image:
     name: str
     config: Mapping[str, Any]
     """What the OCI image specification calls that: User, Env, Entrypoint, Cmd, Labels, ExposedPorts."""
-    layers: Sequence[str]
-    """The digests of its layers' contents, the base's first."""
     log: str
+    """What was printed while it was built."""
 
     @contextlib.contextmanager
     def files(self) -> Iterator[Path]:
@@ -108,24 +90,22 @@ class Image:
 
 
 class Images:
-    """A store of images of its own, which close() removes."""
+    """A store of images of its own, with the bases in it, as a context manager; close() removes it."""
 
     def __init__(self) -> None:
         needs("buildah", "mmdebstrap", "runc")
-        bases = _stand_ins()
+        self._bases = _stand_ins()
         self.folder = Path(tempfile.mkdtemp(prefix="falco-streamer-images-"))
-        self._import("base", bases / "base.tar", *self._for_the_registry())
-        self._import("runtime", bases / "runtime.tar")
 
     def build(self, name: str, **arguments: str) -> Image:
         """Build the repository's Dockerfile anew, with nothing of an earlier build; BuildError if that fails."""
         given = {"BASE": "localhost/base", **arguments}
         flags = [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
-        # One time for all files, as a release would take its commit's.
+        # One time for all files: when it was built is not what is compared.
         how = ["--isolation", "chroot", "--pull-never", "--no-cache", "--timestamp", "0"]
         log = self.buildah("bud", *how, *flags, "--tag", f"localhost/{name}", str(ROOT), with_errors=True)
-        described = json.loads(self.buildah("inspect", "--type", "image", f"localhost/{name}"))["OCIv1"]
-        return Image(self, f"localhost/{name}", described["config"], described["rootfs"]["diff_ids"], log)
+        described = json.loads(self.buildah("inspect", "--type", "image", f"localhost/{name}"))
+        return Image(self, f"localhost/{name}", described["OCIv1"]["config"], log)
 
     def buildah(self, *arguments: str, with_errors: bool = False) -> str:
         """Run buildah on this store; what it printed."""
@@ -146,7 +126,7 @@ class Images:
 
     def _for_the_registry(self) -> Iterator[list[str]]:
         """How this machine reaches the package registry, as steps of buildah."""
-        given = {name: value for name in _REGISTRY_VARIABLES if (value := os.environ.get(name))}
+        given = {name: value for name, value in os.environ.items() if value and _REGISTRY.fullmatch(name)}
         copies = {path: path for path in map(Path, given.values()) if path.is_file()}
         if _AUTHORITIES.is_file():
             copies[_AUTHORITIES] = _AUTHORITIES
@@ -166,7 +146,13 @@ class Images:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        """Nothing more: it is open."""
+        """Fill it with the bases."""
+        try:
+            self._import("base", self._bases / "base.tar", *self._for_the_registry())
+            self._import("runtime", self._bases / "runtime.tar")
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
