@@ -104,6 +104,7 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
     made = chart.helm("install", "other", chart.CHART, *to, *values, home=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "helm -n falco test other" in made.stdout
+    assert "kubectl -n falco exec deployment/other-falco-streamer -- falco-streamer doctor" in made.stdout
     try:
         shown = chart.helm("get", "manifest", "other", *to, home=tmp_path).stdout
         names = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(shown) if one}
