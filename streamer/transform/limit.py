@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from streamer.transform.stamp import LAST_NS
+
 _SECOND_NS: Final = 1_000_000_000
 STORM_AFTER_NS: Final = 10 * _SECOND_NS
 """A limit that is still exceeded after this long is a storm."""
@@ -76,7 +78,8 @@ class StormBucket(Bucket):
         """Take one token if there is one."""
         admitted = Bucket.admit(self, rate, clock_ns)
         seconds = (rate.burst - self.tokens) / rate.per_minute * 60
-        self.full_ns = self.at_ns + int(seconds * _SECOND_NS) + 1
+        # A rate may be as good as none: the state has 64 bits for a time.
+        self.full_ns = min(self.at_ns + int(min(seconds * _SECOND_NS, LAST_NS)) + 1, LAST_NS)
         return admitted
 
     def is_idle(self, clock_ns: int) -> bool:

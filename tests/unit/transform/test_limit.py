@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.transform.limit import Bucket, Rate
+from streamer.transform.limit import Bucket, Rate, StormBucket
+from streamer.transform.stamp import LAST_NS
 
 SECOND_NS = 1_000_000_000
 
@@ -85,6 +86,15 @@ def test_a_clock_that_stands_behind_gives_nothing_and_takes_nothing() -> None:
 @pytest.mark.parametrize("rate", [Rate(per_minute=6000, burst=0), Rate(per_minute=0, burst=0)])
 def test_a_bucket_without_room_lets_nothing_pass(rate: Rate) -> None:
     assert not any(admit_all(Bucket(rate.burst, 0), rate, [0, SECOND_NS, 10**18]))
+
+
+@pytest.mark.parametrize("per_minute", [5e-324, 1e-9, 0.001])
+def test_a_bucket_that_is_never_full_again_can_be_stored(per_minute: float) -> None:
+    bucket, rate = StormBucket(1_000_000.0, 0), Rate(per_minute, 1_000_000)
+    for _ in range(1000):
+        assert bucket.admit(rate, LAST_NS)
+        assert LAST_NS >= bucket.full_ns >= bucket.at_ns
+    assert not StormBucket(5.0, 0, full_ns=SECOND_NS).is_idle(0)
 
 
 def test_a_smaller_burst_in_the_configuration_counts_at_once() -> None:
