@@ -185,7 +185,7 @@ def _fields(sample: bytes) -> dict[str, Any]:
 
 
 def _sample(alert: Alert) -> bytes:
-    """The alert as it is; a very long one with its long values cut."""
+    """The alert as it is; a very long one with its long texts cut: it has to fit the state and a summary."""
     if len(alert.body) <= _SAMPLE_BYTES:
         return alert.body
     cut = {
@@ -195,11 +195,11 @@ def _sample(alert: Alert) -> bytes:
     }
     return orjson.dumps(
         {
-            "hostname": alert.hostname,
+            "hostname": alert.hostname[:_SAMPLE_TEXT],
             "output_fields": cut,
             "priority": alert.priority.name.capitalize(),
             "rule": alert.rule[:_SAMPLE_TEXT],
             "source": alert.source[:_SAMPLE_TEXT],
-            "tags": alert.tags[:_SAMPLE_FIELDS],
+            "tags": [tag[:_SAMPLE_TEXT] for tag in alert.tags[:_SAMPLE_FIELDS]],
         }
     )

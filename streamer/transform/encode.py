@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 from urllib.parse import quote
@@ -24,6 +25,8 @@ _DAY_NS: Final = 24 * 3600 * SECOND_NS
 _FIVE_MINUTES_NS: Final = 300 * SECOND_NS
 _HEADER_BYTES: Final = 256
 """A header repeats text that attackers may influence: it is cut, the value is not."""
+_COUNTERS_CHARACTERS: Final = 16_384
+"""Of a report's names and values: a notice that a topic finds too large could not be replaced by a smaller one."""
 
 _TYPES: Final = {kind: f"org.falco.{kind.replace('-', '')}.v1" for kind in RecordKind}
 
@@ -217,9 +220,7 @@ class TargetEncoder:
             "cluster": self._cluster,
             "target": asdict(self._target),
             "alert_id": alert_id,
-            "counters": {
-                n: v for n, v in alert.fields.items() if v is None or isinstance(v, str | int | float)
-            },
+            "counters": _counters(alert.fields),
         }
         identity = self._event_id("falco_report", alert_id)
         headers = [("notice", b"falco_report")]
@@ -266,9 +267,12 @@ class TargetEncoder:
             ]
         return known
 
-    def summary_id(self, group: bytes, start_ns: int, part: int, tries: int, piece: int) -> str:
-        """The `ce_id` of a summary: the same for the same piece of the same part of the same window."""
-        return self._event_id("summary", group.hex(), start_ns, part, tries, piece)
+    def summary_id(self, group: bytes, head: bytes, part: int, tries: int, piece: int) -> str:
+        """The `ce_id` of a summary: the same for the same piece of the same part of the same window.
+
+        A window is told from others of its group by its first alert: several may begin at one time.
+        """
+        return self._event_id("summary", group.hex(), head.hex(), part, tries, piece)
 
     def head_id(self, head: bytes) -> str:
         """The `ce_id` of a window's first alert, from what the window keeps of it."""
@@ -286,6 +290,18 @@ def _kind_headers(kind: RecordKind) -> Headers:
         ("ce_type", _TYPES[kind].encode()),
         ("ce_dataschema", f"urn:falco-streamer:schema:{_TYPES[kind]}".encode()),
     ]
+
+
+def _counters(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a report that fit a notice; the alert itself, which is published as well, has them all."""
+    counters, room = {}, _COUNTERS_CHARACTERS
+    for name, value in fields.items():
+        if value is None or isinstance(value, str | int | float):
+            size = len(name) + len(str(value))
+            if size <= room:
+                counters[name] = value
+                room -= size
+    return counters
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -64,7 +64,7 @@ class Writer:
                 piece=(number, len(pieces)),
                 bare=tries > 0 and len(pieces) == len(repeats.variants),
             )
-            identity = encoder.summary_id(group, window.start_ns, window.part, tries, number)
+            identity = encoder.summary_id(group, window.head, window.part, tries, number)
             self.own(encoder.summary(value, sample, identity, topic, repeats.last_ns, self.now_ns))
         windows.change(group, window._replace(part=window.part + 1))
         self.touched[tracked.target.id] = tracked
@@ -75,11 +75,7 @@ class Writer:
         """How often the summary was cut smaller in vain: it is told in more pieces each time Kafka refuses one."""
         tries = 0
         while tries < _MOST_SPLITS and any(
-            (
-                refusal := self.refused.get(
-                    encoder.summary_id(group, window.start_ns, window.part, tries, number)
-                )
-            )
+            (refusal := self.refused.get(encoder.summary_id(group, window.head, window.part, tries, number)))
             and refusal.reason is Reason.RECORD_TOO_LARGE
             for number in range(1, _SPLIT**tries + 1)
         ):

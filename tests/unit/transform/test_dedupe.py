@@ -381,6 +381,18 @@ def test_falcos_own_reports_are_never_suppressed_and_reach_the_operators() -> No
     assert notices[0]["counters"] == {"n_drops": "7", "n_evts": "100"}
 
 
+def test_a_report_of_falcos_is_small_whatever_the_alert_holds() -> None:
+    """A topic that refuses it would refuse it each time: nothing smaller could take its place."""
+    run, feed = Run(), Feed()
+    fields = {f"counter {n}": n for n in range(5000)} | {"text": "x" * 500_000}
+    large = alert(rule="Falco internal: syscall event drop", output_fields=fields)
+    run.commit(run.processor.process([feed.batch((START_NS, large))], NOW_NS))
+    assert run.passed() == [large]
+    [notice] = run.values("notice")
+    assert notice["counters"]["counter 0"] == 0
+    assert len(orjson.dumps(notice)) < 65_536
+
+
 def test_a_storm_is_said_at_its_start_and_at_its_end() -> None:
     run = Run(LIMITED)
     flood = [Line(START_NS + n * SECOND_NS // 10, f"group {n}", "u") for n in range(300)]
@@ -453,6 +465,16 @@ class TestWhatCannotBeTold:
         shown = orjson.dumps(value).decode()
         assert all(f"the end {n}" in shown for n in range(3))
 
+    def test_a_summary_is_small_though_what_is_counted_is_long_outside_of_its_fields(self) -> None:
+        run, feed = Run(), Feed()
+        for changed in {"tags": ["x" * 300_000]}, {"hostname": "x" * 300_000}, {"rule": "x" * 300_000}:
+            long = alert(START_NS, **changed)
+            run.commit(run.processor.process([feed.batch((START_NS, long), (START_NS, long))], NOW_NS))
+        run.end()
+        assert [value["summary"]["count"] for value in run.values("summary")] == [1, 1, 1]
+        assert all(len(orjson.dumps(value)) < 32_768 for value in run.values("summary"))
+        assert all(len(value) < 65_536 for value in run.live.values())
+
     def test_many_long_variants_are_told_in_parts_that_kafka_takes(self) -> None:
         run = Run()
         run.lines(FALCO, [Line(START_NS, "a", f"{n}" + "\x01" * 600 + f"{n}") for n in range(600)])
@@ -475,6 +497,18 @@ def test_evicted_windows_leave_nothing_behind_where_the_clock_stands_still() -> 
         run.lines(FALCO, [Line(START_NS, f"group {m}", "u") for m in range(n, n + 100)])
     [queue] = run.processor.state.tracked[FALCO.id].windows._queues.values()
     assert len(queue) < 400
+
+
+def test_summaries_of_windows_that_began_at_one_time_have_ids_of_their_own() -> None:
+    """A group comes back, after its window was evicted, while the target's clock stands still."""
+    run = Run(replace(UNLIMITED, dedupe=replace(DEDUPE, max_windows=1)))
+    at_ns = [START_NS - n for n in range(6)]  # no two lines are alike, and time goes on with none
+    groups_in_turn = ["a", "a", "b", "a", "a", "b"]
+    run.lines(
+        FALCO, [Line(time_ns, group, "u") for time_ns, group in zip(at_ns, groups_in_turn, strict=True)]
+    )
+    assert [value["summary"]["count"] for value in run.values("summary")] == [1, 1]
+    assert len({record.id for record in run.records}) == len(run.records) == 6
 
 
 def test_a_line_that_comes_late_in_our_clock_is_told_ten_seconds_after_its_own_windows_end() -> None:
