@@ -29,7 +29,7 @@ OPERATION_SECONDS: Final = 12.0
 _UNAUTHORIZED: Final = kafka_errors.TopicAuthorizationFailedError
 _ONE_BATCH_BYTES: Final = 900_000
 """Without transactions the changes of state are one batch, which a broker takes whole or not at all: as large as
-any broker's default allows."""
+any broker's default allows. More of them are several, in an order in which the last ones may be missing."""
 
 
 class ShardProducer:

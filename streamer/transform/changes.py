@@ -93,9 +93,9 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for group in windows.counted:
         if (counted := windows.repeats.get(group)) is not None:
             path = f"{name}/{group.hex()}"
-            yield Change(f"repeats/{path}", _PACKED + counted.pack())
-            if counted.fresh:
+            if counted.fresh:  # before the counts, which mean nothing without
                 yield from _evidence(path, counted)
+            yield Change(f"repeats/{path}", _PACKED + counted.pack())
     for dirty in (
         tracked.dirty_dead_letters,
         tracked.dirty_limits,

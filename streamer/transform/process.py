@@ -74,8 +74,7 @@ class Processor:
             touched[batch.target.id] = tracked
             BatchRun(self._context, tracked, writer).take(batch)
         writer.save_memory()
-        writer.publication.changes += [position_change(tracked) for tracked in touched.values()]
-        return self._seal(writer)
+        return self._seal(writer, touched.values())
 
     def publish_due(
         self, now_ns: int, refused: Refused | None = None, *, everything: bool = False
@@ -147,10 +146,16 @@ class Processor:
             self._context.forget(target)
         return self._seal(writer)
 
-    def _seal(self, writer: Writer) -> Publication:
+    def _seal(self, writer: Writer, moved: Iterable[Tracked] = ()) -> Publication:
+        """Add the changes of state; `moved` are the targets whose positions are others now.
+
+        Positions come late, and the ledger last. Without transactions a large publication may be cut off: what stands
+        behind a position that was not written is read again, as the same records.
+        """
         publication, state = writer.publication, self.state
         for tracked in writer.touched.values():
             publication.changes += take_changes(tracked)
+        publication.changes += map(position_change, moved)
         state.sequence += 1
         if self._key_is_new:
             self._key_is_new = False

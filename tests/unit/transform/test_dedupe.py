@@ -21,6 +21,7 @@ from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
 from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitPlan
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, START_NS, Feed, alert
+from tests.unit.transform.stored import live
 
 THIRD: Final = Target("falco", "falco-third", "11112222-3333-4444-5555-666677778888", "falco", "node-3")
 TARGETS: Final = (FALCO, OTHER, THIRD)
@@ -258,6 +259,25 @@ def test_what_is_gone_leaves_no_key_and_no_count(lines: list[Line]) -> None:
     assert run.open == 0
     deduplicator = run.processor._context.deduplicator
     assert (deduplicator.open_windows, deduplicator.evidence_bytes) == (0, 0)
+
+
+@given(st.data())
+def test_changes_of_which_only_a_beginning_is_written_lose_nothing(data: st.DataObject) -> None:
+    """Without transactions, changes that are too many for one batch may be cut off anywhere: lines are read again."""
+    run = Run(LIMITED)
+    run.lines(FALCO, data.draw(streams(20)))
+    before = dict(run.live)
+    batches = [
+        run.feeds[target].batch(*[(line.time_ns, line.body()) for line in data.draw(streams(20))])
+        for target in (FALCO, OTHER)
+    ]
+    changes = run.processor.process(batches, NOW_NS).changes
+    written = changes[: data.draw(st.integers(0, len(changes) - 1))]
+    state = load("prod-eu-1", live(written, before).items())
+    assert state.sequence == 1
+    everything_else = {change.key for change in changes if not change.key.startswith(("position/", "ledger"))}
+    if not everything_else <= {change.key for change in written}:
+        assert not [change.key for change in written if change.key.startswith("position/")]
 
 
 class TestByOurClock:
