@@ -36,7 +36,7 @@ class ShardProducer:
     """Publishes for one shard. One task uses it.
 
     `topics` are learnt at the start already. `limits` are what the topics are known to take; those of a topic whose
-    records were refused nevertheless are read again with the next `open()`.
+    records were refused, by it or by what is known of it, are read again with the next `open()`.
     """
 
     def __init__(
@@ -121,9 +121,10 @@ class ShardProducer:
             if self._transactional_id is None:
                 async with asyncio.timeout(self._operation_seconds):
                     await self._deliver(delivery, [changes])
-        except RecordsRefused:
+        except RecordsRefused as error:
             if begun:
                 await self.discard()
+            self._doubted.update(error.records)  # a limit may have been raised
             raise
         except BaseException as error:
             fatal = producer.fatal()
@@ -216,7 +217,7 @@ class ShardProducer:
         )
 
     async def _refresh_limits(self) -> None:
-        """A topic that refused something was changed since its limits were read; without them we find out again."""
+        """A topic of which something was refused may have been changed since; without its limits we find out again."""
         if self._doubted:
             with contextlib.suppress(kafka_errors.KafkaError, TimeoutError, SinkError):
                 async with asyncio.timeout(self._operation_seconds):

@@ -9,7 +9,7 @@ from streamer.model import Reason
 from streamer.sink import Connection, ShardProducer, TopicLimits
 from streamer.sink.admin import read_limits
 from tests.testbed.kafka import Kafka
-from tests.testbed.topics import create_topic
+from tests.testbed.topics import change_topic, create_topic
 from tests.unit.sink.samples import connection, incompressible, publication, read, record, shard
 
 pytestmark = pytest.mark.real
@@ -104,6 +104,18 @@ async def test_limits_known_from_the_start_cost_nothing(kafka: Kafka, where: Con
         assert producer.ready
     await producer.publish(publication(records))
     assert [one.header("ce_id") for one in await read(where, topic)] == [b"1"]
+    await producer.close()
+
+
+async def test_a_limit_that_was_raised_takes_effect_while_we_run(kafka: Kafka, where: Connection) -> None:
+    topic = await create_topic(kafka.bootstrap, config=SMALL)
+    producer = await opened(kafka, where, topic, await read_limits(where, [topic]))
+    await change_topic(kafka.bootstrap, topic, {"max.message.bytes": "1000000"})
+    with pytest.raises(RecordsRefused):
+        await producer.publish(publication([incompressible(topic, "large", 60_000)]))
+    await producer.open()
+    await producer.publish(publication([incompressible(topic, "next", 60_000)]))
+    assert [one.header("ce_id") for one in await read(where, topic)] == [b"next"]
     await producer.close()
 
 
