@@ -108,11 +108,11 @@ class Processor:
         """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
 
         Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
-        have nothing to tell: no alert is of their group any more, and they end by themselves. None if there is
-        nothing to tell.
+        have nothing to tell: no alert is of their group any more, and they end by themselves. It is told where `plan`
+        leads: where alerts went so far may be closed. None if there is nothing to tell.
         """
-        writer = Writer(self._context, now_ns, refused)
         other = Context(plan, self.state)
+        writer = Writer(other, now_ns, refused)
         for tracked in self.state.tracked.values():
             for group, repeats in list(tracked.windows.repeats.items()):
                 sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
@@ -121,7 +121,7 @@ class Processor:
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
                 if not (same and after.deduplicated):
                     writer.summarise(tracked, group, reason="reload", final=True)
-                    self._context.deduplicator.drop(tracked.windows, group)
+                    other.deduplicator.drop(tracked.windows, group)
                     writer.touched[tracked.target.id] = tracked
         return self._seal(writer) if writer.touched else None
 

@@ -917,6 +917,21 @@ class TestReloads:
         check_published(kafka, log)
 
     @in_virtual_time
+    async def test_what_was_counted_is_told_where_the_other_plan_leads(self) -> None:
+        """A topic is gone, and whoever leads its alerts elsewhere may change more than that."""
+        dedupe = DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time", "n")))
+        plan = replace(GENEROUS, dedupe=dedupe)
+        kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(4))
+        async with owning(kafka, log, plan=plan, batch_lines=4) as owner:
+            await until(lambda: len(owner.commits) == 1)
+            kafka.forbidden = {NOTICE}
+            router = Router({}, [Route(WARNING, rules=("*",))])
+            owner.shard.replan(replace(plan, router=router, dedupe=replace(dedupe, enabled=False)))
+            await until(lambda: len(owner.commits) == 2, seconds=60)
+        assert [record.topic for record in kafka.records] == [NOTICE, WARNING]
+        assert orjson.loads(kafka.records[1].value)["summary"]["count"] == 3
+
+    @in_virtual_time
     async def test_another_owner_meanwhile_is_not_written_over_under_the_other_plan(self) -> None:
         kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(7))
         kafka.forbidden = {"falco.forbidden"}
