@@ -36,6 +36,8 @@ class Patience:
     """A stream's age when it is replaced: the kubelet ends it after 4 h."""
     behind_seconds: float = 20.0
     """Being behind for longer, two rotations may have passed: the kubelet looks at log sizes every 10 s."""
+    rotation_seconds: float = 8.0
+    """Two rotations of a log are at least so far apart, with some allowance."""
     begin_seconds: float = 10.0
     """A log whose first line is so much younger than its container may have been rotated before it was read."""
     departed_seconds: float = 5.0

@@ -40,8 +40,6 @@ async def find_place(
             fragments += piece.fragments
         if fragments and whole:
             raise ApiError(0, "what is served is no log")
-        if stream.error_text:
-            raise ApiError(0, f"the kubelet says: {stream.error_text}")
         last = stream.last_line()
     if end and align.find_ring(end, bytes(served)) is None:
         # A clean end means nothing. An answer is whole that has the lines which were the log's last before.
@@ -105,6 +103,6 @@ async def log_end(api: KubernetesApi, where: Where, query: LogQuery, max_line_by
             ring = align.advance(ring, piece.lines, piece.oversize)
             fragments += piece.fragments
         rest = stream.last_line()
-    if fragments and not ring:
+    if rest.fragments or (fragments and not ring):
         raise ApiError(0, "what is served is no log")
     return LogEnd(ring, rest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from math import inf
 from random import random
 from typing import Final
@@ -18,6 +19,7 @@ import structlog
 
 from streamer.model import GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.place import last_line
 from streamer.source.progress import Progress
@@ -57,6 +59,7 @@ class Reader:
         self._patience = patience
         self._empty_probes = 0
         self._stream: LogStream | None = None
+        self._lag = Lag(None, patience.rotation_seconds)
         self._in_doubt = False
         self._begin: Begin | None = None
         self._instance: Instance | None = None
@@ -115,6 +118,7 @@ class Reader:
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         self._stream, self._in_doubt, self._begin, self._instance = stream, False, begin, instance
+        self._lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
         progress.enter(StreamState.FOLLOWING)
         try:
             while await self._live(stream):
@@ -180,8 +184,7 @@ class Reader:
                 wait_seconds, expecting = await self._doubt_silence()
                 continue
             if piece is None:
-                if stream.error_text:
-                    raise ApiError(0, f"the kubelet says: {stream.error_text}")
+                stream.check()
                 self.ended_cleanly = not stream.cut_off and not self._in_doubt
                 self.ended_lively = clock() - stream.arrived_at <= self._patience.lively_seconds
                 self.rest = None if self._in_doubt else stream.last_line()
@@ -200,13 +203,31 @@ class Reader:
                         self._instance = known
                     self._begin = None
                 if doubtful is not None:
-                    await progress.hand_over(piece.before(doubtful), self._instance)
+                    await self._hand_over(stream, piece.before(doubtful))
                     raise NotInOrderError(
                         "lines out of order: a clock was set, or the kubelet began a file again"
                     )
-            self._watch_for_delay(stream)
-            await progress.hand_over(piece, self._instance)
+            await self._hand_over(stream, piece)
         return True
+
+    async def _hand_over(self, stream: LogStream, piece: StampedLines) -> None:
+        """Hand over lines, and say it where a file may have been skipped before one."""
+        progress = self._progress
+        now = asyncio.get_running_loop().time()
+        behind_seconds = now - stream.waited_at
+        self._watch_for_delay(behind_seconds)
+        while piece.lines:
+            at = self._lag.hole(piece.times_ns, now=now, behind_seconds=behind_seconds)
+            if at is None:
+                break
+            await progress.hand_over(piece.before(at), self._instance)
+            if progress.gap is None and not progress.behind_told:
+                progress.miss(
+                    GapReason.ROTATION_UNSEEN,
+                    detail="lines came late, and then left out a while: the log may have been rotated twice",
+                )
+            piece = replace(piece.after(at), fragments=0)
+        await progress.hand_over(piece, self._instance)
 
     async def _doubt_silence(self) -> tuple[float, bool]:
         """Ask whether the log has more than the stream brought: how long to wait now, and whether for something."""
@@ -232,10 +253,9 @@ class Reader:
             return long_seconds, False
         return patience.stalled_seconds, True
 
-    def _watch_for_delay(self, stream: LogStream) -> None:
+    def _watch_for_delay(self, behind_seconds: float) -> None:
         """Say it where two rotations may have passed while we did not read: then a file may have been skipped."""
         progress = self._progress
-        behind_seconds = asyncio.get_running_loop().time() - stream.waited_at
         if behind_seconds < self._patience.behind_seconds:
             progress.behind_told = False
         elif not progress.behind_told and progress.gap is None:

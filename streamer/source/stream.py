@@ -18,6 +18,13 @@ _FINITE_SECONDS: Final = 30.0
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
 
 
+class KubeletError(ApiError):
+    """The kubelet wrote into the body of its answer what kept it from going on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(0, f"the kubelet says: {text}")
+
+
 class Where(NamedTuple):
     """The address of a log. It has no uid: a later pod of the same name has the same."""
 
@@ -72,15 +79,25 @@ class LogStream:
                 waiting.reschedule(until)
 
     async def pieces(self) -> AsyncIterator[StampedLines]:
-        """What a finite answer brings, to its end. Raises `ApiError` where it stops half way."""
+        """What a finite answer brings, to its end. Raises `ApiError` where it stops half way, or ends with an error."""
         while True:
             try:
                 piece = await self.read(_FINITE_SECONDS)
             except TimeoutError as error:
                 raise ApiError(0, f"the answer has stopped for {_FINITE_SECONDS:.0f} s") from error
             if piece is None:
+                self.check()
                 return
             yield piece
+
+    def check(self) -> None:
+        """At the end of an answer: raise `KubeletError` where an error stands behind its last newline.
+
+        Only the kubelet's own words are taken for that: a piece of an alert must not get into our log.
+        """
+        text = self._reader.unfinished[:300].decode(errors="replace")
+        if text.startswith(_KUBELET_ERRORS):
+            raise KubeletError(text)
 
     def last_line(self) -> StampedLines:
         """What stands after the last newline, as a line. At the end of an answer, and once."""
@@ -90,15 +107,6 @@ class LogStream:
     def cut_off(self) -> bool:
         """Whether something stands after the last newline: a container that has ended seldom leaves that."""
         return bool(self._reader.unfinished)
-
-    @property
-    def error_text(self) -> str:
-        """What the kubelet wrote into the body instead of a line, once its answer had begun; "" if nothing.
-
-        Only what is known to be its own words: a piece of an alert must not get into our log.
-        """
-        text = self._reader.unfinished[:300].decode(errors="replace")
-        return text if text.startswith(_KUBELET_ERRORS) else ""
 
     def _rescue(self) -> bytes:
         """What aiohttp had received before the connection broke: it raises the error before it gives that."""

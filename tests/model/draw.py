@@ -71,7 +71,7 @@ def _event(rng: Random) -> Event:
         case 6:
             return Container(pick(("crash", "start", "restart", "finish")))
         case 7:
-            return Block(pick((1.0, 10.0, 40.0)))
+            return Block(pick((1.0, 10.0, 16.0, 40.0)))
         case 8:
             return Stall()
         case 9:

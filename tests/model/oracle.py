@@ -107,7 +107,7 @@ class Circumstances:
 
     clock_steps: bool = False
     long_wait: bool = False
-    """Putting may have waited for 20 s: two rotations may have passed."""
+    """A stream may have been behind its log by two rotations."""
 
 
 def check(

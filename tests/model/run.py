@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Final, Literal
 from unittest import mock
 
@@ -180,6 +181,7 @@ class Run:
         self.random = random.Random(plan.seed)
         self.number = self.alike = 0
         self.started_at = 0.0
+        self.rotated_at = -inf
         self.worker: Worker | None = None
         self.ending: list[tuple[float, Pod]] = []
         self.pod: Pod | None = None
@@ -227,7 +229,7 @@ class Run:
         return found + self._check()
 
     def _check(self) -> list[str]:
-        self.circumstances.long_wait |= self.server.longest_delay >= PATIENCE.behind_seconds
+        self.circumstances.long_wait |= self.server.longest_delay >= PATIENCE.rotation_seconds
         return check(self.server, self.committed, self.plan.max_line_bytes, self.circumstances)
 
     def _start(self) -> Worker:
@@ -287,12 +289,14 @@ class Run:
                 )
         elif isinstance(event, Rotate):
             # The kubelet looks at the logs' sizes every 10 s: the log of a container that has just begun is small.
-            await asyncio.sleep(max(0.0, self.started_at + 12.0 - asyncio.get_running_loop().time()))
+            may = max(self.started_at + 12.0, self.rotated_at + 10.0)
+            await asyncio.sleep(max(0.0, may - asyncio.get_running_loop().time()))
             if self._writes:
                 assert self.pod is not None
+                self.rotated_at = asyncio.get_running_loop().time()
                 self.server.cluster.rotate(self.pod)
         elif isinstance(event, Block):
-            self.circumstances.long_wait |= event.seconds >= 15
+            self.circumstances.long_wait |= event.seconds >= PATIENCE.rotation_seconds
             if self.worker is not None:
                 self.worker.block(event.seconds)
         elif isinstance(event, Cut):

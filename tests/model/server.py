@@ -169,7 +169,7 @@ class ModelServer(KubernetesApi):
         self._open: set[_Open] = set()
         self._known: set[int] = set()
         self.longest_delay = 0.0
-        """How long a stream was read behind what had arrived, in seconds; of streams that have been closed."""
+        """How long a stream was behind its log, in seconds: sent, or read behind what had arrived."""
         self.unlabelled: set[tuple[str, str]] = set()
 
     def now_ns(self) -> int:
@@ -337,8 +337,9 @@ class ModelServer(KubernetesApi):
             body.end("clean")
 
     async def _send(self, body: Body, reader: LogReader, script: _Script) -> None:
-        sent = 0
+        sent, behind_since = 0, self._loop.time()
         while True:
+            self.longest_delay = max(self.longest_delay, self._loop.time() - behind_since)
             if script.after_bytes is not None and sent >= script.after_bytes:
                 await self._strike(body, script)
                 return
@@ -348,6 +349,7 @@ class ModelServer(KubernetesApi):
                     body.end("clean")
                     return
                 await reader.log.changed()
+                behind_since = self._loop.time()
                 continue
             for piece in self._pieces(chunk, script.after_bytes, sent):
                 await body.feed(piece)

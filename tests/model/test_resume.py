@@ -51,7 +51,7 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     CRASHES,
     st.builds(Cut, st.integers(0, 2)),
     st.builds(Container, st.sampled_from(("crash", "start", "restart", "finish"))),
-    st.builds(Block, st.sampled_from((1.0, 10.0, 40.0))),
+    st.builds(Block, st.sampled_from((1.0, 10.0, 16.0, 40.0))),
     st.just(Stall()),
     st.builds(Outage, st.sampled_from((500, 503, 429, 401, 403, 404, 0)), st.sampled_from((0.1, 3.0, 50.0))),
     st.builds(ClockStep, st.sampled_from((-20.0, -1.0, 3600.0))),
@@ -335,6 +335,30 @@ FOUND = {
         ((1.5, Stall()), (0.3, Delete(2.0, again=True)), (0.0, Cut(0))),
         Weather(watch_lag_seconds=3.0),
         seed=774,
+    ),
+    "a file that was skipped by who was behind for less than 20 s is a gap": Plan(
+        (
+            (30.0, Block(16.0)),
+            (0.0, Write(70)),
+            (0.3, Rotate()),
+            (0.0, Write(70)),
+            (0.0, Rotate()),
+            (0.0, Write(3)),
+            (30.0, Write(3)),
+        ),
+        Weather(rotation_bugs=True, pipe_bytes=300, piece_bytes=200),
+        room=2,
+    ),
+    "a file that was skipped on a slow way to us is a gap": Plan(
+        (
+            (30.0, Write(200)),
+            (0.3, Rotate()),
+            (5.0, Write(200)),
+            (0.0, Rotate()),
+            (0.0, Write(3)),
+            (30.0, Write(3)),
+        ),
+        Weather(rotation_bugs=True, slow=0.3, piece_bytes=7),
     ),
 }
 

@@ -1,0 +1,43 @@
+"""How far a stream is behind its log, by the times of its lines.
+
+Behind by two rotations, the kubelet's reader skips the file between them, and what it brings looks sound: lines in
+order. Only their times tell. The kubelet looks at a log's size every 10 s, so such a file lasted that long: the
+last line before the hole is as much older than the first one behind it, and came as long after it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+_SECOND_NS = 1_000_000_000
+
+
+class Lag:
+    """One stream's. Its clock may differ from ours: the least that a line was late stands for not at all."""
+
+    def __init__(self, last_ns: int | None, rotation_seconds: float) -> None:
+        """`last_ns` is the time of the line before the stream's first; None at a log's beginning."""
+        self._last_ns = last_ns
+        self._last_was_late = False
+        self._least_ns: float = inf
+        self._rotation_ns = int(rotation_seconds * _SECOND_NS)
+
+    def hole(self, times_ns: Sequence[int], *, now: float, behind_seconds: float) -> int | None:
+        """Which of the next lines may be the first one behind a hole; the ones from it on are to be given again.
+
+        `now` is by any clock of ours; `behind_seconds` is for how long there was always something to read.
+        """
+        now_ns, rotation_ns = int(now * _SECOND_NS), self._rotation_ns
+        behind = behind_seconds * _SECOND_NS >= rotation_ns
+        late_ns = inf if behind else now_ns - self._least_ns - rotation_ns  # lines up to this time are late
+        one_ns, is_late = self._last_ns, self._last_was_late or behind
+        if is_late or times_ns[0] <= late_ns:
+            for index, next_ns in enumerate(times_ns):
+                if is_late and one_ns is not None and next_ns - one_ns >= rotation_ns:
+                    self._last_ns = None
+                    return index
+                one_ns, is_late = next_ns, next_ns <= late_ns
+        self._least_ns = min(self._least_ns, now_ns - times_ns[-1])
+        self._last_ns, self._last_was_late = times_ns[-1], times_ns[-1] <= late_ns
+        return None

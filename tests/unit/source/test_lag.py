@@ -1,0 +1,44 @@
+"""A skipped file shows in a stream's times only."""
+
+from __future__ import annotations
+
+from streamer.source.lag import Lag
+
+SECOND = 1_000_000_000
+NOON = 1_790_000_000 * SECOND
+
+
+def at(*seconds: float) -> list[int]:
+    return [NOON + int(second * SECOND) for second in seconds]
+
+
+def test_lines_that_come_when_they_are_written_leave_nothing_out_however_seldom_they_are() -> None:
+    lag = Lag(NOON, 8.0)
+    for second in (1, 100, 500, 501, 2000):
+        assert lag.hole(at(second), now=70.0 + second, behind_seconds=0.0) is None
+
+
+def test_a_while_that_is_left_out_by_lines_that_came_late_may_hold_a_file() -> None:
+    lag = Lag(NOON, 8.0)
+    assert lag.hole(at(1, 2), now=72.0, behind_seconds=0.0) is None
+    assert lag.hole(at(3, 4, 13, 14), now=84.0, behind_seconds=0.0) == 2
+    assert lag.hole(at(13, 14), now=84.0, behind_seconds=0.0) is None
+
+
+def test_so_does_one_between_two_pieces() -> None:
+    lag = Lag(NOON, 8.0)
+    assert lag.hole(at(1, 2), now=72.0, behind_seconds=0.0) is None
+    assert lag.hole(at(3), now=83.0, behind_seconds=0.0) is None
+    assert lag.hole(at(12), now=83.1, behind_seconds=0.0) == 0
+
+
+def test_what_is_read_of_long_ago_is_late_only_if_we_did_not_read() -> None:
+    assert Lag(None, 8.0).hole(at(1, 2, 300, 301), now=5000.0, behind_seconds=0.0) is None
+    assert Lag(None, 8.0).hole(at(1, 2, 300, 301), now=5000.0, behind_seconds=9.0) == 2
+
+
+def test_a_clock_that_is_set_forward_is_no_hole() -> None:
+    lag = Lag(NOON, 8.0)
+    assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
+    assert lag.hole(at(3600), now=72.0, behind_seconds=0.0) is None
+    assert lag.hole(at(3601), now=73.0, behind_seconds=0.0) is None
