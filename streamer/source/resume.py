@@ -7,6 +7,7 @@ a kubelet that was killed, a time limit, or the end of the container. The conten
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
@@ -18,13 +19,16 @@ from streamer.source.place import Place, find_place, last_line, log_end
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Begin, Reader
-from streamer.source.stream import Where
+from streamer.source.stream import KubeletError, Where
 from streamer.source.witness import Witness
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 from streamer.transform.seek import Seek, SeekRing, SkipLines
 
 _SECOND_NS: Final = 1_000_000_000
+_LOST_TRIES: Final = 5
+_LAST_RECORD: Final = LogQuery(tail_lines=1)
+_LAST_RECORD_OF_PREVIOUS: Final = LogQuery(tail_lines=1, previous=True)
 
 
 class Resumption:
@@ -169,7 +173,7 @@ class Resumption:
         try:
             return (await last_line(self._api, self._where, self._max_line_bytes, previous=True)).ring
         except ApiError as error:
-            if error.status != 400:
+            if not await self._has_no_previous(error):
                 raise
             return None
 
@@ -185,7 +189,7 @@ class Resumption:
             empty = seek is None and self._progress.ring == before
             await self.take_last_line(LogQuery(previous=True), alone=empty)
         except ApiError as error:
-            if error.status != 400:
+            if not await self._has_no_previous(error):
                 raise
         self._reader.ended_cleanly = False  # that was not the log that may go on
 
@@ -193,9 +197,29 @@ class Resumption:
         try:
             return await find_place(self._api, self._where, query, self._progress.ring, self._max_line_bytes)
         except ApiError as error:
-            if query.previous and error.status == 400:  # there is no previous instance
+            if query.previous and await self._has_no_previous(error):
                 return None
             raise
+
+    async def _has_no_previous(self, error: ApiError) -> bool:
+        """Whether what a request for the previous instance's log raised means that there is no such log.
+
+        A kubelet short of disk space deletes ended containers, and the pod's status goes on naming the last one. It
+        is asked for again before that is believed, and so is the present log: a runtime may be starting anew.
+        """
+        if not isinstance(error, KubeletError):
+            return error.status == 400
+        for _ in range(_LOST_TRIES):
+            await asyncio.sleep(self._patience.status_seconds / _LOST_TRIES)
+            try:
+                await log_end(self._api, self._where, _LAST_RECORD_OF_PREVIOUS, self._max_line_bytes)
+            except KubeletError:
+                continue
+            except ApiError as other:
+                return other.status == 400
+            return False
+        await log_end(self._api, self._where, _LAST_RECORD, self._max_line_bytes)
+        return True
 
     async def take_last_line(self, query: LogQuery, *, alone: bool) -> bool | None:
         """Take a last line without a newline: the container has ended, and two snapshots must agree.

@@ -374,3 +374,25 @@ async def test_many_pods_under_random_cuts_lose_nothing(
         for pod in pods:
             await recorder.until_read(pod.name, numbered(0, 300))
     assert recorder.gaps == []
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+async def test_a_previous_container_that_its_runtime_has_lost_keeps_nobody_from_the_present_one(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, *, known: bool
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    if known:
+        async with following(server, recorder, tmp_path, patience=HASTY):
+            await recorder.until_read("falco-a", numbered(0, 5))
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(5, 9))
+    # A node short of disk space deletes ended containers; the pod's status goes on naming the last one.
+    text = b"unable to retrieve container logs for containerd://0123"
+    server.faults.answer("/log.*previous=true", 200, times=1000, body=text)
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 9) if known else numbered(5, 9))
+    assert [(gap.reason, gap.certain) for gap in recorder.gaps] == (
+        [(GapReason.ROTATION_UNSEEN, False)] if known else []
+    )
