@@ -49,6 +49,8 @@ class Follower:
         self._target = found.target
         self._patience = patience
         self._new = position is None
+        # All lines of a container that has not started are written from now on.
+        self._from_now = from_now and self._new and found.instance is not None
         self._done = position is not None and position.status is PositionStatus.DONE
         where = Where(found.target.namespace, found.target.pod, found.target.container)
         self._progress = Progress(found.target, position, put)
@@ -62,7 +64,7 @@ class Follower:
             self._reader,
             max_line_bytes,
             patience,
-            from_now=from_now and self._new,
+            from_now=self._from_now,
             from_birth=not self._new or found.started_ns is None,
         )
 
@@ -102,7 +104,7 @@ class Follower:
         """Follow to the end of the pod."""
         if self._done:  # the watch may show the pod a while longer; its end was told once
             return
-        if self._new:
+        if self._new and not self._from_now:
             await self._progress.attach()
         while not await self._connect():
             pass

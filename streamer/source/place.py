@@ -32,7 +32,7 @@ async def find_place(
     Only digests are kept: 8 bytes a line. Raises `ApiError`, `aiohttp.ClientError`.
     """
     whole = query.tail_lines is None
-    end = await _last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
+    end = await last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
     served, fragments = bytearray(), 0
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
@@ -54,7 +54,9 @@ async def find_place(
     return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
 
 
-async def _last_lines(api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool) -> DigestRing:
+async def last_lines(
+    api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool = False
+) -> DigestRing:
     """The log's last lines: more than one, for lines may be alike; without the first, which may be half a line."""
     query = LogQuery(tail_lines=RING_LINES, previous=previous)
     ring = (await log_end(api, where, query, max_line_bytes)).ring

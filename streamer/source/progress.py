@@ -85,8 +85,8 @@ class Progress:
         await self._put(LogBatch(self._target, [], []))
 
     async def skip_to(self, ring: DigestRing, instance: Instance | None) -> None:
-        """Take a place as the position, without the lines before it."""
-        self.ring = ring
+        """Put the target on record at a place, without the lines before it."""
+        self.ring, self.instance = ring, instance
         await self._put(LogBatch(self._target, [], [], ring, instance=instance))
 
     async def end(self) -> None:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
-from streamer.model import RING_LINES, DigestRing, GapReason, Instance
+from streamer.model import DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import Patience
-from streamer.source.place import Place, find_place, last_line, log_end
+from streamer.source.place import Place, find_place, last_line, last_lines, log_end
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Begin, Reader
@@ -76,9 +76,8 @@ class Resumption:
 
     async def _skip_to_now(self) -> None:
         """Take the log's present end as the position, without its lines."""
-        query = LogQuery(tail_lines=RING_LINES)
-        end = await log_end(self._api, self._where, query, self._max_line_bytes)
-        await self._progress.skip_to(end.ring, self._witness.view.instance)
+        ring = await last_lines(self._api, self._where, self._max_line_bytes)
+        await self._progress.skip_to(ring, self._witness.view.instance)
         self._from_now = False
 
     async def _go_on(self) -> None:

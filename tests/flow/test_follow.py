@@ -9,7 +9,7 @@ import pytest
 
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
-from tests.flow.following import Recorder, following, numbered
+from tests.flow.following import Recorder, eventually, following, numbered
 
 
 async def test_lines_written_before_and_after_the_start_are_read_once(
@@ -260,6 +260,64 @@ async def test_from_now_on_leaves_out_what_was_written_before(
     cluster.append(pod, *numbered(110, 120))
     async with following(server, recorder, tmp_path, from_now=True):
         await recorder.until_read("falco-a", numbered(100, 120))
+
+
+async def test_from_now_on_leaves_out_long_lines_of_which_a_tail_shows_a_part(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *(line * 60_000 for line in numbered(0, 5)))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await recorder.until(lambda: any(position.ring for position in recorder.positions.values()))
+        cluster.append(pod, *numbered(100, 110))
+        await recorder.until_read("falco-a", numbered(100, 110))
+    assert recorder.gaps == []
+
+
+async def test_from_now_on_leaves_out_the_previous_instance_of_one_that_has_said_nothing_yet(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    cluster.restart_container(pod)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await recorder.until(lambda: bool(recorder.positions))
+        await eventually(lambda: any("follow" in stream.path for stream in server.streams))
+        cluster.append(pod, *numbered(10, 15))
+        await recorder.until_read("falco-a", numbered(10, 15))
+    assert recorder.gaps == []
+
+
+async def test_from_now_on_takes_all_of_a_container_that_was_not_started_then(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a", waiting=True)
+    held = server.faults.hold("/log")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await eventually(lambda: held.struck > 0)
+        cluster.start_container(pod)
+        cluster.append(pod, *numbered(0, 10))
+        server.faults.clear()
+        await recorder.until_read("falco-a", numbered(0, 10))
+
+
+async def test_who_ends_before_now_is_known_begins_at_another_now(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    held = server.faults.hold("/log")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await eventually(lambda: held.struck > 0)
+    server.faults.clear()
+    async with following(server, recorder, tmp_path, from_now=True):
+        await recorder.until(lambda: any(position.ring for position in recorder.positions.values()))
+        cluster.append(pod, *numbered(10, 15))
+        await recorder.until_read("falco-a", numbered(10, 15))
 
 
 async def test_a_pod_that_is_not_running_yet_is_waited_for(
