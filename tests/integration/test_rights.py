@@ -105,6 +105,7 @@ async def test_a_thousand_alerts_with_the_accounts_own_token(
     assert [event for event in worker.events() if event["event"] in refused] == []
 
 
+@pytest.mark.parametrize("everywhere", [True, False], ids=["all namespaces", "two namespaces"])
 @pytest.mark.parametrize(
     ("verb", "resource", "event", "said"),
     [
@@ -112,13 +113,13 @@ async def test_a_thousand_alerts_with_the_accounts_own_token(
             "list",
             "pods",
             "watch_failed",
-            "no right to list pods in all namespaces: grant the verb list on pods",
+            "no right to list pods in {where}: grant the verb list on pods",
         ),
         (
             "watch",
             "pods",
             "watch_failed",
-            "no right to watch pods in all namespaces: grant the verb watch on pods",
+            "no right to watch pods in {where}: grant the verb watch on pods",
         ),
         ("get", "pods", "log_forbidden", "grant verb get on pods in namespace"),
         ("get", "pods/log", "log_forbidden", "grant verb get on pods/log in namespace"),
@@ -133,6 +134,7 @@ async def test_a_right_that_is_missing_is_named_and_no_other(
     resource: str,
     event: str,
     said: str,
+    everywhere: bool,
 ) -> None:
     def take_away(rules: list[Any]) -> None:
         before = copy.deepcopy(rules)
@@ -142,9 +144,10 @@ async def test_a_right_that_is_missing_is_named_and_no_other(
         rules[:] = [rule for rule in rules if rule["verbs"]]
         assert rules != before
 
-    grant(kubectl, [], take_away)
+    namespaces = [] if everywhere else [cluster.namespace for cluster in installation.clusters]
+    grant(kubectl, namespaces, take_away)
     as_the_account(installation, kubectl, server, tmp_path)
-    worker = WorkerProcess(tmp_path, settings_for(installation, []))
+    worker = WorkerProcess(tmp_path, settings_for(installation, namespaces))
     with worker.shown_on_failure():
         installation.write(PODS)
         await worker.start()
@@ -155,7 +158,8 @@ async def test_a_right_that_is_missing_is_named_and_no_other(
         assert await worker.stop() == 0
     for one in told:
         text = f"{one['cause']} {one.get('fix', '')}"
-        assert said in text
+        places = ["all namespaces"] if everywhere else [f"namespace {name}" for name in namespaces]
+        assert any(said.format(where=place) in text for place in places)
         assert f'User "{ACCOUNT}" cannot {verb} resource "{resource}"' in text
     others = {"watch_failed", "log_forbidden"} - {event}
     assert [one for one in worker.events() if one["event"] in others] == []
