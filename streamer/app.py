@@ -211,8 +211,17 @@ class Worker:
             adoptions: dict[int, asyncio.Task[None]] = {}
 
             def gained(shard: Shard) -> None:
-                shard.on_realign = fleet.restart
+                shard.on_realign = realigned
                 shard.statuses = partial(_statuses, fleet, shard)
+                adopt(shard)
+
+            def realigned(shard: Shard) -> None:
+                fleet.restart(shard)
+                adoptions[shard.index].cancel()
+                if not self._stop.requested:  # who had the shard may have followed pods that we never saw
+                    adopt(shard)
+
+            def adopt(shard: Shard) -> None:
                 adopting = _adopt(shard, discovery, fleet)
                 adoptions[shard.index] = tasks.create_task(adopting, name=f"adopt {shard.index}")
 

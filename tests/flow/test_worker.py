@@ -1,0 +1,116 @@
+"""A whole worker in one process, with a simulated cluster and a mock broker: what only its parts together can do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from streamer.app import Worker
+from streamer.config import Settings, load
+from streamer.flow.membership import Alone, Membership
+from streamer.flow.stop import StopLadder
+from streamer.model import Target
+from streamer.plan import plan_of
+from streamer.simulator import Cluster, SimulatedApiServer
+from streamer.sink import Connection, ShardProducer
+from streamer.sink.mock_broker import MockBroker
+from streamer.transform.load import load as load_state
+from streamer.transform.process import Processor
+from tests.flow.following import eventually, numbered
+from tests.unit.transform.samples import NOW_NS, Feed
+
+
+class Dividing:
+    """Gives us the first shard, and the second one at the moment when we are asked to stop."""
+
+    def __init__(self, stop: StopLadder) -> None:
+        self._stop = stop
+        self.assigned: frozenset[int] | None = frozenset({0})
+        self.trouble = ""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def assignments(self) -> AsyncIterator[frozenset[int]]:
+        yield frozenset({0})
+        await self._stop.wait()
+        await asyncio.sleep(0)  # the worker has heard it as well
+        yield frozenset({0, 1})
+        await asyncio.Event().wait()
+
+    async def confirmed(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def settings(server: SimulatedApiServer, tmp_path: Path) -> Iterator[Settings]:
+    """Of a broker that is there: without transactions, which it does not have."""
+    with MockBroker() as broker:
+        given = {
+            "cluster": "demo",
+            "kubernetes.kubeconfig": server.kubeconfig(tmp_path / "kubeconfig"),
+            "kafka.bootstrap_servers": broker.bootstrap,
+            "kafka.delivery": "at_least_once",
+            "kafka.shards": 2,
+            "topics.partitions": 1,
+            "http.port": 0,
+        }
+        made = load(None, [f"{key}={value}" for key, value in given.items()], {})
+        for spec in made.topic_specs:
+            broker.create_topic(spec.name, max(1, spec.partitions))
+        yield made
+
+
+@asynccontextmanager
+async def working(settings: Settings, stop: StopLadder, membership: Membership) -> AsyncIterator[Worker]:
+    worker = Worker(settings, stop, membership=membership, check_crcs=False)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+        stop.request()
+        async with asyncio.timeout(10):
+            assert await running
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_shard_that_is_gained_while_we_stop_does_not_hold_us_up(
+    settings: Settings, cluster: Cluster
+) -> None:
+    for number in range(8):  # of both shards
+        cluster.append(cluster.add_pod("falco", f"falco-{number}"), *numbered(0, 3))
+    stop = StopLadder()
+    async with working(settings, stop, Dividing(stop)) as worker:
+        await eventually(lambda: worker.ledger.lines > 0)
+    assert set(worker.shards) == {0}
+
+
+async def test_a_pod_that_another_owner_has_followed_and_that_is_gone_is_seen_out(
+    settings: Settings, cluster: Cluster
+) -> None:
+    """We stood still, another worker had the shard and saw a pod that we never will, and we have the shard again."""
+    pod = cluster.add_pod("falco", "falco-here")
+    target = Target("falco", "falco-gone", pod.uid, "falco", "node-2")  # of the same shard
+    async with working(settings, StopLadder(), Alone(2)) as worker:
+        cluster.append(pod, *numbered(0, 3))
+        await eventually(lambda: worker.ledger.lines == 3)
+        shard = next(shard for shard in worker.shards.values() if shard.ledger.lines)
+
+        connection = Connection(settings.kafka, check_crcs=False)
+        state = settings.topic_names.state
+        other = ShardProducer(connection, cluster="demo", shard=shard.index, state_topic=state)
+        found = load_state("demo", await other.open())
+        found.owner = "another"
+        batch = Feed(target).batch((NOW_NS, b"a line of text"))
+        await other.publish(Processor(plan_of(settings), found).process([batch], NOW_NS))
+        await other.close()
+
+        await shard._publisher.discard()  # type: ignore[attr-defined]  # as after any failure
+        cluster.append(pod, *numbered(3, 6))
+        await eventually(lambda: worker.ledger.gaps == 1, seconds=20)
+    assert worker.ledger.lines == 7
