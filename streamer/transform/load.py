@@ -11,10 +11,22 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.model import RING_LINES, DigestRing, Instance, Ledger, Position, PositionStatus, Reason, Target
+from streamer.model import (
+    RING_LINES,
+    Alert,
+    DigestRing,
+    Instance,
+    Ledger,
+    Position,
+    PositionStatus,
+    Reason,
+    Target,
+)
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.parse import parse
 from streamer.transform.repeats import Repeats
+from streamer.transform.stamp import StampReader
 from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.window import Window, Windows
 
@@ -49,13 +61,16 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> S
         )
     for identity, found in windows.items():
         state.tracked[identity].windows.restore(found)
+    stamps = StampReader()
     for identity, tracked in state.tracked.items():
         for group, repeats in tracked.windows.repeats.items():
+            path = f"{identity}/{group.hex()}"
             if group not in tracked.windows.packed or not repeats.sample:
-                path = f"{identity}/{group.hex()}"
                 raise StateUnreadableError(
                     f"the state is damaged: repeats/{path} without its window or sample"
                 )
+            if not isinstance(parse(repeats.sample, repeats.last_ns, stamps), Alert):
+                raise StateUnreadableError(f"state key 'sample/{path}' is damaged: it holds no alert")
     return state
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import base64
 import itertools
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import orjson
@@ -30,11 +30,13 @@ from streamer.transform.changes import (
 )
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
+from streamer.transform.process import Processor
 from streamer.transform.repeats import SAMPLE, Repeats
 from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
+from streamer.transform.treatment import DedupePlan, LimitPlan
 from streamer.transform.window import Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
-from tests.unit.transform.samples import FALCO, OTHER
+from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, START_NS, Feed, alert
 
 POSITIONS = st.builds(
     Position,
@@ -58,7 +60,7 @@ STORMS = st.builds(
 )
 REPEATED = st.builds(
     lambda due_ns, first_ns, last_ns, variants: Repeats(
-        b'{"rule":"a \xc3\xa9"}', due_ns, first_ns, last_ns, sum(variants.values()), variants
+        b'{"rule":"a \xc3\xa9","priority":"Notice"}', due_ns, first_ns, last_ns, sum(variants.values()), variants
     ),
     *[NANOSECONDS] * 3,
     st.dictionaries(DIGESTS, st.integers(1, 9), min_size=1, max_size=3),
@@ -125,7 +127,7 @@ def sample() -> dict[str, bytes]:
     position = Position(DigestRing(b"12345678"), 1, 2, 3, 4, PositionStatus.ATTACHED, Instance("c", 1))
     windows = Windows()
     windows.restore([(GROUP, Window(1, 2, 3, 0, True, False, 1, bytes(17), VARIANT))])
-    windows.repeats[GROUP] = Repeats(b"{}", 4, 5, 6, 7, {VARIANT: 7}, {VARIANT: "proc.cmdline=ls"})
+    windows.repeats[GROUP] = Repeats(alert(), 4, 5, 6, 7, {VARIANT: 7}, {VARIANT: "proc.cmdline=ls"})
     tracked = Tracked(
         FALCO,
         position,
@@ -191,7 +193,7 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     (BUCKET_KEY, "unknown", 1),
     *itertools.product([LIMIT_KEY], ["tokens", "name", "storm", "limit"], [None, [], {}]),
     *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
-    *itertools.product([SAMPLE_KEY], ["alert"], [None, 1]),
+    *itertools.product([SAMPLE_KEY], ["alert"], [None, 1, "text", "{}", '{"rule":"a"}']),
     *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
     *itertools.product(["key", f"key/{FALCO.id}"], ["key"], [None, 1, "x", "00"]),
     *itertools.product(["ledger"], ["lines", "published", "sequence", "shards"], WRONG_COUNTS),
@@ -328,8 +330,15 @@ RAW = st.one_of(
 
 @given(st.dictionaries(KEYS, RAW, max_size=3))
 def test_any_bytes_load_or_raise_only_that(damage: dict[str, bytes]) -> None:
+    """And what was loaded can be worked with: it would end all shards of the worker if it could not."""
     try:
         state = load("prod", {**sample(), **damage}.items())
     except StateUnreadableError:
         return
     assert load("prod", saved(state).items()) == state
+    plan = replace(PLAN, cluster="prod", dedupe=DedupePlan(), limits=LimitPlan())
+    processor = Processor(plan, state, bytes(16))
+    processor.process([Feed(FALCO).batch((START_NS, alert()))], NOW_NS)
+    processor.publish_redefined(replace(plan, dedupe=DedupePlan(enabled=False)), NOW_NS)
+    processor.publish_due(NOW_NS, everything=True)
+    processor.forget([FALCO, OTHER], NOW_NS)
