@@ -2,7 +2,8 @@
 
 The record is the unit: containerd cuts a line into records of at most 16 KiB, the kubelet's reader
 joins them again and stamps a line once. `tailLines` and `sinceTime` work on records, so both can show
-the inside of a long line; a record at the very end may lack its newline.
+the inside of a long line. A record at the very end may be part of a line that goes on, or be cut before its own
+newline, in the file: the reader does not give it to who follows, nor at the end of a tail that is full without it.
 """
 
 from __future__ import annotations
@@ -22,13 +23,20 @@ _NEWLINE = 10
 class LogFile:
     """One file of a log: the records as a request from its start shows them, stamps included."""
 
-    __slots__ = ("data", "next", "starts", "times")
+    __slots__ = ("cut", "data", "next", "starts", "times")
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.starts = array("Q")
         self.times = array("q")
         self.next: LogFile | None = None
+        self.cut = False
+        """Whether the last record was cut before its newline."""
+
+    @property
+    def whole(self) -> int:
+        """How many records are not cut."""
+        return len(self.starts) - self.cut
 
     def continues(self, record: int) -> bool:
         """Whether the record goes on with the line of the one before it (and has no stamp here)."""
@@ -87,6 +95,11 @@ class ContainerLog:
             raise ValueError(msg)
         self._append(text, time_ns)
 
+    def append_cut(self, text: bytes, time_ns: int) -> None:
+        """Append the beginning of a record, as on a full disk: whatever comes next is glued to it."""
+        self._append(text, time_ns)
+        self.current.cut = True
+
     def _append(self, record: bytes, time_ns: int) -> None:
         if record.find(b"\n", 0, -1) >= 0:
             msg = "a record is part of one line"
@@ -96,6 +109,11 @@ class ContainerLog:
             self.rotate()
             file = self.current
         data = file.data
+        if file.cut:
+            data += self.stamp(time_ns) + b"stdout F " + record
+            file.cut = False
+            self._changed.set()
+            return
         file.starts.append(len(data))
         file.times.append(time_ns)
         if not data or data[-1] == _NEWLINE:
@@ -153,9 +171,11 @@ class LogReader:
         self.log = log
         self.finished = False
         self._file = log.current
-        self._record = 0 if tail_lines is None else max(0, len(self._file.starts) - tail_lines)
+        whole = self._file.whole
+        self._record = 0 if tail_lines is None else max(0, whole - tail_lines)
         # A reader that does not follow gives what was there when it was opened.
-        self._stop = None if follow else len(self._file.starts)
+        full = tail_lines is not None and whole >= tail_lines
+        self._stop = None if follow else whole if full else len(self._file.starts)
         self._timestamps = timestamps
         self._since_ns = since_ns
         self._left = limit_bytes
@@ -166,7 +186,7 @@ class LogReader:
     def read(self, max_bytes: int = 1 << 18) -> bytes:
         """What there is, at most about `max_bytes` (whole records); b"" with `finished` at the end."""
         while not self.finished:
-            stop = len(self._file.starts) if self._stop is None else self._stop
+            stop = self._file.whole if self._stop is None else self._stop
             if self._record < stop:
                 chunk = self._take(stop, max_bytes)
                 if chunk:

@@ -55,7 +55,7 @@ class Follower:
         where = Where(found.target.namespace, found.target.pod, found.target.container)
         self._progress = Progress(found.target, position, put)
         self._witness = Witness(api, found, patience)
-        self._reader = Reader(api, where, self._progress, max_line_bytes, patience)
+        self._reader = Reader(api, where, self._progress, self._witness, max_line_bytes, patience)
         self._resumption = Resumption(
             api,
             where,
@@ -200,8 +200,7 @@ class Follower:
             if self._compared:
                 progress.drained |= self._reader.ended_cleanly
                 return witness.view.finished and progress.drained
-            query = LogQuery(tail_lines=self._patience.tail_lines)
-            whole = await self._resumption.take_last_line(query, alone=True)
+            whole = await self._resumption.take_last_line(LogQuery(), alone=True)
             progress.drained = before == progress.ring if whole is None else whole
             self._reader.ended_cleanly &= whole is not False
             return witness.view.finished and progress.drained

@@ -32,7 +32,7 @@ async def find_place(
     Only digests are kept: 8 bytes a line. Raises `ApiError`, `aiohttp.ClientError`.
     """
     whole = query.tail_lines is None
-    end = await last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
+    end = await _last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
     served, fragments = bytearray(), 0
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
@@ -54,15 +54,21 @@ async def find_place(
     return None if taken is None else Place(taken, len(served) // DigestRing.WIDTH - taken)
 
 
-async def last_lines(
-    api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool = False
-) -> DigestRing:
+async def _last_lines(api: KubernetesApi, where: Where, max_line_bytes: int, *, previous: bool) -> DigestRing:
     """The log's last lines: more than one, for lines may be alike; without the first, which may be half a line."""
     query = LogQuery(tail_lines=RING_LINES, previous=previous)
     ring = (await log_end(api, where, query, max_line_bytes)).ring
     if ring.lines > 1:
         return DigestRing(ring[DigestRing.WIDTH :])
     return (await last_line(api, where, max_line_bytes, previous=previous)).ring
+
+
+async def ring_of_now(api: KubernetesApi, where: Where, max_line_bytes: int) -> DigestRing:
+    """The ring as whoever had read all that the log has would hold it. Raises as `find_place` does."""
+    end = await log_end(api, where, LogQuery(tail_lines=RING_LINES + 1), max_line_bytes)
+    if end.lines <= RING_LINES:  # a short log, or one of long lines, of which a tail may begin within one
+        end = await log_end(api, where, LogQuery(), max_line_bytes)
+    return end.ring
 
 
 async def last_line(
@@ -95,16 +101,19 @@ class LogEnd:
     """The last lines with a newline; none if there are none."""
     rest: StampedLines = field(default_factory=StampedLines)
     """What stands behind it: a line, perhaps."""
+    lines: int = 0
+    """How many lines with a newline there were."""
 
 
 async def log_end(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogEnd:
     """How an answer ends: with which lines, and with what behind the last newline. Raises as `find_place` does."""
-    ring, fragments = DigestRing(), 0
+    ring, lines, fragments = DigestRing(), 0, 0
     async with open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
+            lines += len(piece.lines)
             ring = align.advance(ring, piece.lines, piece.oversize)
             fragments += piece.fragments
         rest = stream.last_line()
     if rest.fragments or (fragments and not ring):
         raise ApiError(0, "what is served is no log")
-    return LogEnd(ring, rest)
+    return LogEnd(ring, rest, lines)

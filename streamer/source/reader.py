@@ -17,13 +17,14 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import GapReason, Instance
+from streamer.model import DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
-from streamer.source.place import last_line
+from streamer.source.place import last_line, log_end
 from streamer.source.progress import Progress
 from streamer.source.stream import LogStream, Where, open_log
+from streamer.source.witness import Witness
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
@@ -50,11 +51,18 @@ class Reader:
     """Hands over what streams bring."""
 
     def __init__(
-        self, api: KubernetesApi, where: Where, progress: Progress, max_line_bytes: int, patience: Patience
+        self,
+        api: KubernetesApi,
+        where: Where,
+        progress: Progress,
+        witness: Witness,
+        max_line_bytes: int,
+        patience: Patience,
     ) -> None:
         self._api = api
         self._where = where
         self._progress = progress
+        self._witness = witness
         self._max_line_bytes = max_line_bytes
         self._patience = patience
         self._empty_probes = 0
@@ -234,9 +242,13 @@ class Reader:
         patience, ring = self._patience, self._progress.ring
         long_seconds = patience.probe_seconds * (0.8 + 0.4 * random())
         asked_at = asyncio.get_running_loop().time()
+        ended = not self._witness.view.running
         try:
             async with asyncio.timeout(patience.answer_seconds):
-                end = await last_line(self._api, self._where, self._max_line_bytes, expected=ring)
+                if ended:  # what stands behind the last newline is a line now, and a tail may leave it out
+                    end = await log_end(self._api, self._where, LogQuery(), self._max_line_bytes)
+                else:
+                    end = await last_line(self._api, self._where, self._max_line_bytes, expected=ring)
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._where, cause=repr(error))
@@ -244,14 +256,17 @@ class Reader:
         if not end.ring and ring:
             self._empty_probes += 1
             in_haste = self._empty_probes <= EMPTY_PROBES
-            return patience.empty_seconds if in_haste else long_seconds, False
-        self._empty_probes = 0
-        if ring.endswith(end.ring):
+            wait_seconds = patience.empty_seconds if in_haste else long_seconds
+        else:
+            self._empty_probes = 0
+            if not ring.endswith(end.ring[-DigestRing.WIDTH :]):
+                return patience.stalled_seconds, True
             self._in_doubt = False
-            if not end.rest.lines:  # else it has more, once its container is known to have ended
+            if not end.rest.lines:  # else it has more, once its container has ended
                 self.whole_at = asked_at
-            return long_seconds, False
-        return patience.stalled_seconds, True
+            wait_seconds = long_seconds
+        # Who has ended prints no more, and its stream should end.
+        return (patience.stalled_seconds, True) if ended else (wait_seconds, False)
 
     def _watch_for_delay(self, behind_seconds: float) -> None:
         """Say it where two rotations may have passed while we did not read: then a file may have been skipped."""

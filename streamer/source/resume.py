@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from streamer.model import DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.patience import Patience
-from streamer.source.place import Place, find_place, last_line, last_lines, log_end
+from streamer.source.place import Place, find_place, last_line, log_end, ring_of_now
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Begin, Reader
@@ -76,7 +76,7 @@ class Resumption:
 
     async def _skip_to_now(self) -> None:
         """Take the log's present end as the position, without its lines."""
-        ring = await last_lines(self._api, self._where, self._max_line_bytes)
+        ring = await ring_of_now(self._api, self._where, self._max_line_bytes)
         await self._progress.skip_to(ring, self._witness.view.instance)
         self._from_now = False
 
@@ -223,13 +223,15 @@ class Resumption:
     async def take_last_line(self, query: LogQuery, *, alone: bool) -> bool | None:
         """Take a last line without a newline: the container has ended, and two snapshots must agree.
 
+        The whole log is asked for: of a record that was cut before its newline, a full tail shows nothing.
+
         `alone`: also where it is the log's only one. Gives whether all was taken that the log has; None if it has no
         line at all by which to tell that.
         """
         progress = self._progress
         end = await log_end(self._api, self._where, query, self._max_line_bytes)
-        if end != await log_end(self._api, self._where, query, self._max_line_bytes):
-            return False
+        if end.rest.lines and end != await log_end(self._api, self._where, query, self._max_line_bytes):
+            raise ApiError(0, "the log's end was served in two ways")
         line = align.digests(end.rest.lines, end.rest.oversize)
         if line and progress.ring.endswith(line):
             return True
@@ -239,8 +241,6 @@ class Resumption:
                 return False
         elif not line:
             return None
-        elif query.tail_lines is not None:  # a tail may begin in the middle of a long line
-            return await self.take_last_line(LogQuery(previous=query.previous), alone=alone)
         elif not (alone and await self._is_ours(end.rest, query)):
             return False
         if line:

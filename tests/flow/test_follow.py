@@ -9,7 +9,8 @@ import pytest
 
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
-from tests.flow.following import Recorder, eventually, following, numbered
+from streamer.telemetry.status import StreamState
+from tests.flow.following import HASTY, Recorder, eventually, following, numbered
 
 
 async def test_lines_written_before_and_after_the_start_are_read_once(
@@ -273,6 +274,23 @@ async def test_from_now_on_leaves_out_long_lines_of_which_a_tail_shows_a_part(
         cluster.append(pod, *numbered(100, 110))
         await recorder.until_read("falco-a", numbered(100, 110))
     assert recorder.gaps == []
+
+
+@pytest.mark.parametrize("lines", [5, 100])
+async def test_who_begins_now_knows_the_end_of_a_log_that_says_nothing_more(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, lines: int
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, lines))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, from_now=True, patience=HASTY) as fleet:
+        await recorder.until(lambda: any(position.ring for position in recorder.positions.values()))
+        cluster.terminate(pod)
+        await eventually(lambda: fleet.status(0)[0].state is StreamState.ENDED)
+        cluster.delete_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+    assert recorder.lines["falco-a"] == []
 
 
 async def test_from_now_on_leaves_out_the_previous_instance_of_one_that_has_said_nothing_yet(

@@ -40,6 +40,7 @@ def plan(rng: Random) -> Plan:
         piece_bytes=pick((1 << 16, 7, 200)),
         status_lag_seconds=pick((0.0, 0.2, 3.0)),
         watch_lag_seconds=pick((0.0, 0.2, 3.0)),
+        end_lag_seconds=pick((0.0, 1.0)),
     )
     if rng.random() < 0.2:
         weather = Weather()
@@ -69,7 +70,7 @@ def _event(rng: Random) -> Event:
         case 5:
             return Cut(rng.randint(0, 2))
         case 6:
-            return Container(pick(("crash", "start", "restart", "finish")))
+            return Container(pick(("crash", "exit", "start", "restart", "finish", "lose")))
         case 7:
             return Block(pick((1.0, 10.0, 16.0, 40.0)))
         case 8:
@@ -83,4 +84,4 @@ def _event(rng: Random) -> Event:
         case 12:
             return Label(pick((0.0, 0.1, 5.0, 100.0))) if rng.random() < 0.8 else Wait(pick((3.1, 4.2)))
         case _:
-            return Unfinished()
+            return Unfinished(pick((False, True)))

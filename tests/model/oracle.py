@@ -32,7 +32,7 @@ class Written:
     headless: tuple[Key, ...] = ()
     """Where a rotation fell between a line's records: its rest, as whoever opens a later file sees it."""
     optional: bool = False
-    """A last line without a newline: only a line if the container is known to have ended."""
+    """A last line without a newline: only a line if the container is known to have ended, and it is served then."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def truth_of(born: Sequence[Born], uid: str, max_line_bytes: int) -> Truth:
 
 def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool, Written]]:
     file: LogFile | None = first
-    head, head_ns = b"", 0
+    head, head_ns, head_file = b"", 0, first
     rests: list[bytes] = []  # of the line at hand, from each later file on
     stamp_bytes = instance.log.stamp_bytes
     while file is not None:
@@ -78,19 +78,24 @@ def _lines(instance: Instance, first: LogFile, most: int) -> Iterator[tuple[bool
             else:
                 yield at == 0, Written(key_of(raw, most, stamp_bytes), time_ns, instance, file)
             at = end + 1
-        if at < len(data):
+        if file.cut:  # nothing goes on with it: the reader never joins it to the next file
+            key = key_of(data[at:], most, stamp_bytes)
+            yield False, Written(key, file.times[-1], instance, file, optional=True)
+        elif at < len(data):
             if head:  # a line over three files
                 head += data[at:][stamp_bytes:]
                 rests = [rest + data[at:][stamp_bytes:] for rest in rests] + [data[at:]]
             else:
-                head, head_ns = data[at:], file.times[bisect_left(file.starts, at)]
+                head, head_ns, head_file = data[at:], file.times[bisect_left(file.starts, at)], file
         last, file = file, file.next
     if head:
         at = last.data.rfind(b"\n") + 1
         rest = (key_of(bytes(last.data[at:]), most, stamp_bytes),) if at < len(last.data) else ()
         yield (
             False,
-            Written(key_of(head, most, stamp_bytes), head_ns, instance, last, headless=rest, optional=True),
+            Written(
+                key_of(head, most, stamp_bytes), head_ns, instance, head_file, headless=rest, optional=True
+            ),
         )
 
 
@@ -176,12 +181,20 @@ def _check(
         at = where[next_at] + 1
     if at < len(truth.lines):
         holes.append((len(taken), truth.lines[at:]))
+    served = _served(server, uid)
     holes = [
-        (index, missing) for index, hole in holes if (missing := [line for line in hole if not line.optional])
+        (index, missing)
+        for index, hole in holes
+        if (missing := [line for line in hole if not line.optional or _is_final(line, served)])
     ]
 
     yield from _judge_holes(server, truth, taken, holes, gaps, circumstances, uid)
     yield from _judge_gaps(server, truth, holes, gaps, circumstances, uid)
+
+
+def _is_final(line: Written, served: set[tuple[int, int]]) -> bool:
+    """Whether a last line without a newline can be read as one: its container has ended, and its log is there."""
+    return line.instance.finished_ns is not None and (id(line.instance), id(line.file)) in served
 
 
 def _judge_holes(
@@ -265,6 +278,6 @@ def _served(server: ModelServer, uid: str) -> set[tuple[int, int]]:
             continue
         for container in pod.containers.values():
             for instance in (container.current, container.last):
-                if instance is not None:
+                if instance is not None and id(instance) not in server.lost:
                     served.add((id(instance), id(instance.log.current)))
     return served

@@ -39,7 +39,9 @@ class Write:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A record without its newline."""
+    """A record without its newline: part of a line, or cut in the file."""
+
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ class Outage:
 
 @dataclass(frozen=True)
 class Container:
-    what: Literal["crash", "start", "restart", "finish"]
+    """`exit` ends it, and leaves it ended until it is started; `lose` lets the runtime forget those that have ended."""
+
+    what: Literal["crash", "exit", "start", "restart", "finish", "lose"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,9 @@ class Run:
         if self._writes:
             self.banner()
         elif self.pod is not None:
+            found += [
+                text for text in self._check() if "though the API serves it" in text
+            ]  # gaps may be due yet
             await self._delete(Delete(0.0, again=False))
         await asyncio.sleep(150.0)
         await worker.die(None)
@@ -284,9 +291,11 @@ class Run:
             if self._writes:
                 self.number += 1
                 assert self.pod is not None
-                self.server.cluster.log(self.pod).append_partial(
-                    b'{"part":%d' % self.number, self.server.now_ns()
-                )
+                log = self.server.cluster.log(self.pod)
+                ends = not log.current.data or log.current.data.endswith(b"\n")
+                append = log.append_cut if event.cut and ends else log.append_partial
+                if not log.current.cut:
+                    append(b'{"part":%d' % self.number, self.server.now_ns())
         elif isinstance(event, Rotate):
             # The kubelet looks at the logs' sizes every 10 s: the log of a container that has just begun is small.
             may = max(self.started_at + 12.0, self.rotated_at + 10.0)
@@ -364,8 +373,11 @@ class Run:
         if self.pod is None:
             return
         cluster, pod = self.server.cluster, self.pod
+        if what == "lose":
+            self.server.lose_ended()
+            return
         if what == "start":
-            if self._writes or pod.phase in ("Succeeded", "Failed"):  # a pod that has finished stays so
+            if self._writes or pod.uid in self.server.finished:  # a pod that has finished stays so
                 return
             cluster.start_container(pod)
         elif not self._writes:
@@ -375,6 +387,8 @@ class Run:
         elif what == "restart":
             cluster.restart_container(pod)
         else:
+            if what == "finish":
+                self.server.finished.add(pod.uid)
             cluster.terminate(pod)
         self.server.publish()
         if what in ("start", "restart"):

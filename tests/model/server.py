@@ -120,6 +120,8 @@ class Weather:
     piece_bytes: int = 1 << 16
     status_lag_seconds: float = 0.0
     watch_lag_seconds: float = 0.0
+    end_lag_seconds: float = 0.0
+    """The kubelet's reader looks every second whether a container it follows is over."""
 
 
 @dataclass
@@ -171,6 +173,10 @@ class ModelServer(KubernetesApi):
         self.longest_delay = 0.0
         """How long a stream was behind its log, in seconds: sent, or read behind what had arrived."""
         self.unlabelled: set[tuple[str, str]] = set()
+        self.finished: set[str] = set()
+        """The pods that start no container again. The others' phase is Running until they are deleted."""
+        self.lost: set[int] = set()
+        """The instances that the runtime has forgotten, by id()."""
 
     def now_ns(self) -> int:
         """The node's clock."""
@@ -191,6 +197,8 @@ class ModelServer(KubernetesApi):
             for container in pod.containers.values():
                 self._remember(pod, container.current)
             item = copy.deepcopy(pod.to_json())
+            if pod.uid not in self.finished and pod.deletion_ns is None and pod.phase != "Pending":
+                item["status"]["phase"] = "Running"
             old = self._objects.get(key)
             if old is not None and old["metadata"]["uid"] != pod.uid:
                 self._gone(key)
@@ -210,6 +218,10 @@ class ModelServer(KubernetesApi):
             assert last is not None
             self._departed = self._departed | {last.target.id: last}
         self._tell()
+
+    def lose_ended(self) -> None:
+        """Let the runtime forget the containers that have ended; statuses go on naming them."""
+        self.lost |= {id(item.instance) for item in self.born if item.instance.finished_ns is not None}
 
     def _gone(self, key: tuple[str, str]) -> None:
         self.unlabelled.discard(key)
@@ -272,7 +284,8 @@ class ModelServer(KubernetesApi):
             rotation_bugs=self.weather.rotation_bugs,
         )
         body = Body(self.weather.pipe_bytes)
-        pump = asyncio.create_task(self._answer(body, reader, self._script(instance.log)))
+        script = _Script(0, KUBELET_TEXTS[2]) if id(instance) in self.lost else self._script(instance.log)
+        pump = asyncio.create_task(self._answer(body, reader, script))
         opened = _Open(body, pump, query.follow)
         self._open.add(opened)
         try:
@@ -346,6 +359,8 @@ class ModelServer(KubernetesApi):
             chunk = reader.read(self.weather.piece_bytes)
             if not chunk:
                 if reader.finished:
+                    if behind_since < self._loop.time():  # else it had ended before it was asked for
+                        await asyncio.sleep(self._random.random() * self.weather.end_lag_seconds)
                     body.end("clean")
                     return
                 await reader.log.changed()

@@ -50,13 +50,13 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.just(Rotate()),
     CRASHES,
     st.builds(Cut, st.integers(0, 2)),
-    st.builds(Container, st.sampled_from(("crash", "start", "restart", "finish"))),
+    st.builds(Container, st.sampled_from(("crash", "exit", "start", "restart", "finish", "lose"))),
     st.builds(Block, st.sampled_from((1.0, 10.0, 16.0, 40.0))),
     st.just(Stall()),
     st.builds(Outage, st.sampled_from((500, 503, 429, 401, 403, 404, 0)), st.sampled_from((0.1, 3.0, 50.0))),
     st.builds(ClockStep, st.sampled_from((-20.0, -1.0, 3600.0))),
     st.builds(Delete, st.sampled_from((None, 0.0, 2.0, 30.0)), st.booleans()),
-    st.just(Unfinished()),
+    st.builds(Unfinished, st.booleans()),
     st.builds(Label, st.sampled_from((0.0, 0.1, 5.0, 100.0))),
     st.builds(Wait, st.sampled_from((3.1, 4.2))),
 )
@@ -73,6 +73,7 @@ WEATHER = st.builds(
     piece_bytes=st.sampled_from((1 << 16, 7, 200)),
     status_lag_seconds=st.sampled_from((0.0, 0.2, 3.0)),
     watch_lag_seconds=st.sampled_from((0.0, 0.2, 3.0)),
+    end_lag_seconds=st.sampled_from((0.0, 1.0)),
 )
 PLANS = st.builds(
     Plan,
@@ -359,6 +360,15 @@ FOUND = {
             (30.0, Write(3)),
         ),
         Weather(rotation_bugs=True, slow=0.3, piece_bytes=7),
+    ),
+    "a last record that was cut before its newline is not in a full tail": Plan(
+        ((0.0, Write(200)), (1.5, Unfinished(cut=True)), (0.0, Container("finish")))
+    ),
+    "a stream that does not end with its container keeps nobody from the log's last line": Plan(
+        ((0.0, Write(3)), (1.5, Unfinished()), (0.0, Stall()), (1.5, Container("exit")))
+    ),
+    "a previous container that its runtime has lost is not asked for again and again": Plan(
+        ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
 }
 
