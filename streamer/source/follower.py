@@ -204,7 +204,8 @@ class Follower:
             progress.drained = before == progress.ring if whole is None else whole
             self._reader.ended_cleanly &= whole is not False
             return witness.view.finished and progress.drained
-        return witness.view.finished and before == progress.ring
+        # Nor was anything read to its end, where what was to come next was another log by then.
+        return witness.view.finished and before == progress.ring and self._reader.ended_cleanly
 
     def _doubt_end(self) -> None:
         """What its end was worth cannot be asked any more: it is believed of a stream that had not stalled.

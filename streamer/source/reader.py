@@ -104,6 +104,9 @@ class Reader:
             found = await self._seek(stream, seek, seconds)
             if found is None:
                 return False
+            self._progress.gap = (
+                None  # what comes next follows what was taken last, whatever it looked like before
+            )
             await self._progress.hand_over(found, instance)
             await self.follow(stack, stream, instance)
         return True

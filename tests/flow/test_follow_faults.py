@@ -396,3 +396,45 @@ async def test_a_previous_container_that_its_runtime_has_lost_keeps_nobody_from_
     assert [(gap.reason, gap.certain) for gap in recorder.gaps] == (
         [(GapReason.ROTATION_UNSEEN, False)] if known else []
     )
+
+
+async def test_a_pod_that_finishes_two_instances_later_is_read_although_one_of_them_came_in_between(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(5, 9))
+    # The previous log is looked at twice: for the place, and once the present one is open.
+    held = server.faults.hold("previous=true&tailLines=64", times=2)
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await eventually(lambda: held.struck == 1)
+        first, held.gate = held.gate, asyncio.Event()
+        assert first is not None
+        first.set()
+        await eventually(lambda: held.struck == 2)
+        cluster.restart_container(pod)
+        cluster.append(pod, *numbered(9, 12))
+        cluster.terminate(pod)
+        held.gate.set()
+        await recorder.until_read("falco-a", numbered(0, 12))
+    assert not any(gap.certain for gap in recorder.gaps)
+
+
+async def test_a_place_that_is_found_after_all_is_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5), time_ns=NOON)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+    cluster.append(pod, *numbered(5, 9), time_ns=NOON + SECOND)
+    cuts = [server.faults.cut_log("falco-a", after_bytes=0) for _ in range(6)]  # as if the log were empty
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 9))
+    assert all(cut.struck for cut in cuts)
+    assert recorder.gaps == []
