@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -16,10 +17,11 @@ core's time)."""
 
 def run(main: Coroutine[Any, Any, Result]) -> Result:
     """Run a command's work to its end."""
-    import uvloop
+    from streamer.flow.loop import Loop
 
     spare_the_collector()
-    return uvloop.run(main)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(main)
 
 
 def spare_the_collector() -> None:

@@ -1,0 +1,95 @@
+"""The event loop: uvloop, with a TLS that gives memory back.
+
+uvloop's own TLS reads up to 256 KiB at once into a buffer that each connection has to itself, and hands that on through
+one of OpenSSL's, which grows and never shrinks: once it has caught up with a long log, an idle stream kept half a MiB.
+asyncio's TLS is the same machine in Python; it can be told how much to read at once, and does so for as much CPU.
+
+This reaches into `asyncio.sslproto`; tests/unit/flow/test_loop.py holds it to what is relied on.
+"""
+
+from __future__ import annotations
+
+from asyncio import sslproto
+from collections.abc import Callable
+from contextlib import suppress
+from ssl import SSLContext, SSLError
+from typing import Any, Final
+
+import uvloop
+
+READ_BYTES: Final = 16 * 1024
+"""A TLS record's most: what OpenSSL keeps of a connection is about as much as was ever read at once."""
+
+_buffer: Final = memoryview(bytearray(READ_BYTES))
+"""Shared by all connections: the loop asks for it, fills it and hands it over in one go."""
+
+
+class Loop(uvloop.Loop):
+    """Its connections to servers have the lean TLS."""
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        host: Any = None,
+        port: Any = None,
+        *,
+        ssl: Any = None,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **others: Any,
+    ) -> tuple[Any, Any]:
+        """As every loop's; with a context for `ssl`, it is our TLS."""
+        if not isinstance(ssl, SSLContext):
+            return await super().create_connection(
+                protocol_factory, host, port, ssl=ssl, server_hostname=server_hostname, **others
+            )
+        if server_hostname is None and not host:
+            raise ValueError("TLS without a host needs server_hostname")
+        protocol, secured = protocol_factory(), self.create_future()
+        tls = _LeanTls(
+            self,
+            protocol,
+            ssl,
+            secured,
+            server_hostname=host if server_hostname is None else server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        secure = tls._app_transport  # noqa: SLF001
+        transport: Any
+        transport, _ = await super().create_connection(lambda: tls, host, port, **others)
+        try:
+            await secured
+        except BaseException:
+            transport.abort()
+            raise
+        return secure, protocol
+
+
+# To mypy, asyncio's class has no attributes but the public ones.
+_Tls: Final[Any] = sslproto.SSLProtocol
+
+
+class _LeanTls(_Tls):  # type: ignore[misc]
+    """One connection's TLS: reads little at once, and keeps nothing that is not needed."""
+
+    max_size = READ_BYTES
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._ssl_buffer = self._ssl_buffer_view = _buffer
+        self._write_backlog: list[Any] = []  # mostly empty, and an empty deque takes 760 bytes
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        super().buffer_updated(nbytes)
+        if self._state is sslproto.SSLProtocolState.WRAPPED:
+            # A session ticket makes OpenSSL allocate 16 KiB to write from, and it frees them with the next write: on a
+            # log stream there is none. Writing nothing sends nothing.
+            with suppress(SSLError):
+                self._sslobj.write(b"")
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        super()._on_handshake_complete(handshake_exc)
+        self._extra.pop("peercert", None)  # read from it into 2 KiB of Python's objects, for nobody
