@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import orjson
@@ -42,7 +42,6 @@ _OPENING: Final = 50
 """Requests that may wait for their headers at the same time."""
 _READ_BYTES: Final = 256 * 1024
 """aiohttp pauses a connection above twice this: what one stream may hold in memory."""
-
 
 log = structlog.get_logger()
 
@@ -93,6 +92,19 @@ class LogQuery:
         return params
 
 
+class LogAnswer(Protocol):
+    """The answer to a log request: whoever asked has to release it."""
+
+    @property
+    def content(self) -> aiohttp.StreamReader:
+        """Its body. A clean end of it means nothing; its text may be an error (source.follower)."""
+        ...
+
+    def release(self) -> object:
+        """Be done with it."""
+        ...
+
+
 class KubernetesApi:
     """Lists, watches and reads logs. Made by `connect`; every method raises `ApiError`."""
 
@@ -137,7 +149,7 @@ class KubernetesApi:
 
     async def server_time(self) -> float | None:
         """The server's clock, in seconds since the epoch; None where its answer names no time."""
-        async with self._request("/version", {}) as response:
+        async with await self._ask("/version", {}) as response:
             date = response.headers.get("date")
         try:
             return parsedate_to_datetime(date).timestamp() if date else None
@@ -147,7 +159,7 @@ class KubernetesApi:
     async def _object(
         self, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        async with self._request(path, params, body) as response:
+        async with await self._ask(path, params, body) as response:
             try:
                 async with asyncio.timeout(_HEADERS_SECONDS):
                     return dict(orjson.loads(await response.read()))
@@ -163,26 +175,24 @@ class KubernetesApi:
     @asynccontextmanager
     async def lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[aiohttp.StreamReader]:
         """The body of a watch."""
-        async with self._request(path, params) as response:
+        async with await self._ask(path, params) as response:
             yield response.content
 
-    @asynccontextmanager
-    async def log(
-        self, namespace: str, pod: str, container: str, query: LogQuery
-    ) -> AsyncIterator[aiohttp.StreamReader]:
-        """The body of a log request. A clean end of it means nothing; its text may be an error (source.follower)."""
+    async def log(self, namespace: str, pod: str, container: str, query: LogQuery) -> LogAnswer:
+        """Ask for a log."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        async with self._request(path, query.params(container)) as response:
-            yield response.content
+        answer = await self._ask(path, query.params(container))
+        # A stream lasts for hours, and nobody looks at its headers again: 2.5 KiB each, in forty pieces.
+        del answer._headers, answer._raw_headers  # noqa: SLF001
+        return answer
 
     async def pod(self, namespace: str, name: str) -> dict[str, Any]:
         """One pod."""
         return await self.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
 
-    @asynccontextmanager
-    async def _request(
+    async def _ask(
         self, path: str, params: Mapping[str, str], body: Mapping[str, Any] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> aiohttp.ClientResponse:
         headers = {"accept": "application/json, */*"}
         try:
             authorization = (await self._configuration.auth_settings()).get("BearerToken")
@@ -207,10 +217,10 @@ class KubernetesApi:
         except (aiohttp.ClientError, OSError) as error:
             cause, fix = unreachable(error)
             raise ApiError(0, f"cannot reach the API server: {cause}", fix=fix) from error
-        async with response:
-            if response.status not in {200, 201}:
+        if response.status not in {200, 201}:
+            async with response:
                 raise await _error(response)
-            yield response
+        return response
 
 
 async def _error(response: aiohttp.ClientResponse) -> ApiError:

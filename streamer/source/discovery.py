@@ -237,7 +237,11 @@ class Discovery:
             del self._departed[next(iter(self._departed))]
 
     def _read(self, pod: Mapping[str, Any]) -> _Pod:
-        return _Pod(view(pod, self._container), tuple(container_names(pod)))
+        made, uid = _Pod(view(pod, self._container), tuple(container_names(pod))), pod["metadata"]["uid"]
+        for scope in self._scopes:  # most pods match several selectors: what is known of them is kept once
+            if (known := scope.pods.get(uid)) == made and known is not None:
+                return known
+        return made
 
     async def _say_what_is_missing(self) -> None:
         """Tell the cause while nothing can be followed; silence would look like a quiet cluster."""

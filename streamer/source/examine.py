@@ -10,7 +10,7 @@ from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Target, Verdict
 from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, LogQuery, connect
 from streamer.source.pods import container_names, view
-from streamer.transform.read import LineReader
+from streamer.source.stream import Where, open_log
 from streamer.transform.symptoms import Symptoms, symptoms
 
 _NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
@@ -261,12 +261,10 @@ async def _examine_logs(
 
 
 async def _symptoms(api: KubernetesApi, target: Target, max_line_bytes: int) -> Symptoms:
-    reader = LineReader(max_line_bytes)
     lines: list[tuple[bytes, int]] = []
-    query = LogQuery(tail_lines=_TAIL_LINES)
-    async with api.log(target.namespace, target.pod, target.container, query) as body:
-        async for chunk in body.iter_any():
-            found = reader.feed(chunk)
+    where, query = Where(target.namespace, target.pod, target.container), LogQuery(tail_lines=_TAIL_LINES)
+    with await open_log(api, where, query, max_line_bytes) as stream:
+        async for found in stream.pieces():
             lines += [
                 (line.partition(b" ")[2], at) for line, at in zip(found.lines, found.times_ns, strict=True)
             ]

@@ -99,7 +99,7 @@ class Fleet:
                 quiet_seconds=now - self._started_at.get(identity, now),
             )
             for identity, (found, _) in self._running.items()
-            if owner is None or self._owner_of(found.target) is owner
+            if owner is None or self._owners.get(identity) is owner
         ]
 
     def apply(self, targets: Targets) -> None:

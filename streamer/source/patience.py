@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
+from random import random
 from typing import Final
 
 
@@ -23,6 +25,8 @@ class Patience:
     """The same where the log's file is empty: a rotation was seen, and the next line may be missed."""
     probe_seconds: float = 35.0
     """The same for a stream that had all there was when last asked: a half open one is found out within a minute."""
+    together_seconds: float = 0.25
+    """Whose turns come within so long are asked together: code that was run just before costs half as much."""
     answer_seconds: float = 8.0
     """Within so long a doubt is settled, or put off: meanwhile the stream is not read."""
     stalled_seconds: float = 2.0
@@ -45,6 +49,11 @@ class Patience:
     status_seconds: float = 5.0
     """A pod's status may be so much older than its log."""
     forbidden_seconds: float = 30.0
+
+    def seconds_to_probe(self, now: float) -> float:
+        """How long from now on a stream may be silent before it is asked again; spread, and together with others."""
+        turn = now + self.probe_seconds * (0.8 + 0.4 * random())
+        return ceil(turn / self.together_seconds) * self.together_seconds - now
 
 
 PATIENCE: Final = Patience()

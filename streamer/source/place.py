@@ -11,7 +11,8 @@ from streamer.source.stream import Where, open_log
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 
-_END_LINES: Final = (16, 512, 8192)
+_END_LINES: Final = (2, 16, 512, 8192)
+"""Two, as a rule: thousands of silent streams are asked for theirs again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ async def find_place(
     whole = query.tail_lines is None
     end = await _last_lines(api, where, max_line_bytes, previous=query.previous) if whole else DigestRing()
     served, fragments = bytearray(), 0
-    async with open_log(api, where, query, max_line_bytes) as stream:
+    with await open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             served += align.digests(piece.lines, piece.oversize)
             fragments += piece.fragments
@@ -108,7 +109,7 @@ class LogEnd:
 async def log_end(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogEnd:
     """How an answer ends: with which lines, and with what behind the last newline. Raises as `find_place` does."""
     ring, lines, fragments = DigestRing(), 0, 0
-    async with open_log(api, where, query, max_line_bytes) as stream:
+    with await open_log(api, where, query, max_line_bytes) as stream:
         async for piece in stream.pieces():
             lines += len(piece.lines)
             ring = align.advance(ring, piece.lines, piece.oversize)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from math import inf
-from random import random
 from typing import Final
 
 import aiohttp
@@ -86,18 +85,15 @@ class Reader:
         if self._stream is not None:
             self._stream.hurry(self._patience.ending_seconds)
 
-    async def open(self, stack: AsyncExitStack, query: LogQuery) -> LogStream:
+    async def open(self, query: LogQuery) -> LogStream:
         """Ask for a log. Raises `ApiError`."""
-        stream = await stack.enter_async_context(
-            open_log(self._api, self._where, query, self._max_line_bytes)
-        )
+        stream = await open_log(self._api, self._where, query, self._max_line_bytes)
         self.ended_cleanly, self.rest = False, None
         return stream
 
     async def read_from(self, query: LogQuery, seek: Seek, instance: Instance | None) -> bool:
         """Hand over what a request gives, from the place on that `seek` finds; False if it is not there."""
-        async with AsyncExitStack() as stack:
-            stream = await self.open(stack, query)
+        with await self.open(query) as stream:
             # A short tail has been served soon; what is known to be there may take its time.
             short = query.follow and query.tail_lines == self._patience.tail_lines
             seconds = self._patience.seek_seconds if short else self._patience.read_seconds
@@ -108,21 +104,17 @@ class Reader:
                 None  # what comes next follows what was taken last, whatever it looked like before
             )
             await self._progress.hand_over(found, instance)
-            await self.follow(stack, stream, instance)
+            del found  # it may be large, and the stream last for hours
+            await self.follow(stream, instance)
         return True
 
     async def follow(
-        self,
-        stack: AsyncExitStack,
-        stream: LogStream,
-        instance: Instance | None,
-        *,
-        begin: Begin | None = None,
+        self, stream: LogStream, instance: Instance | None, *, begin: Begin | None = None
     ) -> None:
-        """Read a stream, and the ones that replace it, to the end. With `begin` it is at a log's first line.
+        """Read a stream, and the ones that replace it, to the end, and close them.
 
-        Lines older than those taken are doubted. At the start of a log they may only be the lines of a clock that
-        was set back meanwhile: where they come again and again, they are believed.
+        With `begin` it is at a log's first line. Lines older than those taken are doubted. At the start of a log they
+        may only be the lines of a clock that was set back: where they come again and again, they are believed.
         """
         progress = self._progress
         progress.belongs_to(instance)
@@ -133,22 +125,25 @@ class Reader:
         progress.enter(StreamState.FOLLOWING)
         try:
             while await self._live(stream):
-                if (other := await self._renew(stack)) is not None:
+                if (other := await self._renew()) is not None:
+                    stream.close()
                     self._stream = stream = other
                 else:
                     stream.opened_at += self._patience.renew_seconds / 20
         finally:
+            stream.close()
             self._stream = None
         if self._begin is not None and not self._in_doubt:
             await self._begin(None)
 
-    async def _renew(self, stack: AsyncExitStack) -> LogStream | None:
+    async def _renew(self) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
         progress, tail = self._progress, self._patience.tail_lines
-        async with AsyncExitStack() as attempt:
+        with ExitStack() as attempt:
             try:
                 async with asyncio.timeout(self._patience.answer_seconds):
-                    other = await self.open(attempt, LogQuery(follow=True, tail_lines=tail))
+                    query = LogQuery(follow=True, tail_lines=tail)
+                    other = attempt.enter_context(await self.open(query))
                     found = await self._seek(
                         other, SeekRing(progress.ring, tail), self._patience.seek_seconds
                     )
@@ -160,8 +155,7 @@ class Reader:
             await progress.hand_over(found, self._instance)
             facts.stream_reconnects("renewed")
             log.debug("stream_renewed", where=self._where)
-            await stack.aclose()
-            stack.push_async_exit(attempt.pop_all())
+            attempt.pop_all()
             return other
         raise AssertionError  # no exception is held back above
 
@@ -219,6 +213,7 @@ class Reader:
                         "lines out of order: a clock was set, or the kubelet began a file again"
                     )
             await self._hand_over(stream, piece)
+            del piece  # it may be large, and the next one be hours away
         return True
 
     async def _hand_over(self, stream: LogStream, piece: StampedLines) -> None:
@@ -243,8 +238,8 @@ class Reader:
     async def _doubt_silence(self) -> tuple[float, bool]:
         """Ask whether the log has more than the stream brought: how long to wait now, and whether for something."""
         patience, ring = self._patience, self._progress.ring
-        long_seconds = patience.probe_seconds * (0.8 + 0.4 * random())
         asked_at = asyncio.get_running_loop().time()
+        long_seconds = patience.seconds_to_probe(asked_at)
         ended = not self._witness.view.running
         try:
             async with asyncio.timeout(patience.answer_seconds):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from typing import Final, NamedTuple
 
 from streamer.model import DigestRing, GapReason, Instance
@@ -149,14 +148,13 @@ class Resumption:
         view = self._witness.view
         if view.instance == view.previous == self._progress.instance:
             return  # it waits for its restart, and what was read of its log has been rotated away
-        async with AsyncExitStack() as stack:
-            stream = await self._reader.open(stack, LogQuery(follow=True))
+        with await self._reader.open(LogQuery(follow=True)) as stream:
             if ours_is_previous:
                 place = await self._find(LogQuery(previous=True))
                 if place is None or place.after:  # what was read of it may have been cut off
                     return
             await self._witness.confirm()
-            await self._reader.follow(stack, stream, await self._next_instance(), begin=self._begin_current)
+            await self._reader.follow(stream, await self._next_instance(), begin=self._begin_current)
 
     async def _next_instance(self) -> Instance | None:
         """The instance after the one just read, as soon as the status tells of it."""
@@ -269,12 +267,11 @@ class Resumption:
         """Hand over a log of which nothing was taken yet."""
         witness = self._witness
         instance = witness.view.previous if query.previous else witness.view.instance
-        async with AsyncExitStack() as stack:
-            stream = await self._reader.open(stack, query)
+        with await self._reader.open(query) as stream:
             await witness.confirm()
             begin: Begin = self._begin_previous if query.previous else self._begin_current
             known = instance or (None if query.previous else witness.view.instance)
-            await self._reader.follow(stack, stream, known, begin=begin)
+            await self._reader.follow(stream, known, begin=begin)
 
     async def _begin_current(self, first_ns: int | None) -> Instance | None:
         return await self._begin(first_ns, lambda view: _Life(view.instance, view.started_ns, view.ended_ns))

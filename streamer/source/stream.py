@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Final, NamedTuple, Self
 
 import aiohttp
 
-from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
 from streamer.transform.read import LineReader, StampedLines
 
 _A_MOMENT_SECONDS: Final = 0.002
@@ -34,16 +34,30 @@ class Where(NamedTuple):
 
 
 class LogStream:
-    """The lines of one answer. Made by `open_log`."""
+    """The lines of one answer. Made by `open_log`; leaving its context closes it."""
 
-    def __init__(self, body: aiohttp.StreamReader, max_line_bytes: int) -> None:
-        self._body = body
+    # Thousands are open at a time: a class that is its own context costs less than a generator that is one.
+    __slots__ = ("_answer", "_body", "_reader", "_waiting", "arrived_at", "opened_at", "waited_at")
+
+    def __init__(self, answer: LogAnswer, max_line_bytes: int) -> None:
+        self._answer = answer
+        self._body = answer.content
         self._reader = LineReader(max_line_bytes)
         self.opened_at = self.waited_at = asyncio.get_running_loop().time()
         """When all that had arrived was last read, on the loop's clock: since then we may be behind."""
         self.arrived_at = self.opened_at
         """When the last bytes arrived, at the earliest: what was read without waiting had come some time before."""
         self._waiting: asyncio.Timeout | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Be done with it, at any time and as often as one likes."""
+        self._answer.release()
 
     async def read(self, within_seconds: float | None = None) -> StampedLines | None:
         """The next lines, perhaps none of a chunk's; None at the end of the answer.
@@ -118,10 +132,6 @@ class LogStream:
             self._body._exception = error  # noqa: SLF001
 
 
-@asynccontextmanager
-async def open_log(
-    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int
-) -> AsyncIterator[LogStream]:
+async def open_log(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogStream:
     """Ask for a log. Raises `ApiError`."""
-    async with api.log(where.namespace, where.pod, where.container, query) as body:
-        yield LogStream(body, max_line_bytes)
+    return LogStream(await api.log(where.namespace, where.pod, where.container, query), max_line_bytes)

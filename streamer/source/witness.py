@@ -27,22 +27,22 @@ class Witness:
         self.ended_at = inf if found.running else asyncio.get_running_loop().time()
         """When its container was first known to have ended, on the loop's clock; never, while it runs."""
         self._news = asyncio.Event()
-        self._departed = asyncio.Event()
+        self._departed = False
 
     # What the watch tells
 
     def update(self, found: PodView) -> None:
         """The pod as the watch describes it now. What it has said before is no news: an answer may be newer."""
-        if found != self._told or self._departed.is_set():
+        if found != self._told or self._departed:
             self._told = found
             self._see(found)
-            self._departed.clear()
+            self._departed = False
             self._news.set()
 
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; as it was at the last, if that is known."""
         self._see(last or self.view)
-        self._departed.set()
+        self._departed = True
         self._news.set()
 
     def _see(self, found: PodView) -> None:
@@ -96,7 +96,7 @@ class Witness:
 
     async def wait_while_finished(self) -> None:
         """Wait until a pod that prints no more leaves, or runs again."""
-        while self.view.finished and not self._departed.is_set():
+        while self.view.finished and not self._departed:
             self._news.clear()
             await self._news.wait()
 
@@ -115,7 +115,9 @@ class Witness:
         """Whether the container was known to have ended when the pod left; waits for the watch to tell."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience.departed_seconds):
-                await self._departed.wait()
+                while not self._departed:
+                    self._news.clear()
+                    await self._news.wait()
         return not self.view.running
 
     @property

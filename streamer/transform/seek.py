@@ -36,7 +36,11 @@ class SeekRing:
         self._served += align.digests(piece.lines, piece.oversize)
         taken = align.find_ring(self._ring, self._served)
         if taken is not None:
-            return self._held.after(taken)
+            held, self._held = (
+                self._held,
+                StampedLines(),
+            )  # whoever sought may be kept for as long as the stream
+            return held.after(taken)
         self.failed = len(self._held.lines) >= self._most_lines + RING_LINES
         return None
 

@@ -18,6 +18,7 @@ HASTY: Final = Patience(
     quiet_seconds=0.05,
     empty_seconds=0.1,
     probe_seconds=0.2,
+    together_seconds=0.01,
     stalled_seconds=0.1,
     forbidden_seconds=0.1,
     departed_seconds=0.5,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from streamer.model import GapReason
 from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.telemetry.status import StreamState
+from streamer.transform.read import StampedLines
 from tests.flow.following import HASTY, Recorder, eventually, following, numbered
+
+Thing = TypeVar("Thing")
 
 
 async def test_lines_written_before_and_after_the_start_are_read_once(
@@ -51,6 +56,28 @@ async def test_only_the_listed_namespaces_are_followed(
         await recorder.until_read("falco-a", [b"one"])
         await recorder.until_read("falco-b", [b"one"])
     assert "falco-c" not in recorder.lines
+
+
+async def test_a_silent_stream_keeps_nothing_of_what_it_has_brought(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 100))
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY) as fleet:
+        await recorder.until_read("falco-a", numbered(0, 100))
+        server.cut("/log", abort=True)  # what follows was found by its place
+        cluster.append(pod, *numbered(100, 200))
+        await recorder.until_read("falco-a", numbered(0, 200))
+        await eventually(lambda: [found.state for found in fleet.status(0)] == [StreamState.FOLLOWING])
+        await eventually(lambda: not any(held.lines for held in _all(StampedLines)))
+        cluster.append(pod, *numbered(200, 300))
+        await recorder.until_read("falco-a", numbered(0, 300))
+        await eventually(lambda: not any(held.lines for held in _all(StampedLines)))
+
+
+def _all(kind: type[Thing]) -> list[Thing]:
+    return [found for found in gc.get_objects() if isinstance(found, kind)]
 
 
 @pytest.mark.parametrize("abort", [False, True])

@@ -220,8 +220,7 @@ async def test_the_rights_are_enough_for_what_the_worker_asks(
             await api.pod("default", "nobody")
         assert missing.value.status == 404
         with pytest.raises(ApiError) as missing:
-            async with api.log("default", "nobody", kubernetes.container, LogQuery(follow=True)):
-                pass
+            await api.log("default", "nobody", kubernetes.container, LogQuery(follow=True))
         assert missing.value.status == 404
 
 

@@ -10,9 +10,9 @@ import asyncio
 import copy
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, cast
 
 import aiohttp
@@ -22,7 +22,7 @@ from streamer.simulator.logs import ContainerLog, LogFile, LogReader
 from streamer.simulator.pods import Instance, Pod
 from streamer.simulator.status import ApiError as SimulatedError
 from streamer.simulator.streams import choose_container, choose_instance
-from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
 from streamer.source.discovery import Targets
 from streamer.source.pods import PodView, view
 
@@ -137,6 +137,12 @@ class _Open:
     body: Body
     pump: asyncio.Task[None]
     follow: bool
+
+
+@dataclass(frozen=True)
+class _Answer:
+    content: aiohttp.StreamReader
+    release: Callable[[], object]
 
 
 @dataclass
@@ -265,10 +271,7 @@ class ModelServer(KubernetesApi):
             raise ApiError(404, f'pods "{name}" not found', kind="pods")
         return copy.deepcopy(item)
 
-    @asynccontextmanager
-    async def log(
-        self, namespace: str, pod: str, container: str, query: LogQuery
-    ) -> AsyncIterator[aiohttp.StreamReader]:
+    async def log(self, namespace: str, pod: str, container: str, query: LogQuery) -> LogAnswer:
         await self._receive("log")
         found = self.cluster.pods.get((namespace, pod))
         if found is None:
@@ -288,13 +291,12 @@ class ModelServer(KubernetesApi):
         pump = asyncio.create_task(self._answer(body, reader, script))
         opened = _Open(body, pump, query.follow)
         self._open.add(opened)
-        try:
-            yield cast(aiohttp.StreamReader, body)
-        finally:
-            self._open.discard(opened)
-            self.longest_delay = max(self.longest_delay, body.longest_delay)
-            pump.cancel()
-            await asyncio.wait([pump])
+        return _Answer(cast(aiohttp.StreamReader, body), partial(self._close, opened))
+
+    def _close(self, opened: _Open) -> None:
+        self._open.discard(opened)
+        self.longest_delay = max(self.longest_delay, opened.body.longest_delay)
+        opened.pump.cancel()
 
     async def _receive(self, what: str) -> None:
         now = self._loop.time()

@@ -60,7 +60,12 @@ STORMS = st.builds(
 )
 REPEATED = st.builds(
     lambda due_ns, first_ns, last_ns, variants: Repeats(
-        b'{"rule":"a \xc3\xa9","priority":"Notice"}', due_ns, first_ns, last_ns, sum(variants.values()), variants
+        b'{"rule":"a \xc3\xa9","priority":"Notice"}',
+        due_ns,
+        first_ns,
+        last_ns,
+        sum(variants.values()),
+        variants,
     ),
     *[NANOSECONDS] * 3,
     st.dictionaries(DIGESTS, st.integers(1, 9), min_size=1, max_size=3),
