@@ -38,8 +38,8 @@ class Commit(Section):
         default=0.25,
         ge=0,
         le=10,
-        description="While fewer than 8 lines wait in a shard, commit only when this many seconds have passed since it "
-        "last did: a transaction costs the worker and the brokers as much for one line as for a hundred. An alert "
+        description="While fewer than 8 lines wait in a shard, commit about every so many seconds only, all shards "
+        "together: a transaction costs the worker and the brokers as much for one line as for a hundred. An alert "
         "after a silence does not wait for it. Less than interval_seconds has no effect.",
     )
     max_lines: Whole = Field(

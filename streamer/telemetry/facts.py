@@ -16,12 +16,13 @@ from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader, body_start
 
 _SECOND_NS: Final = 1_000_000_000
-_LOOKED_AT: Final = 8
+_LOOKED_AT: Final = 2
 """Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
 _MOST_TARGETS: Final = 10_000
 _RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 5, -1
 """Where these stand among an alert's headers; a record that is no alert's has its kind in place of the rule."""
 
+_delays: Final = {hop: metrics.DELAYS.labels(hop) for hop in metrics.HOPS}
 _stamps = StampReader()
 _rules: set[str] = set()
 _queue_drops: dict[bytes, int] = {}
@@ -204,4 +205,4 @@ def _measure(batches: Sequence[LogBatch], now_ns: int) -> None:
 
 def _delay(hop: str, nanoseconds: int) -> None:
     """Nodes' clocks and ours differ a little: less than nothing is nothing."""
-    metrics.DELAYS.labels(hop).observe(max(0, nanoseconds) / _SECOND_NS)
+    _delays[hop].observe(max(0, nanoseconds) / _SECOND_NS)

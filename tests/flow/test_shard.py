@@ -205,11 +205,23 @@ class TestCommits:
         times = [at - begun for at, _ in owner.commits]
         lines = [commit.lines for _, commit in owner.commits]
         assert [times[0], lines[0]] == pytest.approx([0.05, 1], abs=0.001)  # the first of all
-        assert [times[1], lines[1]] == pytest.approx([1.05, 5], abs=0.001)  # those of the following second
+        # Those of the following second: all shards have their turn at whole seconds, and it is the loop's 1010th.
+        assert [times[1], lines[1]] == pytest.approx([1.0, 4], abs=0.001)
         # Eight are worth a transaction before the second is over; then they come in a stream.
         assert times[2] < 1.6
         assert min(lines[2:-1]) >= 5
         assert all(later - sooner < 0.1 for sooner, later in pairwise(times[2:-1]))
+
+    @in_virtual_time
+    async def test_shards_with_few_lines_have_their_turns_together(self) -> None:
+        policy = CommitPolicy(interval_seconds=0.05, quiet_interval_seconds=0.25)
+        now = asyncio.get_running_loop().time()
+        for taken_at in (now + n / 1000 for n in range(1000)):
+            turn = policy.quiet_until(taken_at)
+            assert turn % 0.25 == 0
+            assert 0.0625 <= turn - taken_at <= 0.3125
+        assert policy.quiet_until(now + 0.1) == policy.quiet_until(now + 0.15)
+        assert CommitPolicy(quiet_interval_seconds=0).quiet_until(now) == now
 
     @in_virtual_time
     async def test_a_full_inbox_is_committed_before_the_interval_is_over(self) -> None:
