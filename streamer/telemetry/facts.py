@@ -16,7 +16,7 @@ from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader, body_start
 
 _SECOND_NS: Final = 1_000_000_000
-_LOOKED_AT: Final = 2
+_LOOKED_AT: Final = 8
 """Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
 _MOST_TARGETS: Final = 10_000
 _RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 5, -1
