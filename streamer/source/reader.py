@@ -100,9 +100,8 @@ class Reader:
             found = await self._seek(stream, seek, seconds)
             if found is None:
                 return False
-            self._progress.gap = (
-                None  # what comes next follows what was taken last, whatever it looked like before
-            )
+            # What comes next follows what was taken last, whatever it looked like before.
+            self._progress.gap = None
             await self._progress.hand_over(found, instance)
             del found  # it may be large, and the stream last for hours
             await self.follow(stream, instance)
