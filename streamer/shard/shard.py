@@ -58,8 +58,7 @@ class CommitPolicy:
         """Until when a shard waits for more of few lines; `taken_at` is when it took the last ones.
 
         So an alert after a silence does not wait. And all shards have their turns at the same times, by the loop's
-        clock: transactions that follow one another cost a third less than those that find the processor's caches
-        filled with something else.
+        clock: a transaction costs less when the code it needs has just run (an eighth of a quiet cluster's CPU).
         """
         interval = self.quiet_interval_seconds
         if not interval:
