@@ -151,7 +151,9 @@ def test_delays_are_those_of_the_line_on_its_way(counted: Counted, monkeypatch: 
     monkeypatch.setattr("time.time_ns", lambda: START_NS + 9 * SECOND_NS)
     commit(PLAN, batch)
     sums = {hop: counted("delay_seconds_sum", hop=hop) for hop in metrics.HOPS}
-    assert sums == {"alert_to_line": 2, "line_to_read": 3, "read_to_commit": 4, "line_to_commit": 7}
+    assert sums == pytest.approx(
+        {"alert_to_line": 2, "line_to_read": 3, "read_to_commit": 4, "line_to_commit": 7}
+    )
 
 
 def test_of_many_batches_a_few_are_measured(counted: Counted) -> None:
