@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from streamer.flow.membership import Alone
-from streamer.model import Target
+from streamer.model import Publication, Target
 from streamer.shard.assign import shard_of
 from streamer.shard.ownership import Ownership
 from streamer.shard.shard import CommitPolicy, Condition, Shard
@@ -68,9 +72,15 @@ class Group:
 class Member:
     """A worker: its group, its shards, and followers of the logs of those that are its own."""
 
-    def __init__(self, kafka: MemoryKafka, tasks: asyncio.TaskGroup, logs: Sequence[PodLog]) -> None:
+    def __init__(
+        self,
+        kafka: MemoryKafka,
+        tasks: asyncio.TaskGroup,
+        logs: Sequence[PodLog],
+        publisher: Callable[[int], MemoryPublisher] | None = None,
+    ) -> None:
         self.group = Group()
-        self._kafka = kafka
+        self._publisher = publisher or kafka.publisher
         self._tasks = tasks
         self._logs = logs
         self._readers: dict[int, list[asyncio.Task[None]]] = {}
@@ -85,7 +95,7 @@ class Member:
         shard = Shard(
             index,
             GENEROUS,
-            self._kafka.publisher(index),
+            self._publisher(index),
             CommitPolicy(),
             wall_ns=lambda: NOW_NS + int(asyncio.get_running_loop().time() * SECOND_NS),
         )
@@ -117,6 +127,14 @@ class Member:
         for line in log.lines[at:]:
             await shard.put(feed.batch(line))
             await asyncio.sleep(0.1)
+
+    async def kill(self) -> None:
+        """End as a process does that is killed, but for the time that it takes to let go."""
+        readers = [reader for several in self._readers.values() for reader in several]
+        tasks = [self.running, *readers, *self.ownership._running.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     async def stop(self) -> None:
         for readers in self._readers.values():
@@ -293,7 +311,7 @@ async def test_a_shard_that_comes_and_goes_has_one_owner_here_at_a_time() -> Non
     """A producer is dropped in seconds, and the group may divide the shards twice meanwhile."""
     kafka, held = MemoryKafka(), Counter[int]()
 
-    class Slow(MemoryPublisher):
+    class Watched(MemoryPublisher):
         async def open(self) -> list[tuple[str, bytes]]:
             held[0] += 1
             assert held[0] == 1, "the one before has not let go"
@@ -307,7 +325,7 @@ async def test_a_shard_that_comes_and_goes_has_one_owner_here_at_a_time() -> Non
     async with asyncio.TaskGroup() as tasks:
         group = Group()
         ownership = Ownership(
-            group, tasks, lambda index: Shard(index, GENEROUS, Slow(kafka, index), CommitPolicy()), SHARDS
+            group, tasks, lambda index: Shard(index, GENEROUS, Watched(kafka, index), CommitPolicy()), SHARDS
         )
         running = tasks.create_task(ownership.run())
         for shards in [(0,), (), (0,), (), (0,)]:
@@ -340,3 +358,83 @@ async def test_alone_all_shards_are_ours_and_whoever_else_is_there_gets_a_turn()
     before = asyncio.get_running_loop().time()
     await alone.confirmed()
     assert 1 <= asyncio.get_running_loop().time() - before <= 10
+
+
+class Slow(MemoryPublisher):
+    """Takes its time, each time another one."""
+
+    def __init__(self, kafka: MemoryKafka, index: int, random: Random) -> None:
+        super().__init__(kafka, index)
+        self._random = random
+
+    async def open(self) -> list[tuple[str, bytes]]:
+        await self._take(0, 0.05, 0.5, 2)
+        found = await super().open()
+        await self._take(0, 0.05, 1)
+        return found
+
+    async def publish(self, publication: Publication, *, isolate: frozenset[str] = frozenset()) -> None:
+        await self._take(0, 0.01, 0.3, 3)
+        await super().publish(publication, isolate=isolate)
+        await self._take(0, 0.01, 0.3)
+
+    async def close(self) -> None:
+        await self._take(0, 0.5, 3)
+        await super().close()
+
+    async def _take(self, *seconds: float) -> None:
+        await asyncio.sleep(self._random.choice(seconds))
+
+
+WORKERS = st.integers(0, 1)
+STEPS = st.lists(
+    st.one_of(
+        st.sampled_from([*Fault]),
+        st.tuples(st.just("assign"), WORKERS, st.frozensets(st.integers(0, SHARDS - 1))),
+        st.tuples(st.just("pass"), st.sampled_from([0.0, 0.1, 1.0, 7.0, 20.0])),
+        st.tuples(st.sampled_from(["stop", "kill", "broker"]), WORKERS),
+    ),
+    max_size=20,
+)
+
+
+@settings(max_examples=80)
+@given(STEPS, st.integers(0, 2**32).map(Random))
+def test_whatever_the_group_says_and_whoever_dies_every_line_is_published_once_and_in_order(
+    steps: list[Any], random: Random
+) -> None:
+    """Two workers that may both believe to own a shard, and are slow to begin and to end."""
+    logs = [pod_log(target, *alerts(12, first=100 * n)) for n, target in enumerate(pods(0, 1, 2, 3))]
+
+    @in_virtual_time
+    async def play() -> None:
+        kafka = MemoryKafka()
+        async with asyncio.TaskGroup() as tasks:
+
+            def worker() -> Member:
+                return Member(kafka, tasks, logs, lambda index: Slow(kafka, index, random))
+
+            workers = [worker(), worker()]
+            for step in steps:
+                match step:
+                    case Fault():
+                        kafka.faults.append(step)
+                    case ("assign", int(which), shards):
+                        workers[which].group.assign(*shards)
+                    case ("pass", float(seconds)):
+                        await asyncio.sleep(seconds)
+                    case ("broker", int(which)):
+                        workers[which].group.broker_away ^= True
+                    case (end, int(which)):
+                        await (workers[which].stop() if end == "stop" else workers[which].kill())
+                        workers[which] = worker()
+            for one, shards in zip(workers, [range(SHARDS), []], strict=True):
+                one.group.broker_away = False
+                one.group.assign(*shards)
+            await until(lambda: all_read(kafka, logs))
+            for one in workers:
+                await one.stop()
+        check_published(kafka, *logs)
+
+    with capture_logs():
+        play()
