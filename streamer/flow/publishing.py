@@ -49,8 +49,8 @@ class Refusals(dict[str, Refusal]):
     def add(self, error: RecordsRefused) -> int:
         """Count a refusal; returns how often the record refused most often was refused."""
         for identity in frozenset[str]().union(*error.records.values()):
-            times = self[identity].times + 1 if identity in self else 1
-            self[identity] = Refusal(error.reason, times)
+            before = self[identity].reasons if identity in self else ()
+            self[identity] = Refusal((*before, error.reason))
         return max(refusal.times for refusal in self.values())
 
 

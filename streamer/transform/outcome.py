@@ -230,11 +230,9 @@ class BatchRun:
         line_ns: int,
     ) -> None:
         """Send a line to the dead-letter topic, unless its target has sent too many for the same reason."""
-        letters_refused = refusal.times if refusal else 0
+        letter_refused = refusal.reasons if refusal else ()
         if isinstance(found, Alert):
-            assert refusal is not None
-            letters_refused -= 1
-            found = Malformed(refusal.reason, "refused by Kafka")
+            found, letter_refused = Malformed(letter_refused[0], "refused by Kafka"), letter_refused[1:]
         self._publication.malformed[self._tracked.target, found.reason] += 1
         self._ledger.invalid += 1
         bucket = self._dead_letter_bucket(found.reason)
@@ -242,7 +240,7 @@ class BatchRun:
             bucket.hold(line_ns)
             self._ledger.dead_letter_limited += 1
             return
-        kept = body[: _SMALL_LETTER_BYTES if letters_refused > 0 else KEPT_BYTES]
+        kept = body[: _SMALL_LETTER_BYTES if Reason.RECORD_TOO_LARGE in letter_refused else KEPT_BYTES]
         topic = self._plan.dead_letter_topic
         self._writer.own(
             self._encoder.dead_letter(found, kept, original_bytes, identity, topic, line_ns, self._now_ns)

@@ -32,10 +32,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Kafka refused a record for itself, `times` times in a row; its line becomes a dead letter."""
+    """Kafka refused a record for itself, each time that it was tried, for these reasons in turn.
 
-    reason: Reason
-    times: int = 1
+    Its line becomes a dead letter: all but the first refusal are that one's then.
+    """
+
+    reasons: tuple[Reason, ...]
+
+    @property
+    def times(self) -> int:
+        """How often it was refused."""
+        return len(self.reasons)
 
 
 Refused = Mapping[str, Refusal]

@@ -35,7 +35,7 @@ class Writer:
     def own(self, record: Record) -> None:
         """Add one of our own records; with the present time where Kafka refused that of its line."""
         refusal = self.refused.get(record.id)
-        if refusal is not None and refusal.reason is Reason.INVALID_TIMESTAMP:
+        if refusal is not None and Reason.INVALID_TIMESTAMP in refusal.reasons:
             record = record._replace(timestamp_ms=self.now_ns // 1_000_000)
         self.publication.records.append(record)
 
@@ -76,7 +76,7 @@ class Writer:
         tries = 0
         while tries < _MOST_SPLITS and any(
             (refusal := self.refused.get(encoder.summary_id(group, window.head, window.part, tries, number)))
-            and refusal.reason is Reason.RECORD_TOO_LARGE
+            and Reason.RECORD_TOO_LARGE in refusal.reasons
             for number in range(1, _SPLIT**tries + 1)
         ):
             tries += 1

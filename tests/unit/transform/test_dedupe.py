@@ -440,7 +440,7 @@ def test_a_summary_that_kafka_finds_too_large_is_told_in_pieces_and_loses_nothin
         if not large:
             break
         assert not refused.keys() & set(large), "tried again as it was"
-        refused |= {identity: Refusal(Reason.RECORD_TOO_LARGE) for identity in large}
+        refused |= {identity: Refusal((Reason.RECORD_TOO_LARGE,)) for identity in large}
     run.commit(publication)
     told = [value["summary"] for value in run.values("summary")]
     counted = {line.variant for line in lines[1 + MOST_VARIANTS :]}

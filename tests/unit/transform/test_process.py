@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.flow.publishing import RecordsRefused, Refusals
 from streamer.model import (
     Alert,
     Change,
@@ -337,7 +338,7 @@ class TestARefusedRecord:
         before = new(plan).process(whole(FALCO, entries), NOW_NS)
         alerts = [record.id for record in of_kind(before.records, "alert")]
         chosen = data.draw(st.sets(st.sampled_from(alerts))) if alerts else set()
-        refused = {identity: Refusal(Reason.RECORD_TOO_LARGE) for identity in chosen}
+        refused = {identity: Refusal((Reason.RECORD_TOO_LARGE,)) for identity in chosen}
         after = new(plan).process(whole(FALCO, entries), NOW_NS, refused)
         assert [record.id for record in after.records] == [record.id for record in before.records]
         for was, now in zip(before.records, after.records, strict=True):
@@ -357,14 +358,13 @@ class TestARefusedRecord:
 
     def refused(self, body: bytes, *reasons: Reason) -> tuple[Publication, Record]:
         """What becomes of a line old enough that its topic may refuse its time, refused so often."""
-        refusals: dict[str, Refusal] = {}
+        refusals = Refusals()
         batch = Feed().batch((START_NS, body))
         for reason in (*reasons, None):
             publication = new().process([batch], NOW_NS, refusals)
             [record] = publication.records
             if reason is not None:
-                times = refusals[record.id].times + 1 if record.id in refusals else 1
-                refusals = {record.id: Refusal(reason, times)}
+                refusals.add(RecordsRefused({record.topic: frozenset({record.id})}, reason))
         return publication, record
 
     def test_whose_dead_letter_is_refused_for_its_size_too_keeps_its_beginning_only(self) -> None:
@@ -406,10 +406,21 @@ class TestARefusedRecord:
             if len(reasons) > 2 or body.startswith(b"{x"):
                 assert len(orjson.loads(letter.value)["line"]) == 1024
 
+    def test_says_why_the_alert_was_refused_whatever_its_dead_letter_was_refused_for(self) -> None:
+        body = alert(output="o" * 5000)
+        _, letter = self.refused(body, Reason.RECORD_TOO_LARGE, Reason.INVALID_TIMESTAMP)
+        value = orjson.loads(letter.value)
+        assert (value["reason"], value["line"].encode()) == ("record_too_large", body)
+
+    def test_that_was_a_dead_letter_from_the_start_and_came_at_the_wrong_time_is_whole(self) -> None:
+        body = b"{" + b"x" * 5000
+        _, letter = self.refused(body, Reason.INVALID_TIMESTAMP)
+        assert orjson.loads(letter.value)["line"].encode() == body
+
     def test_that_tells_a_gap_is_sent_with_the_present_time(self) -> None:
         batch = Feed().batch(gap=Gap(GapReason.POD_GONE, True, START_NS, START_NS))
         [first] = new().process([batch], NOW_NS).records
-        refusals = {first.id: Refusal(Reason.INVALID_TIMESTAMP)}
+        refusals = {first.id: Refusal((Reason.INVALID_TIMESTAMP,))}
         [second] = new().process([batch], NOW_NS, refusals).records
         assert first.timestamp_ms == START_NS // 10**6
         assert second == first._replace(timestamp_ms=NOW_NS // 10**6)
