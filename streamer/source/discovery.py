@@ -189,9 +189,9 @@ class Discovery:
                 scope.found()
                 async for chunk in body.iter_any():
                     *events, rest = (rest + chunk).split(b"\n")
+                    self._changed.set()  # whoever waits for it sees what is applied below, also if an error follows
                     for event in filter(None, events):
                         self._apply(scope, event)
-                    self._changed.set()
         except TimeoutError:
             log.info("watch_silent", namespace=scope.namespace or "*", selector=scope.selector)
         except aiohttp.ClientError as error:

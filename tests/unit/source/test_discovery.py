@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from streamer.simulator import Cluster, SimulatedApiServer
@@ -129,6 +130,20 @@ async def test_a_half_open_watch_is_replaced(
         assert server.hang("watch") == 1
         add(cluster, "b")
         await seen.until_present("a", "b")
+
+
+async def test_a_pod_that_is_told_of_in_one_breath_with_an_error_is_told(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    add(cluster, "a")
+    item = cluster.object(cluster.pod("falco", "a"))
+    other = item | {"metadata": item["metadata"] | {"name": "b", "uid": "of-b"}}
+    error = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "no"}}
+    body = b"".join(orjson.dumps(each) + b"\n" for each in ({"type": "ADDED", "object": other}, error))
+    fault = server.faults.answer("watch=true", 200, body=body, content_type="application/json")
+    async with discovering(server, tmp_path) as seen:
+        await eventually(lambda: fault.struck == 1 and bool(watches(server)))
+        await eventually(lambda: {"a", "b"} in seen.told)
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS.keys())
