@@ -19,7 +19,8 @@ class Lag:
     def __init__(self, last_ns: int | None, rotation_seconds: float) -> None:
         """`last_ns` is the time of the line before the stream's first; None at a log's beginning."""
         self._last_ns = last_ns
-        self._last_was_late = False
+        self.late_seconds = 0.0
+        """How long after it was written the last line came."""
         self._least_ns: float = inf
         self._rotation_ns = int(rotation_seconds * _SECOND_NS)
 
@@ -31,7 +32,7 @@ class Lag:
         now_ns, rotation_ns = int(now * _SECOND_NS), self._rotation_ns
         behind = behind_seconds * _SECOND_NS >= rotation_ns
         late_ns = inf if behind else now_ns - self._least_ns - rotation_ns  # lines up to this time are late
-        one_ns, is_late = self._last_ns, self._last_was_late or behind
+        one_ns, is_late = self._last_ns, behind or self.late_seconds * _SECOND_NS >= rotation_ns
         if is_late or times_ns[0] <= late_ns:
             for index, next_ns in enumerate(times_ns):
                 if is_late and one_ns is not None and next_ns - one_ns >= rotation_ns:
@@ -39,5 +40,6 @@ class Lag:
                     return index
                 one_ns, is_late = next_ns, next_ns <= late_ns
         self._least_ns = min(self._least_ns, now_ns - times_ns[-1])
-        self._last_ns, self._last_was_late = times_ns[-1], times_ns[-1] <= late_ns
+        self._last_ns = times_ns[-1]
+        self.late_seconds = (now_ns - times_ns[-1] - self._least_ns) / _SECOND_NS
         return None

@@ -74,7 +74,7 @@ class Reader:
         self.ended_cleanly = False
         """The last stream ended as one does whose container has ended. It may have ended so for other reasons."""
         self.ended_lively = False
-        """It did so hard upon its last line, so that it had not stalled before."""
+        """It did so hard upon its last line's writing, so that it had not stalled before, and was not behind."""
         self.rest: StampedLines | None = None
         """What stood behind the last newline when the last stream ended; None if it was in doubt, or broke."""
         self.whole_at = -inf
@@ -190,7 +190,8 @@ class Reader:
             if piece is None:
                 stream.check()
                 self.ended_cleanly = not stream.cut_off and not self._in_doubt
-                self.ended_lively = clock() - stream.arrived_at <= self._patience.lively_seconds
+                silent_seconds = clock() - stream.arrived_at + self._lag.late_seconds
+                self.ended_lively = silent_seconds <= self._patience.lively_seconds
                 self.rest = None if self._in_doubt else stream.last_line()
                 return False
             expecting = False

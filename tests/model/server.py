@@ -11,7 +11,7 @@ import copy
 import random
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, cast
 
@@ -88,9 +88,12 @@ class Body:
         self._buffer += piece
         self._wake()
 
-    def end(self, how: End) -> None:
+    def end(self, how: End, *, at_newline: bool = False) -> None:
+        """`at_newline`: the kubelet sends line by line, so what was on its way seldom ends within one."""
         if self._at_end or self._exception is not None:
             return
+        if at_newline and b"\n" in self._buffer:
+            del self._buffer[self._buffer.rfind(b"\n") + 1 :]
         if how == "clean":
             self._at_end = True
             self._wake()
@@ -129,6 +132,8 @@ class _Script:
     """What will happen to one answer."""
 
     after_bytes: int | None = None
+    at_newline: bool = False
+    """It happens only at the next newline."""
     then: End | Literal["stall"] | bytes = "clean"
 
 
@@ -287,7 +292,9 @@ class ModelServer(KubernetesApi):
             rotation_bugs=self.weather.rotation_bugs,
         )
         body = Body(self.weather.pipe_bytes)
-        script = _Script(0, KUBELET_TEXTS[2]) if id(instance) in self.lost else self._script(instance.log)
+        script = (
+            _Script(0, then=KUBELET_TEXTS[2]) if id(instance) in self.lost else self._script(instance.log)
+        )
         pump = asyncio.create_task(self._answer(body, reader, script))
         opened = _Open(body, pump, query.follow)
         self._open.add(opened)
@@ -334,14 +341,15 @@ class ModelServer(KubernetesApi):
     def _script(self, log: ContainerLog) -> _Script:
         size = len(log.current.data)
         after = self._random.randint(0, size + 200) if self._random.random() < 0.7 else size
+        at_newline = self._random.random() < 0.5
         if self._strikes(self.weather.cut):
-            return _Script(after, self._random.choice(ENDS))
+            return _Script(after, at_newline, self._random.choice(ENDS))
         if self._strikes(self.weather.stalled):
-            return _Script(after, "stall")
+            return _Script(after, at_newline, "stall")
         if self._strikes(self.weather.text):
             if self._random.random() < 0.2:
-                return _Script(0, HTML)
-            return _Script(self._random.choice((0, size)), self._random.choice(KUBELET_TEXTS))
+                return _Script(0, then=HTML)
+            return _Script(self._random.choice((0, size)), then=self._random.choice(KUBELET_TEXTS))
         return _Script()
 
     async def _answer(self, body: Body, reader: LogReader, script: _Script) -> None:
@@ -358,7 +366,7 @@ class ModelServer(KubernetesApi):
             if script.after_bytes is not None and sent >= script.after_bytes:
                 await self._strike(body, script)
                 return
-            chunk = reader.read(self.weather.piece_bytes)
+            chunk = reader.read(min(self.weather.piece_bytes, self.weather.pipe_bytes))
             if not chunk:
                 if reader.finished:
                     if behind_since < self._loop.time():  # else it had ended before it was asked for
@@ -368,14 +376,18 @@ class ModelServer(KubernetesApi):
                 await reader.log.changed()
                 behind_since = self._loop.time()
                 continue
-            for piece in self._pieces(chunk, script.after_bytes, sent):
+            if script.after_bytes is not None and sent + len(chunk) > script.after_bytes:
+                left = script.after_bytes - sent
+                if script.at_newline:
+                    left = chunk.find(b"\n", left) + 1 or len(chunk)
+                    script = replace(script, after_bytes=sent + left)
+                chunk = chunk[:left]
+            for piece in self._pieces(chunk):
                 await body.feed(piece)
                 sent += len(piece)
                 await self._delay_piece()
 
-    def _pieces(self, chunk: bytes, after_bytes: int | None, sent: int) -> list[bytes]:
-        if after_bytes is not None:
-            chunk = chunk[: after_bytes - sent]
+    def _pieces(self, chunk: bytes) -> list[bytes]:
         most = self.weather.piece_bytes
         if most >= 1 << 16:
             return [chunk]
@@ -409,7 +421,7 @@ class ModelServer(KubernetesApi):
         """End every open answer."""
         for opened in self._open:
             opened.pump.cancel()
-            opened.body.end(how)
+            opened.body.end(how, at_newline=self._random.random() < 0.5)
 
     def stall(self) -> None:
         """Let every open answer fall silent for ever."""

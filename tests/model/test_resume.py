@@ -361,6 +361,10 @@ FOUND = {
         ),
         Weather(rotation_bugs=True, slow=0.3, piece_bytes=7),
     ),
+    "a clean end is none of a stream that was behind on a slow way, its pod being gone": Plan(
+        ((30.0, Write(600)), (0.0, Delete(0.0, again=False)), (0.01, Cut(0))),
+        Weather(slow=1.0, pipe_bytes=300),
+    ),
     "a last record that was cut before its newline is not in a full tail": Plan(
         ((0.0, Write(200)), (1.5, Unfinished(cut=True)), (0.0, Container("finish")))
     ),
