@@ -11,8 +11,7 @@ from streamer.source.stream import Where, open_log
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 
-_END_LINES: Final = (2, 16, 512, 8192)
-"""Two, as a rule: thousands of silent streams are asked for theirs again and again."""
+_END_LINES: Final = (16, 512, 8192)
 
 
 @dataclass(frozen=True, slots=True)
