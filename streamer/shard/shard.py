@@ -245,12 +245,13 @@ class Shard:
                 self._settled.set()
             if clock() >= told_at + _TICK_SECONDS:
                 told_at = clock()
-                await self._settle(lambda refused: self._processor.publish_due(self._wall_ns(), refused))
+                await self._settle(self._due, take_less=self._tell_less)
                 if told_at >= look_at:
                     look_at = told_at + _LOOK_SECONDS
                     await self._tell_coverage()
                 if gone := self._gone_for_long(told_at):
-                    await self._settle(partial(self._forget, gone))
+                    fewer = partial(_halve, gone)
+                    await self._settle(partial(self._forget, gone), take_less=fewer)
 
     async def _gather(self) -> None:
         """Wait for more lines, as long as the commit policy has it."""
@@ -307,8 +308,16 @@ class Shard:
         self._inbox.put_back(self._in_hand)
         self._fill_hand()
 
+    def _tell_less(self) -> None:
+        """The same, of what was counted."""
+        self._portion.failed(self._portion.of(self._commit.max_bytes))
+
     def _process(self, refused: Refusals) -> Publication:
         return self._processor.process(self._in_hand, self._wall_ns(), refused)
+
+    def _due(self, refused: Refusals) -> Publication | None:
+        most_bytes = self._portion.of(self._commit.max_bytes)
+        return self._processor.publish_due(self._wall_ns(), refused, most_bytes=most_bytes)
 
     def _redefine(self, plan: Plan, refused: Refusals) -> Publication | None:
         return self._processor.publish_redefined(plan, self._wall_ns(), refused)
@@ -430,6 +439,11 @@ class Shard:
 
 def _size(batches: Iterable[LogBatch]) -> int:
     return sum(batch.size_bytes for batch in batches)
+
+
+def _halve(targets: list[Target]) -> None:
+    """Leave the second half for another time; one stays."""
+    del targets[(len(targets) + 1) // 2 :]
 
 
 async def _go_on(_: Shard) -> None:

@@ -165,15 +165,19 @@ class Deduplicator:
         counted = fullest.windows.repeats
         return fullest, list(islice(counted, max(1, len(counted) // 4)))
 
-    def due(self, until_ns: int) -> list[tuple[Tracked, bytes]]:
-        """The windows that are to be told of by `until_ns` of our clock."""
+    def due(self, until_ns: int, most_bytes: int | None = None) -> list[tuple[Tracked, bytes]]:
+        """The windows that are to be told of by `until_ns` of our clock.
+
+        With `most_bytes`, those whose samples and texts fit, but one at least; the others still are.
+        """
         if self.next_due_ns > until_ns:
             return []
-        found, self.next_due_ns = [], 1 << 63
+        found, self.next_due_ns, size = [], 1 << 63, 0
         for tracked in self._state.tracked.values():
             for group, repeats in tracked.windows.repeats.items():
-                if repeats.due_ns <= until_ns:
+                if repeats.due_ns <= until_ns and (most_bytes is None or size < most_bytes):
                     found.append((tracked, group))
+                    size += repeats.evidence_bytes
                 else:
                     self.next_due_ns = min(self.next_due_ns, repeats.due_ns)
         return found

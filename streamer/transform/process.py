@@ -77,12 +77,20 @@ class Processor:
         return self._seal(writer, touched.values())
 
     def publish_due(
-        self, now_ns: int, refused: Refused | None = None, *, everything: bool = False
+        self,
+        now_ns: int,
+        refused: Refused | None = None,
+        *,
+        everything: bool = False,
+        most_bytes: int | None = None,
     ) -> Publication | None:
-        """What is to be told by our clock, or with `everything` all that was counted; None if there is nothing."""
+        """What is to be told by our clock, or with `everything` all that was counted; None if there is nothing.
+
+        Of summaries only some if they are too many, by `most_bytes` of what they are made of; the rest is due still.
+        """
         writer = Writer(self._context, now_ns, refused)
         until_ns = NEVER if everything else now_ns
-        for tracked, group in self._context.deduplicator.due(until_ns):
+        for tracked, group in self._context.deduplicator.due(until_ns, most_bytes):
             writer.summarise(tracked, group, reason="end" if everything else "silence")
         for of, key, bucket in self._context.limiter.calm(until_ns):
             writer.settle(of, bucket, key)

@@ -335,6 +335,32 @@ class TestDeduplication:
         assert (ledger.published, ledger.deduplicated, ledger.summarised, ledger.summaries) == (1, 9, 9, 1)
 
     @in_virtual_time
+    async def test_what_is_due_at_once_and_more_than_kafka_takes_in_time_is_told_in_parts(self) -> None:
+        """Many groups fall silent together, behind a quota: the same transaction again would fail for ever."""
+        plan = replace(self.PLAN, dedupe=replace(self.PLAN.dedupe, max_variants=0))
+        lines = [alert(START_NS, rule=f"Rule {n % 600}", n=n) for n in range(1200)]
+        kafka, log = MemoryKafka(), PodLog(FALCO, [(START_NS, line) for line in lines])
+        async with owning(kafka, log, plan=plan, batch_lines=100) as owner:
+            await until(lambda: sum(commit.lines for _, commit in owner.commits) == 1200)
+            kafka.most_records = 200
+            await until(lambda: check_commits(kafka).summarised == 600, seconds=600)
+        assert len(kafka.values(NOTICE)) == 600 + 600
+
+    @in_virtual_time
+    async def test_pods_that_left_together_are_forgotten_in_as_many_parts_as_it_takes(self) -> None:
+        long = replace(self.PLAN.dedupe, window_ns=(3600 * SECOND_NS,))
+        kafka = MemoryKafka()
+        async with owning(kafka, plan=replace(self.PLAN, dedupe=long)) as owner:
+            for number in range(300):
+                feed = Feed(replace(FALCO, pod=f"falco-{number}", uid=f"uid-{number}"))
+                batch = feed.batch(*[(START_NS + n, alert(START_NS + n)) for n in range(2)])
+                await owner.shard.put(replace(batch, status=PositionStatus.DONE))
+            await until(lambda: len(kafka.records) == 300)
+            kafka.most_records = 100
+            await until(lambda: set(kafka.shard().state) == {"key", "ledger"}, seconds=700)
+        assert check_commits(kafka).summarised == 300
+
+    @in_virtual_time
     async def test_a_restart_goes_on_as_if_nothing_had_happened(self) -> None:
         kafka = MemoryKafka()
         for until_line in 3, 7, 10:
