@@ -282,7 +282,9 @@ class Shard:
         standing = _Standing.AS_BEFORE
         while (plan := self._next_plan) is not None and standing is not _Standing.FOREIGN:
             tell = partial(self._redefine, plan)
-            standing = await self._settle(tell, towards=plan)
+            standing = await self._settle(tell, towards=plan, take_less=self._tell_less)
+            if standing is _Standing.COMMITTED:
+                continue  # there may be more to tell
             if self._next_plan is plan:
                 self._plan, self._next_plan = plan, None
                 self._processor.replan(plan)
@@ -320,7 +322,8 @@ class Shard:
         return self._processor.publish_due(self._wall_ns(), refused, most_bytes=most_bytes)
 
     def _redefine(self, plan: Plan, refused: Refusals) -> Publication | None:
-        return self._processor.publish_redefined(plan, self._wall_ns(), refused)
+        most_bytes = self._portion.of(self._commit.max_bytes)
+        return self._processor.publish_redefined(plan, self._wall_ns(), refused, most_bytes=most_bytes)
 
     def _forget(self, targets: list[Target], refused: Refusals) -> Publication:
         return self._processor.forget(targets, self._wall_ns(), refused)

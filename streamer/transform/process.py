@@ -111,23 +111,28 @@ class Processor:
         return self._seal(writer)
 
     def publish_redefined(
-        self, plan: Plan, now_ns: int, refused: Refused | None = None
+        self, plan: Plan, now_ns: int, refused: Refused | None = None, *, most_bytes: int | None = None
     ) -> Publication | None:
         """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
 
         Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
         have nothing to tell: no alert is of their group any more, and they end by themselves. It is told where `plan`
-        leads: where alerts went so far may be closed. None if there is nothing to tell.
+        leads: where alerts went so far may be closed. None if there is nothing to tell; where it is more than
+        `most_bytes`, by what it is made of, the rest is for the next call.
         """
+        size = 0
         other = Context(plan, self.state)
         writer = Writer(other, now_ns, refused)
         for tracked in self.state.tracked.values():
             for group, repeats in list(tracked.windows.repeats.items()):
+                if most_bytes is not None and size >= most_bytes:
+                    break
                 sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
                 assert isinstance(sample, Alert)  # it was one when it was counted
                 before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
                 if not (same and after.deduplicated):
+                    size += repeats.evidence_bytes
                     writer.summarise(tracked, group, reason="reload", final=True)
                     other.deduplicator.drop(tracked.windows, group)
                     writer.touched[tracked.target.id] = tracked

@@ -398,17 +398,17 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=80)
-@given(STEPS, st.integers(0, 2**32).map(Random))
+@settings(max_examples=60)
+@given(STEPS, st.integers(0, 2**32))
 def test_whatever_the_group_says_and_whoever_dies_every_line_is_published_once_and_in_order(
-    steps: list[Any], random: Random
+    steps: list[Any], seed: int
 ) -> None:
     """Two workers that may both believe to own a shard, and are slow to begin and to end."""
     logs = [pod_log(target, *alerts(12, first=100 * n)) for n, target in enumerate(pods(0, 1, 2, 3))]
 
     @in_virtual_time
     async def play() -> None:
-        kafka = MemoryKafka()
+        kafka, random = MemoryKafka(), Random(seed)
         async with asyncio.TaskGroup() as tasks:
 
             def worker() -> Member:
@@ -426,6 +426,7 @@ def test_whatever_the_group_says_and_whoever_dies_every_line_is_published_once_a
                     case ("broker", int(which)):
                         workers[which].group.broker_away ^= True
                     case (end, int(which)):
+                        workers[which].group.broker_away = False  # or it would wait for it, for all its grace
                         await (workers[which].stop() if end == "stop" else workers[which].kill())
                         workers[which] = worker()
             for one, shards in zip(workers, [range(SHARDS), []], strict=True):

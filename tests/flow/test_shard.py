@@ -334,8 +334,11 @@ class TestDeduplication:
         ledger = check_commits(kafka)
         assert (ledger.published, ledger.deduplicated, ledger.summarised, ledger.summaries) == (1, 9, 9, 1)
 
+    @pytest.mark.parametrize("reload", [False, True])
     @in_virtual_time
-    async def test_what_is_due_at_once_and_more_than_kafka_takes_in_time_is_told_in_parts(self) -> None:
+    async def test_what_is_due_at_once_and_more_than_kafka_takes_in_time_is_told_in_parts(
+        self, reload: bool
+    ) -> None:
         """Many groups fall silent together, behind a quota: the same transaction again would fail for ever."""
         plan = replace(self.PLAN, dedupe=replace(self.PLAN.dedupe, max_variants=0))
         lines = [alert(START_NS, rule=f"Rule {n % 600}", n=n) for n in range(1200)]
@@ -343,8 +346,13 @@ class TestDeduplication:
         async with owning(kafka, log, plan=plan, batch_lines=100) as owner:
             await until(lambda: sum(commit.lines for _, commit in owner.commits) == 1200)
             kafka.most_records = 200
+            if reload:
+                owner.shard.replan(replace(plan, dedupe=replace(plan.dedupe, enabled=False)))
             await until(lambda: check_commits(kafka).summarised == 600, seconds=600)
-        assert len(kafka.values(NOTICE)) == 600 + 600
+            assert len(kafka.values(NOTICE)) == 600 + 600
+            await owner.shard.put(Feed().batch((START_NS + 1, lines[0])))
+            await until(lambda: sum(commit.lines for _, commit in owner.commits) == 1201)
+        assert check_commits(kafka).published == 600 + reload
 
     @in_virtual_time
     async def test_pods_that_left_together_are_forgotten_in_as_many_parts_as_it_takes(self) -> None:
