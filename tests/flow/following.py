@@ -71,10 +71,10 @@ class Recorder:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def until_read(self, pod: str, lines: list[bytes]) -> None:
+    async def until_read(self, pod: str, lines: list[bytes], seconds: float = 10.0) -> None:
         """Wait until so many lines of a pod were read, then compare them."""
         with suppress(TimeoutError):  # the comparison says more than that time is up
-            await self.until(lambda: len(self.lines.get(pod, [])) >= len(lines))
+            await self.until(lambda: len(self.lines.get(pod, [])) >= len(lines), seconds)
         assert self.lines.get(pod, []) == lines
 
     async def until_done(self, pod: str) -> None:

@@ -258,7 +258,7 @@ async def test_a_stream_that_breaks_at_any_byte_goes_on_where_it_was(
         server.faults.cut_log("falco-a", after_bytes=n * 13, abort=n % 2 == 0)
     recorder = Recorder()
     async with following(server, recorder, tmp_path, patience=HASTY):
-        await recorder.until_read("falco-a", numbered(0, 20))
+        await recorder.until_read("falco-a", numbered(0, 20), seconds=30.0)  # it waits more each time
     assert recorder.gaps == []
 
 
