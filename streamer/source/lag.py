@@ -2,7 +2,8 @@
 
 Behind by two rotations, the kubelet's reader skips the file between them, and what it brings looks sound: lines in
 order. Only their times tell. The kubelet looks at a log's size every 10 s, so such a file lasted that long: the
-last line before the hole is as much older than the first one behind it, and came as long after it was written.
+last line before the hole is as much older than the first one behind it, came as long after it was written, and
+hardly before that one: where a log was silent for so long, so was its stream.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Lag:
         self.late_seconds = 0.0
         """How long after it was written the last line came."""
         self._least_ns: float = inf
+        self._came_ns = 0
         self._rotation_ns = int(rotation_seconds * _SECOND_NS)
 
     def hole(self, times_ns: Sequence[int], *, now: float, behind_seconds: float) -> int | None:
@@ -33,13 +35,15 @@ class Lag:
         behind = behind_seconds * _SECOND_NS >= rotation_ns
         late_ns = inf if behind else now_ns - self._least_ns - rotation_ns  # lines up to this time are late
         one_ns, is_late = self._last_ns, behind or self.late_seconds * _SECOND_NS >= rotation_ns
+        waited_ns = 0 if behind else now_ns - self._came_ns
         if is_late or times_ns[0] <= late_ns:
             for index, next_ns in enumerate(times_ns):
-                if is_late and one_ns is not None and next_ns - one_ns >= rotation_ns:
+                left_out_ns = 0 if one_ns is None else next_ns - one_ns
+                if is_late and left_out_ns >= rotation_ns and left_out_ns - waited_ns >= rotation_ns // 2:
                     self._last_ns = None
                     return index
-                one_ns, is_late = next_ns, next_ns <= late_ns
+                one_ns, is_late, waited_ns = next_ns, next_ns <= late_ns, 0
         self._least_ns = min(self._least_ns, now_ns - times_ns[-1])
-        self._last_ns = times_ns[-1]
+        self._last_ns, self._came_ns = times_ns[-1], now_ns
         self.late_seconds = (now_ns - times_ns[-1] - self._least_ns) / _SECOND_NS
         return None

@@ -42,3 +42,10 @@ def test_a_clock_that_is_set_forward_is_no_hole() -> None:
     assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
     assert lag.hole(at(3600), now=72.0, behind_seconds=0.0) is None
     assert lag.hole(at(3601), now=73.0, behind_seconds=0.0) is None
+
+
+def test_a_clock_that_is_set_back_in_a_silence_makes_no_later_silence_a_hole() -> None:
+    lag = Lag(NOON, 8.0)
+    assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
+    for second in (200, 300, 400):  # by a clock 20 s behind the one before
+        assert lag.hole(at(second - 20), now=70.0 + second, behind_seconds=0.0) is None
