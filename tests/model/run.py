@@ -288,6 +288,7 @@ class Run:
         if isinstance(event, Write):
             await self._write(event)
         elif isinstance(event, Unfinished):
+            self.circumstances.long_wait = True  # a line that is ended long after it was begun looks late
             if self._writes:
                 self.number += 1
                 assert self.pod is not None
