@@ -26,14 +26,19 @@ EVERY_ALERT_PASSES: Mapping[str, Any] = {
 class LoggedWorker:
     """`falco-streamer run` by some command; its log is kept, and shown where a test fails."""
 
-    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str] = ()) -> None:
         self.log = folder / "worker.log"
         self._command = command
         self._process: Process | None = None
 
+    @property
+    def command(self) -> Sequence[str]:
+        """What runs it."""
+        return self._command
+
     async def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(*self._command, stdout=log, stderr=log)
+            self._process = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log)
 
     async def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and wait for the end; returns the exit code."""
@@ -87,8 +92,13 @@ class WorkerProcess(LoggedWorker):
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "streamer.yaml"
         kafka = {"group_instance_id": uuid.uuid4().hex, **settings.get("kafka", {})}
         self.config.write_text(yaml.safe_dump({**EVERY_ALERT_PASSES, **settings, "kafka": kafka}))
-        super().__init__(folder, [sys.executable, "-m", "streamer", "run", "--config", str(self.config)])
+
+    @property
+    def command(self) -> Sequence[str]:
+        """With the configuration that is wanted now."""
+        return [sys.executable, "-m", "streamer", "run", "--config", str(self.config)]
