@@ -64,10 +64,11 @@ lint: setup  ## Style, types and the direction of imports.
 
 .PHONY: test-quick
 test-quick: lint  ## What needs Python only, under two minutes: lint, types, unit, flow and contract tests.
-	@$(BIN)/python -m pytest -q -n auto -m 'not real' $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto -m 'not real' --ignore=tests/e2e $(ARGS)
 
 .PHONY: test
-test: test-quick parts  ## The quick tests, more attacks, then tests on real Kafka and a real API server (built once, cached).
+test: test-quick parts  ## The quick tests, the commands as processes, more attacks, then real Kafka and a real API server (built once).
+	@$(BIN)/python -m pytest -q -n auto tests/e2e
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
 	@$(BIN)/python -m pytest -q -m real $(ARGS)
 
