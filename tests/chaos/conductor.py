@@ -24,8 +24,11 @@ _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
 _ENDED_SECONDS = 1.0
 """How long a deleted pod's object outlives its container: a kubelet looks at its containers once a second."""
-_INBOX_SECONDS = 25.0
-"""The inboxes take what is written in this time at least; then streams stand still, and the kubelet waits."""
+_INBOX_SECONDS = 15.0
+"""The inboxes take what is written in this time at least; then streams stand still, and the kubelet waits.
+
+A shard's takes 4 MiB, and chance may give one shard six of the ten pods that write 45 kB/s each.
+"""
 _READING_GOES_ON = {
     Fault.KAFKA_KILL,
     Fault.KAFKA_STOP,
