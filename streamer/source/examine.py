@@ -160,12 +160,12 @@ async def _lookalikes(api: KubernetesApi, namespaces: Iterable[str]) -> list[Map
 
 async def _running_falco(api: KubernetesApi, namespace: str) -> list[Mapping[str, Any]]:
     answer = await api.get(_path(namespace), {"limit": _PAGE})
-    return [
-        pod
-        for pod in answer.get("items") or ()
-        for one in (pod.get("spec") or {}).get("containers") or ()
-        if str(one.get("image", "")).split("@")[0].split(":")[0].endswith("/falco")
-    ]
+    found = []
+    for pod in answer.get("items") or ():
+        images = [str(one.get("image", "")) for one in (pod.get("spec") or {}).get("containers") or ()]
+        if any(image.split("@")[0].split(":")[0].endswith("/falco") for image in images):
+            found.append(pod)
+    return found
 
 
 def _examine_pods(

@@ -7,13 +7,14 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import structlog
 
 from streamer.telemetry import facts
+from streamer.telemetry.background import in_background
 
 REPEAT_SECONDS: Final = 10.0
 MOST_ALIKE: Final = 10
@@ -82,13 +83,8 @@ _repeats = RepeatFilter()
 @asynccontextmanager
 async def telling_left_out() -> AsyncIterator[None]:
     """Say now and then what was left out of errors that have stopped, while the context lasts."""
-    telling = asyncio.create_task(_tell_left_out(), name="tell what was left out")
-    try:
+    async with in_background(_tell_left_out(), "tell what was left out"):
         yield
-    finally:
-        telling.cancel()
-        with suppress(asyncio.CancelledError):
-            await telling
 
 
 async def _tell_left_out() -> None:

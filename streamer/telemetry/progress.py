@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final
 
 import structlog
 
 from streamer.telemetry import metrics
+from streamer.telemetry.background import in_background
 from streamer.telemetry.status import Status, StreamState
 
 FIRST_SECONDS: Final = 5.0
@@ -25,13 +26,8 @@ async def telling_progress(
     status: Callable[[], Status], first_seconds: float = FIRST_SECONDS, seconds: float = SECONDS
 ) -> AsyncIterator[None]:
     """Say every minute what was committed in it, while the context lasts; nothing of a minute without a line."""
-    telling = asyncio.create_task(_tell(status, first_seconds, seconds), name="tell progress")
-    try:
+    async with in_background(_tell(status, first_seconds, seconds), "tell progress"):
         yield
-    finally:
-        telling.cancel()
-        with suppress(asyncio.CancelledError):
-            await telling
 
 
 async def _tell(status: Callable[[], Status], first_seconds: float, seconds: float) -> None:
