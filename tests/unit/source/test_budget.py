@@ -227,7 +227,7 @@ async def test_a_request_that_waits_for_long_makes_room_and_is_sent_again_only_w
 @in_virtual_time
 async def test_one_node_has_two_slow_requests_at_the_most_and_all_go_on_once_it_answers_promptly() -> None:
     budget = Budget(replace_slow(20))
-    budget.mark_slow("node")
+    budget.slow_nodes.mark("node")
     first = [asyncio.create_task(open_log(budget, "node", 0.5)) for _ in range(2)]
     others = [asyncio.create_task(open_log(budget, "node", 0.01)) for _ in range(10)]
     await asyncio.sleep(0.1)
@@ -366,9 +366,9 @@ def test_whatever_happens_the_counts_balance_and_no_lane_waits_because_of_anothe
                 case "cancel" if tasks:
                     tasks[number % len(tasks)].cancel()
                 case "slow" if node:
-                    budget.mark_slow(node)
+                    budget.slow_nodes.mark(node)
                 case "fast" if node:
-                    budget.mark_fast(node)
+                    budget.slow_nodes.clear(node)
                 case "wait":
                     await asyncio.sleep(number / 10)
                 case "refuse" if held:
