@@ -11,7 +11,7 @@ from collections import deque
 
 
 class Uncommitted:
-    """All bytes, and those who wait to read more."""
+    """All bytes, and the shares that wait for more."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -60,7 +60,7 @@ class Uncommitted:
         self._common_bytes = sum(map(self._beyond, self._shares))
 
     def admit(self) -> None:
-        """Let those go on who may: one of each share, in turns."""
+        """Admit waiting callers while there is room: one of each share, in turns."""
         admitted = True
         while admitted:
             admitted = False
@@ -72,7 +72,7 @@ class Uncommitted:
 
 
 class Share:
-    """One shard's part of the bytes. Those who want more are served in the order of asking."""
+    """One shard's part of the bytes. Waiting callers are served in the order of asking."""
 
     def __init__(self, of: Uncommitted) -> None:
         self._of = of
@@ -90,7 +90,7 @@ class Share:
         return True
 
     async def take(self, size_bytes: int) -> None:
-        """Count so many bytes more, as soon as there is room. Whoever is cancelled has taken nothing."""
+        """Count so many bytes more, as soon as there is room. A cancelled caller has taken nothing."""
         if self.take_at_once(size_bytes):
             return
         waiter = (asyncio.get_running_loop().create_future(), size_bytes)
@@ -112,7 +112,7 @@ class Share:
             self._of.admit()
 
     def close(self) -> None:
-        """Drop all, and let everybody go on: nothing is counted any more."""
+        """Drop all and release the waiting callers: nothing is counted any more."""
         self.closed = True
         self._of.remove(self)
         for turn, _ in self._waiting:
@@ -121,7 +121,7 @@ class Share:
         self._waiting.clear()
 
     def admit(self) -> bool:
-        """Let the first of those go on who wait, if there is room."""
+        """Admit the first waiting caller, if there is room."""
         while self._waiting and self._waiting[0][0].done():  # it was cancelled, and has not noticed yet
             self._waiting.popleft()
         if not self._waiting or not self._of.fits(self, self._waiting[0][1]):

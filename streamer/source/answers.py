@@ -73,11 +73,11 @@ class LogAnswer(Protocol):
         ...
 
     def settle(self) -> object:
-        """The stream is aligned: it holds no slot any more and stays open. As often as one likes."""
+        """The stream is aligned: free its slot and leave it open. Calling it again has no effect."""
         ...
 
     def release(self) -> object:
-        """Close it, at any time and as often as one likes; whoever asked for the log has to."""
+        """Close it. The caller who asked for the log calls this in the end; calling it again has no effect."""
         ...
 
 
@@ -98,7 +98,7 @@ def is_html(response: aiohttp.ClientResponse, text: bytes) -> bool:
 
 
 async def error_of(response: aiohttp.ClientResponse, retry_after_seconds: float | None) -> ApiError:
-    """What an answer other than 200 says; a proxy's error page is no Status object."""
+    """What an answer other than 200 says; a proxy's error page is not a Status object."""
     try:
         async with asyncio.timeout(_TEXT_SECONDS):
             text = await response.content.read(4096)

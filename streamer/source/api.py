@@ -1,7 +1,7 @@
 """The Kubernetes API as far as we need it: pods and their logs, over one aiohttp session.
 
 Configuration, TLS and authentication are `kubernetes.aio`'s. The requests are our own: the generated client has
-no `sinceTime`, parses log lines as JSON when told to watch them, and spends most of a millisecond on a pod that
+no `sinceTime`, parses log lines as JSON when it watches them, and spends most of a millisecond on a pod that
 orjson reads in a fraction (docs/decisions/0003-own-api-adapter.md).
 """
 
@@ -125,7 +125,7 @@ class KubernetesApi:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
         found = await self._object(Lane.POD, path, {})
         if not is_pod(found):
-            raise ApiError(0, f"{path}: the answer is no pod")
+            raise ApiError(0, f"{path}: the answer is not a pod")
         return found
 
     async def _object(
@@ -147,7 +147,7 @@ class KubernetesApi:
                 if is_html(response, text):
                     where = response.url.with_query(None)
                     raise ApiError(0, f"an HTML page (a login page?) at {where}", fix=PROXY) from error
-                raise ApiError(0, f"{path}: the answer is no JSON object: {error!r}") from error
+                raise ApiError(0, f"{path}: the answer is not a JSON object: {error!r}") from error
 
     @asynccontextmanager
     async def _asked(

@@ -23,7 +23,7 @@ LIMITS: Final[Mapping[Lane, Limits]] = {
     Lane.DISCOVERY: Limits(10, 20, 50, wait_seconds=60),
     Lane.POD: Limits(50, 200, 200, wait_seconds=30),
     # As many at once as may begin in SLOW_SECONDS: where all nodes hang, the rate is the only limit nevertheless.
-    Lane.OPEN: Limits(100, 100, 100, wait_seconds=300, slow_at_once=100),
+    Lane.OPEN: Limits(100, 100, 100, wait_seconds=300, slow_at_once=200),
     Lane.PROBE: Limits(20, 50, 50, wait_seconds=30, slow_at_once=20),
 }
 
@@ -40,7 +40,7 @@ class Budget:
         self._lanes = {lane: LaneSlots(lane, limits[lane], self.slow_nodes) for lane in Lane}
 
     async def acquire(self, lane: Lane, node: str = "") -> Permit:
-        """A slot, in the order of asking. Raises `NoSlotError`. Whoever is cancelled has none."""
+        """A slot, in the order of asking. Raises `NoSlotError`. A cancelled caller has none."""
         of = self._lanes[lane]
         waiter = of.queue(node)
         if waiter.turn.done():

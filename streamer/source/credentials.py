@@ -85,7 +85,7 @@ class Credentials:
         self.header = (authorization and authorization["value"]) or ""
 
     async def refused(self) -> None:
-        """The server does not take them: read all again. Many callers may say so at once, one is heard."""
+        """The server does not take them: read all again. Many callers at once cause one renewal."""
         if self._renewal is not None or time.monotonic() - self._renewed_at >= _RENEW_SECONDS:
             await self._renewed(again=True)
 
@@ -104,10 +104,12 @@ class Credentials:
     async def _renew(self, *, again: bool) -> None:
         """Read the token again, or all `again`. What fails leaves everything as it was."""
         try:
-            if again or self._loader is None:
-                await self._load()
-            else:
-                await self._loader.load_and_set(self.configuration)
+            # An OIDC provider can hang as well as a plug-in.
+            async with asyncio.timeout(self._plugin_seconds + 2 * _ABANDONED_SECONDS):
+                if again or self._loader is None:
+                    await self._load()
+                else:
+                    await self._loader.load_and_set(self.configuration)
             self._trouble = None
         except Exception as error:  # plug-ins and files raise what they like
             cause = one_line(error)
@@ -129,7 +131,7 @@ class Credentials:
 
 
 class _Loader(kube_config.KubeConfigLoader):
-    """The library's, but for exec plug-ins: it waits for them without end, and goes on without what they fail to give.
+    """The library's, except for exec plug-ins: it waits for them without a limit, and ignores their failure.
 
     A plug-in that names no expiry is run again only once its credentials are refused.
     """

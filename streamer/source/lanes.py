@@ -41,7 +41,7 @@ class Limits:
     burst: int
     """So many may follow each other at once after a pause."""
     wait_seconds: float
-    """Who has waited for so long gives up."""
+    """A request that has waited for so long gives up."""
     slow_at_once: int = 0
     """Requests to slow nodes under way; 0 where no node is involved."""
 
@@ -96,7 +96,7 @@ class LaneSlots:
         return waiter
 
     def recovered(self, node: str) -> None:
-        """Those who wait for a slow node go on among the others."""
+        """The requests that wait for a slow node join the others."""
         for waiter in self.slow.withdraw(node):
             self.quick.queue(waiter)
 

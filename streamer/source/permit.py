@@ -1,4 +1,4 @@
-"""One request's slot, from its turn to its answer and on until the answer is no load any more."""
+"""One request's slot, from its turn to its answer and on until the answer causes no load any more."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LATE_SECONDS: Final = 0.05
 
 
 class Permit:
-    """One request's slot. Whoever has it calls `free` in the end, at any time and as often as one likes."""
+    """One request's slot. Its holder calls `free` in the end; calling it again has no effect."""
 
     __slots__ = ("_lane", "_slots", "_timer", "asked_at", "node")
 
@@ -39,7 +39,7 @@ class Permit:
             self._slots = None
 
     def watch(self, bytes_received: Callable[[], int]) -> None:
-        """Free the slot as soon as nothing has come for `SLOW_SECONDS`: a silent answer is no load."""
+        """Free the slot as soon as nothing has come for `SLOW_SECONDS`: a silent answer causes no load."""
         known, loop = bytes_received(), asyncio.get_running_loop()
 
         def look() -> None:

@@ -1,4 +1,4 @@
-"""A number of slots, and the line of those who wait for one. Plain asyncio: no tasks, safe to be cancelled at."""
+"""A number of slots, and the queue of requests that wait for one. Plain asyncio: no tasks, safe to be cancelled at."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _A_MOMENT_SECONDS: Final = 1e-6
 
 
 class Waiter:
-    """Someone in a line; `turn` is done once they have a slot."""
+    """A request in a queue; `turn` is done once it has a slot."""
 
     __slots__ = ("node", "slots", "turn")
 
@@ -20,10 +20,10 @@ class Waiter:
         self.node = node
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.slots: Slots | None = None
-        """Where they stand in line, or have a slot."""
+        """Where it is queued, or has a slot."""
 
     def leave(self) -> None:
-        """Leave the line; who has been given a slot meanwhile gives it back."""
+        """Leave the queue, or give back the slot that it was given meanwhile."""
         assert self.slots is not None
         if self.turn.done() and not self.turn.cancelled():
             self.slots.give_back(self.node)
@@ -34,8 +34,8 @@ class Waiter:
 class Slots:
     """Slots given out in the order of asking, at most `per_second` after a burst, and `per_node` of one node.
 
-    Where there is a limit for each node, nodes have their turns one after another. `divert` may take the next one in
-    line elsewhere instead (then it gives True).
+    Where there is a limit for each node, nodes have their turns one after another. `divert` may queue the next
+    request elsewhere instead; it returns True then.
     """
 
     def __init__(
@@ -54,25 +54,25 @@ class Slots:
         self._divert = divert
         self._of_node: Counter[str] = Counter()
         self._lines: dict[str, dict[Waiter, None]] = {}
-        """Those who wait, by node where that matters."""
+        """The queued requests, by node where that matters."""
         self._next: dict[str, None] = {}
-        """The lines whose first one may go, in the order of their turns."""
+        """The queues whose first request may go, in the order of their turns."""
         self._regular_at = float("-inf")
-        """When the next one would go at a steady rate: a burst may be so much ahead of it."""
+        """When the next one would go at a steady rate; a burst may run ahead of it."""
         self._timer: asyncio.TimerHandle | None = None
         self.not_before = float("-inf")
-        """Until then nobody goes, on the loop's clock."""
+        """No slots are given before this time, on the loop's clock."""
         self.busy = 0
         self.counted: Callable[[int], None] = lambda _: None
         """Called with each change of `busy`."""
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
+        """How many requests are queued."""
         return sum(map(len, self._lines.values()))
 
     def queue(self, waiter: Waiter) -> None:
-        """Stand in line; the turn may come at once."""
+        """Queue a request; its turn may come at once."""
         waiter.slots = self
         key = self._key(waiter.node)
         self._lines.setdefault(key, {})[waiter] = None
@@ -87,7 +87,7 @@ class Slots:
         return True
 
     def give_back(self, node: str) -> None:
-        """Somebody is done."""
+        """A request is done."""
         key = self._key(node)
         self.busy -= 1
         self.counted(-1)
@@ -98,7 +98,7 @@ class Slots:
         self._admit()
 
     def forget(self, waiter: Waiter) -> None:
-        """Take somebody out of the line, if they stand in it."""
+        """Take a request out of the queue, if it is in it."""
         key = self._key(waiter.node)
         line = self._lines.get(key, {})
         line.pop(waiter, None)
@@ -107,13 +107,13 @@ class Slots:
             self._next.pop(key, None)
 
     def withdraw(self, node: str) -> list[Waiter]:
-        """Take all those out of the line who wait for a node."""
+        """Take the requests for a node out of the queue."""
         key = self._key(node)
         self._next.pop(key, None)
         return list(self._lines.pop(key, ()))
 
     def pause(self, until: float) -> None:
-        """Let nobody go before a time, on the loop's clock, and then no burst."""
+        """Give no slots before a time, on the loop's clock, and then no burst."""
         self.not_before = max(self.not_before, until)
         self._regular_at = max(self._regular_at, self.not_before + self._burst_seconds)
 
@@ -133,7 +133,7 @@ class Slots:
         self._of_node[key] += 1
 
     def _admit(self) -> None:
-        """Let go whoever may."""
+        """Give slots to the requests that may go now."""
         loop = asyncio.get_running_loop()
         while self._next and self.busy < self._at_once:
             now = loop.time()

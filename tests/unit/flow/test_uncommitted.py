@@ -156,7 +156,7 @@ def test_the_bound_is_kept_but_for_one_batch_and_all_go_on_once_there_is_room(
         await settle()
         while any(
             of not in closed for _, of, _ in taking
-        ):  # whoever commits makes room: nobody waits for ever
+        ):  # each commit makes room, so that nothing waits for ever
             assert held, "all wait, and nobody has anything to commit"
             of, size = held.pop()
             of.give(size)

@@ -64,7 +64,9 @@ async def test_an_answer_that_is_no_pod_is_an_error(answer: dict[str, Any], tmp_
 
     budget = Budget()
     async with serving(handler, tmp_path, budget) as api:
-        with pytest.raises(ApiError, match=r"^/api/v1/namespaces/n/pods/p: the answer is no pod$") as caught:
+        with pytest.raises(
+            ApiError, match=r"^/api/v1/namespaces/n/pods/p: the answer is not a pod$"
+        ) as caught:
             await api.pod("n", "p", node="node")
         assert caught.value.status == 0
     assert nothing_left(budget)
@@ -86,7 +88,7 @@ async def test_a_pod_is_given_as_it_is(tmp_path: Path) -> None:
         ("<HTML>", "application/json"),
     ],
 )
-async def test_a_page_for_people_is_told_with_its_address(
+async def test_an_html_page_is_reported_with_its_address(
     text: str, content_type: str, tmp_path: Path
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -205,7 +207,7 @@ def plugin(script: str) -> dict[str, Any]:
     return {"exec": {"apiVersion": version, "command": "sh", "args": ["-c", script]}}
 
 
-async def test_a_plugin_that_hangs_is_run_once_for_all_and_ended_and_its_callers_are_told(
+async def test_a_plugin_that_hangs_is_run_once_for_all_and_killed_and_its_failure_reported(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "answers").touch()

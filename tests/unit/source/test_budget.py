@@ -93,7 +93,7 @@ async def test_who_waits_for_too_long_gives_up_and_leaves_the_line() -> None:
 
 
 @pytest.mark.parametrize("at", range(4))
-def test_whoever_is_cancelled_has_no_slot(at: int) -> None:
+def test_a_cancelled_caller_has_no_slot(at: int) -> None:
     @in_virtual_time
     async def cancel() -> None:
         budget = Budget(FEW)
