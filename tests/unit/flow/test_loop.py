@@ -130,7 +130,7 @@ def test_a_connection_that_is_not_read_holds_little_and_loses_nothing(tmp_path: 
             transport, protocol = await loop.create_connection(Pausing, "127.0.0.1", port, ssl=context)
             tls = transport._ssl_protocol  # type: ignore[attr-defined]
             transport.write(b"?")
-            while not tls._ssl_reading_paused:
+            while not tls._ssl_reading_paused:  # noqa: ASYNC110  # nobody tells of it
                 await asyncio.sleep(0.01)
             held_bytes = tls._incoming.pending
             transport.resume_reading()
