@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
 from pathlib import Path
 from typing import Final
 
 from bench.file_to_kafka import delete_topics
-from bench.site import Worker, site
+from bench.site import Worker, allow_streams, site
 from streamer.simulator import AlertGenerator
 from tests.testbed.kafka import Kafka
 
 COUNTS: Final = (1_000, 5_000)
 _SETTLE_SECONDS: Final = 15.0
 _IDLE_SECONDS: Final = 60.0
-_INOTIFY: Final = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 async def bench(folder: Path, kafka: Kafka) -> str:
     """The table of this benchmark."""
-    _allow_many()
+    allow_streams(max(COUNTS))
     lines = [
         f"### Idle streams, over TLS, for {_IDLE_SECONDS:.0f} s",
         "",
@@ -54,17 +52,3 @@ async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, 
             resident = worker.resident_bytes()
     await delete_topics(kafka.bootstrap, name)
     return resident, share, opened
-
-
-def _allow_many() -> None:
-    """Each stream holds connections and files in API server and log endpoint, and a watch of the kernel's."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
-    needed = 2 * max(COUNTS)
-    if int(_INOTIFY.read_text()) < needed:
-        try:
-            _INOTIFY.write_text(str(needed))
-        except PermissionError as error:
-            raise RuntimeError(
-                f"this needs root, or: sysctl fs.inotify.max_user_instances={needed}"
-            ) from error
