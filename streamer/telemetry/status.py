@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import reduce
 from typing import Any
@@ -53,6 +53,12 @@ class ShardStatus:
     """How often it was taken from us while we wrote."""
     coverage: Mapping[Coverage, int] = field(default_factory=dict)
     """How many targets are in each state of coverage."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it: `asdict` makes no mapping of a Counter, and JSON's keys are plain strings."""
+        shown = asdict(replace(self, coverage={}))
+        coverage = {str(state): count for state, count in self.coverage.items()}
+        return shown | {"ledger": self.ledger.as_dict(), "coverage": coverage}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,6 @@ class Status:
             "lag_seconds": round(self.lag_seconds, 3),
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
-            "shards": [asdict(shard) | {"ledger": shard.ledger.as_dict()} for shard in self.shards],
+            "shards": [shard.as_dict() for shard in self.shards],
             "targets": [asdict(target) for target in self.targets],
         }
