@@ -1,7 +1,7 @@
 """All streams open at once, with large logs and nothing new to read: at a first start, and at a restart behind a link.
 
-What is served is counted by a proxy and compared with the tails: the last 512 lines of each log, which is what a
-worker has to read of one to find its place in it again.
+What is served is counted by a proxy and compared with what has to be read: the whole logs, or the tails, the last 512
+lines of each, in which a worker finds its place again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _LINES_PER_SECOND: Final = 3_000
 _MANY_READ_MIB: Final = 0.25
 """Of each pod's log, where a worker reads all the logs of the many pods."""
 _HEAD: Final = (
-    "| | all followed after | a new line of each committed after | served | times the tails | requests | peak |\n"
+    "| | all followed after | a new line of each committed after | served | times what must be read "
+    "| requests | peak |\n"
     "|---|---:|---:|---:|---:|---:|---:|"
 )
 
@@ -43,8 +44,8 @@ class Sizes:
     pods: int = 150
     many_pods: int = 1_500
     log_mib: float = 10.0
-    link_mb: float = 60.0
-    """The link's bandwidth, in 10^6 bytes a second."""
+    links_mb: tuple[float, ...] = (60.0, 20.0)
+    """The link's bandwidth at each restart, in 10^6 bytes a second."""
     deadline_seconds: float = 120.0
 
 
@@ -93,16 +94,16 @@ class _Bench:
         with self._worker(restart, {}).running() as worker:
             await asyncio.to_thread(worker.wait_for, "lines", self._pods)
         self._herd.begin_with(read)
-        made = [
-            await self._row(f"first start, beginning, {read_mib:g} MiB", first, {}, len(read) + 1, 0, read)
-        ]
+        made = [await self._row(f"first start, beginning, {read_mib:g} MiB", first, {}, len(read) + 1, read)]
         self._herd.begin_with(history)
         start_now = {"kubernetes": {"start": "now"}}
-        made.append(await self._row("first start, now", f"{name}-now", start_now, 0, 0, history))
-        bandwidth = self._sizes.link_mb
-        label = f"restart behind {bandwidth:g} MB/s"
-        # The lines printed to see that all was followed are new to the position of the restart.
-        made.append(await self._row(label, restart, {}, 3, bandwidth, history))
+        tail = history[-TAIL_LINES:]
+        made.append(await self._row("first start, now", f"{name}-now", start_now, 0, tail))
+        for n, bandwidth in enumerate(self._sizes.links_mb):
+            # Each row's last step has printed a line that is new to the next restart.
+            self._link.served_bytes_per_second = bandwidth * 1e6
+            made.append(await self._row(f"restart behind {bandwidth:g} MB/s", restart, {}, 3 + n, tail))
+            self._link.served_bytes_per_second = None
         await delete_topics(self._at.kafka.bootstrap, name)
         return made
 
@@ -110,17 +111,10 @@ class _Bench:
         return Worker(self._at, name, {**EVERYTHING_PASSES, **more}, kubeconfig=self._at.through(self._link))
 
     async def _row(
-        self,
-        label: str,
-        name: str,
-        more: Mapping[str, Any],
-        lines: int,
-        bandwidth_mb: float,
-        log: list[bytes],
+        self, label: str, name: str, more: Mapping[str, Any], lines: int, to_read: list[bytes]
     ) -> str:
-        """`lines` of each pod are committed when all is read that there is."""
+        """`lines` of each pod are committed when all is read; `to_read` is what has to be read of each."""
         link, herd, wanted = self._link, self._herd, self._pods * lines
-        link.served_bytes_per_second = bandwidth_mb * 1e6 or None
         asked, served = herd.requests(), link.served_bytes
         deadline_seconds = self._sizes.deadline_seconds + wanted / _LINES_PER_SECOND
         began = time.monotonic()
@@ -141,11 +135,10 @@ class _Bench:
             )
             fresh = f"{time.monotonic() - began:.1f} s" if got else _missing(worker, known, self._pods)
             peak = worker.peak_bytes()
-        link.served_bytes_per_second = None
-        tails = self._pods * sum(len(line) + _STAMP_BYTES for line in log[-TAIL_LINES:])
+        must = self._pods * sum(len(line) + _STAMP_BYTES for line in to_read)
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(used.items()))
         return (
-            f"| {label} | {followed} | {fresh} | {bytes_ / 1e6:,.0f} MB | {bytes_ / tails:.1f} | {kinds} "
+            f"| {label} | {followed} | {fresh} | {bytes_ / 1e6:,.0f} MB | {bytes_ / must:.1f} | {kinds} "
             f"| {peak / 2**20:.0f} MiB |"
         )
 

@@ -48,9 +48,9 @@ class SimulatedSite(Reach):
         """Every pod's log begins with these alerts, before what it has printed."""
         self._call("begin_with", list(alerts))
 
-    def annotate(self, value: str) -> None:
-        """Change every pod's object once, in a way that means nothing."""
-        self._call("annotate", value)
+    def annotate(self, first: int, count: int, value: str) -> None:
+        """Change the objects of so many pods once, in a way that means nothing."""
+        self._call("annotate", first, count, value)
 
 
 class _Served:
@@ -78,8 +78,8 @@ class _Served:
         for pod in self._pods():
             self._cluster.log(pod).begin_with(history)
 
-    def annotate(self, value: str) -> None:
-        for pod in self._cluster.pods.values():
+    def annotate(self, first: int, count: int, value: str) -> None:
+        for pod in list(self._cluster.pods.values())[first : first + count]:
             self._cluster.annotate(pod, "bench", value)
 
     def _pods(self) -> list[Pod]:

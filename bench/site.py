@@ -86,7 +86,7 @@ class Site(Reach):
 
 @contextlib.asynccontextmanager
 async def site(folder: Path, kafka: Kafka, pods: int) -> AsyncIterator[Site]:
-    """So many pods that have logged nothing yet."""
+    """So many pods, each on a node of its own, that have logged nothing yet."""
     policy, audit = folder / "audit.yaml", folder / f"audit-{time.monotonic_ns()}.log"
     policy.write_text(yaml.safe_dump(_AUDIT))
     audit.touch()
@@ -94,8 +94,15 @@ async def site(folder: Path, kafka: Kafka, pods: int) -> AsyncIterator[Site]:
     with KubeApiServer(extra_arguments=arguments) as server, Kubelet(server.authority) as kubelet:
         async with KubeApi(server.kubeconfig) as api, FalcoCluster(api, kubelet) as cluster:
             print(f"bench: {pods:,} pods", file=sys.stderr)
-            added = [await cluster.add_pod(f"falco-{n}") for n in range(pods)]
+            added = [await add_pod(cluster, f"falco-{n}") for n in range(pods)]
             yield Site(folder, kafka, server.kubeconfig, server.url, server, cluster, added, audit)
+
+
+async def add_pod(cluster: FalcoCluster, name: str, *, kubelet: Kubelet | None = None) -> Pod:
+    """A pod on a node of its own, as those of a DaemonSet are."""
+    node = f"{cluster.namespace}-{name}"
+    await cluster.add_node(node, kubelet=kubelet)
+    return await cluster.add_pod(name, node=node)
 
 
 def allow_streams(count: int) -> None:

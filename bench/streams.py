@@ -23,19 +23,21 @@ async def bench(folder: Path, kafka: Kafka) -> str:
     lines = [
         f"### Idle streams, over TLS, for {_IDLE_SECONDS:.0f} s",
         "",
-        "| streams | worker's memory | a stream, beyond the worker without any | CPU, of a core | all open after |",
-        "|---:|---:|---:|---:|---:|",
+        "| streams | worker's memory | a stream, beyond the worker without | CPU, of a core | requests/s | all open after |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
     base = 0
     for count in (0, *COUNTS):
-        resident, share, opened = await _measure(folder, kafka, count)
+        resident, share, asked, opened = await _measure(folder, kafka, count)
         base = base or resident
         each = f"{(resident - base) / count / 1024:.0f} KiB" if count else ""
-        lines.append(f"| {count:,} | {resident / 2**20:.0f} MiB | {each} | {share:.1%} | {opened:.1f} s |")
+        lines.append(
+            f"| {count:,} | {resident / 2**20:.0f} MiB | {each} | {share:.1%} | {asked:.1f} | {opened:.1f} s |"
+        )
     return "\n".join(lines) + "\n"
 
 
-async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, float]:
+async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, float, float]:
     name = f"streams-{count}"
     async with site(folder, kafka, count) as at:
         generator = AlertGenerator(4)
@@ -46,9 +48,10 @@ async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, 
             await asyncio.to_thread(worker.wait_for, "lines", count)
             opened = time.monotonic() - began
             await asyncio.sleep(_SETTLE_SECONDS)
-            before = worker.cpu_seconds()
+            before, asked = worker.cpu_seconds(), at.requests()
             await asyncio.sleep(_IDLE_SECONDS)
             share = (worker.cpu_seconds() - before) / _IDLE_SECONDS
+            requests = (at.requests() - asked).total() / _IDLE_SECONDS
             resident = worker.resident_bytes()
     await delete_topics(kafka.bootstrap, name)
-    return resident, share, opened
+    return resident, share, requests, opened
