@@ -23,7 +23,7 @@ async def bench(folder: Path, kafka: Kafka) -> str:
     lines = [
         f"### Idle streams, over TLS, for {_IDLE_SECONDS:.0f} s",
         "",
-        "| streams | worker's memory | a stream, beyond the worker without | CPU, of a core | requests/s | all open after |",
+        "| streams | worker's memory | a stream, beyond the worker alone | CPU | requests/s | all open after |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     base = 0
