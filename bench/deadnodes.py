@@ -115,7 +115,6 @@ async def _measure(
             new = await add_pod(at.cluster, new_name)
             write([new], 1)
             await asyncio.sleep(sizes.seconds / 2)
-        first = seen.first_seconds.get(new_name)
         status = await asyncio.to_thread(worker.status)
         wanted = writing.written
         await asyncio.to_thread(until, lambda: len(seen.delays) >= wanted, _DRAIN_SECONDS)
@@ -123,6 +122,7 @@ async def _measure(
         followed_text = await followed
     finally:
         await consumer.stop()
+    first = seen.first_seconds.get(new_name)
     missing = wanted - len(seen.delays)
     return " | ".join(
         [
