@@ -114,11 +114,13 @@ async def _measure(
             await asyncio.sleep(sizes.seconds / 2)
             new = await add_pod(at.cluster, new_name)
             write([new], 1)
+            new_at = time.monotonic()
             await asyncio.sleep(sizes.seconds / 2)
         status = await asyncio.to_thread(worker.status)
         wanted = writing.written
         await asyncio.to_thread(until, lambda: len(seen.delays) >= wanted, _DRAIN_SECONDS)
         reading.cancel()
+        looked_seconds = time.monotonic() - new_at
         followed_text = await followed
     finally:
         await consumer.stop()
@@ -129,7 +131,7 @@ async def _measure(
             followed_text,
             *_percentiles(seen.delays),
             f"{missing:,} of {wanted:,}",
-            "never" if first is None else f"{first:.1f} s",
+            f"not in {looked_seconds:.0f} s" if first is None else f"{first:.1f} s",
             f"{_named(status, {pod.uid for pod in dead})} of {len(dead)}",
             f"{status.get('lag_seconds', 0):.0f} s |",
         ]

