@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import reduce
 from typing import Any
@@ -55,10 +55,9 @@ class ShardStatus:
     """How many targets are in each state of coverage."""
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON shows it: `asdict` makes no mapping of a Counter, and JSON's keys are plain strings."""
-        shown = asdict(replace(self, coverage={}))
-        coverage = {str(state): count for state, count in self.coverage.items()}
-        return shown | {"ledger": self.ledger.as_dict(), "coverage": coverage}
+        """As JSON shows it: the keys of an object are plain strings."""
+        coverage = {state.value: count for state, count in self.coverage.items()}
+        return asdict(self) | {"ledger": self.ledger.as_dict(), "coverage": coverage}
 
 
 @dataclass(frozen=True, slots=True)

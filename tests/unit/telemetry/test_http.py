@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import aiohttp
 import orjson
@@ -26,8 +24,8 @@ class Site:
         self.url = ""
 
     def status(self) -> Status:
-        shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0)
-        shard = replace(shard, coverage=Counter([Coverage.FOLLOWING, Coverage.FOLLOWING, Coverage.BLIND]))
+        coverage = {Coverage.SILENT: 2}
+        shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0, coverage=coverage)
         return Status("prod-eu-1", [Check(name, why) for name, why in self.checks.items()], [shard])
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -101,7 +99,7 @@ async def test_the_status_is_json_of_everything(site: Site) -> None:
     assert found["cluster"] == "prod-eu-1"
     assert found["ledger"] == site.ledger.as_dict()
     assert found["shards"][0]["ledger"]["published"] == 1
-    assert found["shards"][0]["coverage"] == {"following": 2, "blind": 1}
+    assert found["shards"][0]["coverage"] == {"silent": 2}
     assert found["checks"][1] == {"name": "pods listed", "why": "listing", "needed": True}
 
 
