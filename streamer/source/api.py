@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -79,6 +80,8 @@ class LogQuery:
     follow: bool = False
     tail_lines: int | None = None
     previous: bool = False
+    since_ns: int | None = None
+    """Only records of at least this time; whole seconds count."""
 
     def params(self, container: str) -> dict[str, str]:
         """As the query of the request."""
@@ -89,6 +92,10 @@ class LogQuery:
             params["previous"] = "true"
         if self.tail_lines is not None:
             params["tailLines"] = str(self.tail_lines)
+        if self.since_ns is not None:
+            params["sinceTime"] = (
+                f"{datetime.fromtimestamp(self.since_ns // 1_000_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+            )
         return params
 
 

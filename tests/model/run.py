@@ -18,7 +18,7 @@ from streamer.source import fleet, follower, reader
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
-from tests.model.server import ENDS, ModelServer, Weather
+from tests.model.server import ENDS, NOON_NS, ModelServer, Weather
 from tests.model.worker import Committed, Worker
 from tests.unit.flow.virtual_time import VirtualTimeLoop
 
@@ -159,10 +159,18 @@ class Muted:
         return lambda *_, **__: None
 
 
+class WallClock:
+    """Our clock, in virtual time. The node's may be another (`ClockStep`)."""
+
+    def time_ns(self) -> int:
+        return NOON_NS + int(asyncio.get_running_loop().time() * 1e9)
+
+
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
     patches: list[Any] = [mock.patch.object(module, "log", muted) for module in (fleet, follower, reader)]
+    patches.append(mock.patch.object(reader, "time", WallClock()))
     if plan.small:
         patches.append(mock.patch.object(logs, "RECORD_BYTES", 64))
     for patch in patches:
@@ -227,7 +235,7 @@ class Run:
                 text for text in self._check() if "though the API serves it" in text
             ]  # gaps may be due yet
             await self._delete(Delete(0.0, again=False))
-        await asyncio.sleep(150.0)
+        await asyncio.sleep(900.0)  # a silent stream may be checked so late
         await worker.die(None)
         found += self._check()
         worker = self._start()  # who finds nothing to add
@@ -438,6 +446,7 @@ class Run:
             cluster.begin_deletion(pod)
             self.server.publish()
             await asyncio.sleep(event.grace_seconds / 2)
+            await asyncio.sleep(max(0.0, self.server.kubelet_back_at - asyncio.get_running_loop().time()))
             if self._writes:
                 self.banner()
                 cluster.terminate(pod)

@@ -142,6 +142,8 @@ class _Open:
     body: Body
     pump: asyncio.Task[None]
     follow: bool
+    log: ContainerLog
+    stalled: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ class ModelServer(KubernetesApi):
         self.cluster = Cluster(clock_ns=self.now_ns, seed=seed, history=10)
         self.weather = weather
         self.outage: ApiError | None = None
+        self.kubelet_back_at = 0.0
+        """A kubelet that was killed, which ends streams cleanly, takes no pod away before it is back."""
         self.requests: Counter[int] = Counter()  # by virtual minute
         self.requests_at: tuple[float, int] = (0.0, 0)
         self.hot = False
@@ -289,6 +293,7 @@ class ModelServer(KubernetesApi):
             instance.log,
             follow=query.follow,
             tail_lines=query.tail_lines,
+            since_ns=None if query.since_ns is None else query.since_ns // 1_000_000_000 * 1_000_000_000,
             rotation_bugs=self.weather.rotation_bugs,
         )
         body = Body(self.weather.pipe_bytes)
@@ -296,7 +301,7 @@ class ModelServer(KubernetesApi):
             _Script(0, then=KUBELET_TEXTS[2]) if id(instance) in self.lost else self._script(instance.log)
         )
         pump = asyncio.create_task(self._answer(body, reader, script))
-        opened = _Open(body, pump, query.follow)
+        opened = _Open(body, pump, query.follow, instance.log)
         self._open.add(opened)
         return _Answer(cast(aiohttp.StreamReader, body), partial(self._close, opened))
 
@@ -364,7 +369,7 @@ class ModelServer(KubernetesApi):
         while True:
             self.longest_delay = max(self.longest_delay, self._loop.time() - behind_since)
             if script.after_bytes is not None and sent >= script.after_bytes:
-                await self._strike(body, script)
+                await self._strike(body, script, reader.log)
                 return
             chunk = reader.read(min(self.weather.piece_bytes, self.weather.pipe_bytes))
             if not chunk:
@@ -402,14 +407,14 @@ class ModelServer(KubernetesApi):
         if self.weather.slow and self._random.random() < 0.1:
             await self._delay()
 
-    async def _strike(self, body: Body, script: _Script) -> None:
+    async def _strike(self, body: Body, script: _Script, log: ContainerLog) -> None:
         if isinstance(script.then, bytes):
             await body.feed(script.then)
             body.end("clean")
         elif script.then == "stall":
             if self._random.random() < 0.5:
                 await asyncio.sleep(45.0)  # the API server's own ping found the kubelet hung
-                body.end("clean")
+                body.end(_end_of_stalled("clean", log))
             else:
                 await asyncio.Event().wait()
         else:
@@ -419,11 +424,25 @@ class ModelServer(KubernetesApi):
 
     def cut(self, how: End) -> None:
         """End every open answer."""
+        if how == "clean":
+            self.kubelet_back_at = self._loop.time() + 2.0
         for opened in self._open:
             opened.pump.cancel()
-            opened.body.end(how, at_newline=self._random.random() < 0.5)
+            ending = _end_of_stalled(how, opened.log) if opened.stalled else how
+            opened.body.end(ending, at_newline=self._random.random() < 0.5)
 
     def stall(self) -> None:
         """Let every open answer fall silent for ever."""
         for opened in self._open:
+            opened.stalled = True
             opened.pump.cancel()
+
+
+def _end_of_stalled(how: End, log: ContainerLog) -> End:
+    """How an answer that has stalled can end.
+
+    Cleanly only while its container runs: a kubelet that is hung or dead, whose answers the API server ends cleanly,
+    takes no container away; one that is neither ends a stream with its container, and has missed no file (the model's
+    own `rotation_bugs` apart).
+    """
+    return ENDS[1] if how == "clean" and log.ended else how
