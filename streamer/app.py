@@ -15,6 +15,7 @@ from streamer.config import Settings
 from streamer.flow.backoff import Backoff
 from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
+from streamer.flow.uncommitted import Uncommitted
 from streamer.model import Ledger, Publication, Reason, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
@@ -180,6 +181,8 @@ class Worker:
         return limits
 
     def _shard_maker(self, limits: dict[str, TopicLimits]) -> Callable[[int], Shard]:
+        uncommitted = Uncommitted(self._settings.kubernetes.max_uncommitted_bytes)
+
         def make(index: int) -> Shard:
             settings = self._settings  # as they are by now
             publisher = ShardProducer(
@@ -195,6 +198,7 @@ class Worker:
                 plan_of(settings),
                 publisher,
                 _commit_policy(settings),
+                uncommitted=uncommitted,
                 coverage_seconds=settings.notices.coverage_seconds,
                 on_commit=_say_what_is_malformed,
             )

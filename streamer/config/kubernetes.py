@@ -62,3 +62,12 @@ class Kubernetes(Section):
         "container wrote counts, not the log API's timestamp before it nor the newline behind it. Must stay 2048 "
         "below max.message.bytes of every topic.",
     )
+    max_uncommitted_bytes: Whole = Field(
+        default=67_108_864,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="How many bytes of lines, over all pods and shards of a worker, may be read and not yet committed "
+        "to Kafka; they take about twice as much memory. While there are so many nothing more is read, and the pods' "
+        "logs are the buffer. One half is divided equally among the shards, so that one that Kafka does not take "
+        "keeps no other from reading.",
+    )

@@ -68,7 +68,8 @@ class Follower:
         self._max_line_bytes = max_line_bytes
         self._new = position is None
         self._done = position is not None and position.status is PositionStatus.DONE
-        self._where = Where(found.target.namespace, found.target.pod, found.target.container)
+        target = found.target
+        self._where = Where(target.namespace, target.pod, target.container, target.node)
         self._progress = Progress(found.target, position, put)
         self._status = PodStatusCache(api, found, patience)
         self._recovery = (recovery or Recovery()).of(found.target.node)

@@ -123,6 +123,7 @@ class Reader:
                 stream.check()
             new = matcher.finish(stream.last_line()) if piece is None else matcher.feed(piece)
             if matcher.found:
+                stream.settle()
                 self._progress.found()
                 if new is not None:
                     await self._progress.hand_over(new, instance)
@@ -147,9 +148,11 @@ class Reader:
         self._open = opened = _Open(stream, instance, begin, lag, self._renew_at())
         self._probes = 0
         progress.enter(StreamState.FOLLOWING)
+        stream.settle()
         try:
             while (end := await self._live(opened)) is None:
                 if (other := await self._renew(opened)) is not None:
+                    other.settle()
                     opened.stream.close()
                     opened.stream, opened.renew_at = other, self._renew_at()
                 else:

@@ -12,6 +12,7 @@ from typing import Final
 
 from streamer.model import RING_LINES, DigestRing
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.budget import Lane
 from streamer.source.stream import Where, open_log
 from streamer.transform import align
 from streamer.transform.match import RingMatcher
@@ -82,10 +83,12 @@ async def read_on(
     return Found(matcher.found, LogEnd(end_ring, rest, lines), matcher.served)
 
 
-async def log_end(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogEnd:
+async def log_end(
+    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int, lane: Lane = Lane.OPEN
+) -> LogEnd:
     """How an answer ends: with which lines, and with what behind the last newline. Raises as `read_on` does."""
     ring, lines, fragments = DigestRing(), 0, 0
-    with await open_log(api, where, query, max_line_bytes) as stream:
+    with await open_log(api, where, query, max_line_bytes, lane) as stream:
         async for piece in stream.pieces():
             lines += len(piece.lines)
             ring = align.advance(ring, piece.lines, piece.oversize)
@@ -118,7 +121,7 @@ async def last_line(
     """
     end = LogEnd()
     for lines in _END_LINES:
-        end = await log_end(api, where, LogQuery(tail_lines=lines), max_line_bytes)
+        end = await log_end(api, where, LogQuery(tail_lines=lines), max_line_bytes, Lane.PROBE)
         if end.ring.lines != 1 or expected.endswith(end.ring):
             break
     return LogEnd(DigestRing(end.ring[-DigestRing.WIDTH :]), end.rest)

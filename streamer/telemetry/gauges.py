@@ -32,7 +32,7 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
         lambda status: max((shard.unacknowledged_seconds for shard in status.shards), default=0.0),
     ),
     "inbox_bytes": (
-        "Lines that are read and not yet handed to Kafka.",
+        "Lines that are read and not yet committed.",
         lambda status: sum(shard.inbox_bytes for shard in status.shards),
     ),
     "open_windows": (
