@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,8 @@ import pytest
 
 from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.source.api import connect
-from streamer.source.discovery import Discovery, Targets
+from streamer.source.discovery import Discovery
+from streamer.source.podset import PodChange
 from tests.flow.following import eventually
 
 DEEP = b'{"type":"ADDED","object":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
@@ -43,22 +44,25 @@ async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
 
 
 class Seen:
-    """What a discovery has told so far."""
+    """What a discovery has handed over so far."""
 
     def __init__(self, discovery: Discovery) -> None:
         self.discovery = discovery
-        self.told: list[set[str]] = []
+        self.changes: list[PodChange] = []
+        self.present: set[str] = set()
+        discovery.on_change = self.take
 
-    async def listen(self) -> None:
-        async for targets in self.discovery.changes():
-            self.told.append({found.target.pod for found in targets.present.values()})
+    def take(self, change: PodChange) -> None:
+        self.changes.append(change)
+        (self.present.add if change.present else self.present.discard)(change.view.target.pod)
 
-    async def until(self, condition: Callable[[Targets], bool], seconds: float = 10.0) -> Targets:
-        await eventually(lambda: condition(self.discovery.targets()), seconds)
-        return self.discovery.targets()
+    @property
+    def departed(self) -> list[str]:
+        return [change.view.target.pod for change in self.changes if not change.present]
 
     async def until_present(self, *names: str) -> None:
-        await self.until(lambda found: {each.target.pod for each in found.present.values()} == set(names))
+        await eventually(lambda: self.present == set(names))
+        assert {view.target.pod for view in self.discovery.views()} == set(names)
 
 
 @asynccontextmanager
@@ -70,11 +74,10 @@ async def discovering(
             api, ["app=falco"], ["falco"], "falco", watch_seconds=watch_seconds, quiet_seconds=0.2
         )
         seen = Seen(discovery)
-        running = [tasks.create_task(discovery.run()), tasks.create_task(seen.listen())]
+        running = tasks.create_task(discovery.run())
         await discovery.listed()
         yield seen
-        for task in running:
-            task.cancel()
+        running.cancel()
 
 
 def add(cluster: Cluster, name: str) -> None:
@@ -93,16 +96,16 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(
 ) -> None:
     add(cluster, "a")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         cluster.delete_pod(cluster.pod("falco", "a"))
         add(cluster, "b")
         await seen.until_present("b")
         so_far = cluster.resource_version
         server.cut("watch", abort=abort)
-        await seen.until(lambda _: watches(server) == [so_far])
+        await eventually(lambda: watches(server) == [so_far])
         add(cluster, "c")
         await seen.until_present("b", "c")
-    assert not any("a" in told for told in seen.told[-2:])
+    assert seen.departed == ["a"]
 
 
 async def test_who_left_while_nothing_was_watched_is_told_as_departed(
@@ -111,14 +114,13 @@ async def test_who_left_while_nothing_was_watched_is_told_as_departed(
     add(cluster, "a")
     add(cluster, "b")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         await server.stop()
         cluster.delete_pod(cluster.pod("falco", "a"))
         cluster.forget_history()  # so that only a new list can tell
         await server.start()
         await seen.until_present("b")
-        departed = seen.discovery.targets().departed
-    assert [last.target.pod for last in departed.values()] == ["a"]
+    assert seen.departed == ["a"]
 
 
 async def test_a_half_open_watch_is_replaced(
@@ -126,7 +128,7 @@ async def test_a_half_open_watch_is_replaced(
 ) -> None:
     add(cluster, "a")
     async with discovering(server, tmp_path, watch_seconds=1.0) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         assert server.hang("watch") == 1
         add(cluster, "b")
         await seen.until_present("a", "b")
@@ -143,7 +145,7 @@ async def test_a_pod_that_is_told_of_in_one_breath_with_an_error_is_told(
     fault = server.faults.answer("watch=true", 200, body=body, content_type="application/json")
     async with discovering(server, tmp_path) as seen:
         await eventually(lambda: fault.struck == 1 and bool(watches(server)))
-        await eventually(lambda: {"a", "b"} in seen.told)
+        await eventually(lambda: any(change.view.target.pod == "b" for change in seen.changes))
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS.keys())
@@ -154,6 +156,6 @@ async def test_an_answer_that_is_not_what_it_should_be_is_asked_for_again(
     add(cluster, "a")
     fault = server.faults.answer(request_, 200, times=2, body=body, content_type="application/json")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: fault.struck == 2 and bool(watches(server)))
+        await eventually(lambda: fault.struck == 2 and bool(watches(server)))
         add(cluster, "b")
         await seen.until_present("a", "b")
