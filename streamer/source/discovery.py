@@ -165,6 +165,7 @@ class Discovery:
         """See `Sink`."""
         for change in self._pods.replace(scope.bit, pods, unread, anyway=anyway):
             self._hand_over(change)
+        self._note_missing()
 
     def put(self, scope: Scope, uid: str, pod: FoundPod | None) -> None:
         """See `Sink`."""
@@ -203,6 +204,7 @@ class Discovery:
         for scope in self._scopes:
             await scope.answered.wait()
         while True:
+            self._note_missing()
             if not self.settled:
                 pass
             elif not len(self._pods):

@@ -180,10 +180,10 @@ class Scope:
         # A version below what was heard before: the cluster's state was restored from a backup.
         number = int(version) if version.isdecimal() else self._newest
         restored, self._newest = number < self._newest, number
-        self._sink.replace(self, pods, unread, anyway=restored)
-        self._version = version
         self.was_listed.set()
         self.answered.set()
+        self._sink.replace(self, pods, unread, anyway=restored)
+        self._version = version
         self._find()
 
     async def _watch(self) -> None:
