@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from streamer.model import Target
 from streamer.source.api import KubernetesApi
-from streamer.source.pods import ANYWHERE, NOT_AN_OBJECT, FoundPod, Origin, PodView, read_pod
+from streamer.source.podreader import PodReader
+from streamer.source.pods import ANYWHERE, FoundPod, Origin, PodView
 from streamer.source.podset import PodChange, PodSet
 from streamer.source.scope import Scope
 
@@ -21,8 +22,6 @@ _QUIET_SECONDS: Final = 10.0
 """How long a watch may outlast its own timeout before it counts as dead."""
 _EMPTY_SECONDS: Final = 60.0
 """How often the log says that no pod matches."""
-_REASONS: Final = 100
-"""How many reasons to refuse pods, or pods that cannot be read, are written to the log, each once."""
 
 log = structlog.get_logger()
 
@@ -48,10 +47,12 @@ class Discovery:
         self._container = container
         self._origin = origin
         self._pods = PodSet()
+        reader = PodReader(container, origin)
         self._scopes = [
             Scope(
                 api,
                 self,
+                reader,
                 namespace,
                 selector,
                 1 << index,
@@ -141,26 +142,6 @@ class Discovery:
 
     # What the scopes find
 
-    def read(self, pod: Mapping[str, Any]) -> FoundPod | None:
-        """See `Sink`: a pod that cannot be read costs that pod, and nothing else."""
-        try:
-            found = read_pod(pod, self._container, self._origin)
-        except NOT_AN_OBJECT as error:
-            name = f"{pod['metadata'].get('namespace')}/{pod['metadata'].get('name')}"
-            if self._is_new(f"{name}: {error!r}"):
-                log.warning("pod_unreadable", pod=name, cause=repr(error))
-            return None
-        if found.refusal and self._is_new(found.refusal):
-            log.warning(
-                "pod_refused",
-                pod=f"{pod['metadata'].get('namespace')}/{pod['metadata'].get('name')}",
-                cause=found.refusal,
-                consequence="it matches the selectors, and is not followed; nor are others for the same cause",
-                fix="if it is Falco's, add its owner to kubernetes.owners or its service account to "
-                "kubernetes.service_accounts; else find out who gave it Falco's labels",
-            )
-        return found
-
     def replace(self, scope: Scope, pods: list[FoundPod], unread: set[str], *, anyway: bool) -> None:
         """See `Sink`."""
         for change in self._pods.replace(scope.bit, pods, unread, anyway=anyway):
@@ -222,9 +203,3 @@ class Discovery:
                     fix="set kubernetes.container to the container that runs Falco",
                 )
             await asyncio.sleep(_EMPTY_SECONDS * random.uniform(0.75, 1.25))
-
-    def _is_new(self, reason: str) -> bool:
-        if reason in self._said or len(self._said) >= _REASONS:
-            return False
-        self._said.add(reason)
-        return True

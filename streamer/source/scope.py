@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import aiohttp
-import orjson
 import structlog
 
 from streamer.flow.backoff import Backoff
 from streamer.flow.waker import Waker
 from streamer.source.api import ApiError, KubernetesApi
+from streamer.source.podreader import PodReader
 from streamer.source.pods import NOT_AN_OBJECT, FoundPod
 from streamer.telemetry import facts
 
@@ -29,10 +28,6 @@ log = structlog.get_logger()
 
 class Sink(Protocol):
     """Takes what a scope finds."""
-
-    def read(self, pod: Mapping[str, Any]) -> FoundPod | None:
-        """What is kept of a pod object; None where it cannot be read."""
-        ...
 
     def replace(self, scope: Scope, pods: list[FoundPod], unread: set[str], *, anyway: bool) -> None:
         """These are the scope's pods, with those `unread`; `anyway`, although what was known is newer."""
@@ -62,6 +57,7 @@ class Scope:
         self,
         api: KubernetesApi,
         sink: Sink,
+        reader: PodReader,
         namespace: str,
         selector: str,
         bit: int,
@@ -81,6 +77,7 @@ class Scope:
         self.trouble = ""
         self._api = api
         self._sink = sink
+        self._reader = reader
         self._watch_seconds = watch_seconds
         self._quiet_seconds = quiet_seconds
         self._path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
@@ -167,7 +164,7 @@ class Scope:
                 metadata = answer.get("metadata") or {}
                 for item in answer.get("items") or ():
                     uid = str(item["metadata"]["uid"])
-                    if (found := self._sink.read(item)) is not None:
+                    if (found := self._reader.pod(item)) is not None:
                         pods.append(found)
                     else:
                         unread.add(uid)
@@ -216,22 +213,17 @@ class Scope:
     def _apply(self, line: bytes) -> None:
         """Take one watch event. A DELETED pod may only have lost its label."""
         try:
-            event = orjson.loads(line)
-            kind, found = event["type"], event["object"]
-            if kind == "ERROR":
-                raise ApiError(int(found.get("code", 0)), str(found.get("message", "the watch failed")))
-            metadata = found["metadata"]
-            version = str(metadata["resourceVersion"])
-            if kind in ("ADDED", "MODIFIED"):
-                self._sink.put(self, str(metadata["uid"]), self._sink.read(found))
-            elif kind == "DELETED":
-                self._sink.remove(self, str(metadata["uid"]), self._sink.read(found))
+            event = self._reader.event(line)
         except NOT_AN_OBJECT as error:
             self._version = ""  # what it was to say is found out by a new list
             raise ApiError(0, f"the watch sent no event: {error!r}: {line[:200]!r}") from error
-        self._version = version
-        if version.isdecimal():
-            self._newest = max(self._newest, int(version))
+        if event.kind in ("ADDED", "MODIFIED"):
+            self._sink.put(self, event.uid, event.pod)
+        elif event.kind == "DELETED":
+            self._sink.remove(self, event.uid, event.pod)
+        self._version = event.version
+        if event.version.isdecimal():
+            self._newest = max(self._newest, int(event.version))
 
 
 def _explain(error: ApiError, verb: str, namespace: str) -> str:
