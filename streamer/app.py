@@ -37,6 +37,7 @@ from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.source.pods import Origin
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
@@ -204,7 +205,11 @@ class Worker:
     async def _follow(self, api: KubernetesApi, make_shard: Callable[[int], Shard]) -> bool:
         settings, kubernetes = self._settings, self._settings.kubernetes
         self.overview.discovery = discovery = Discovery(
-            api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container
+            api,
+            kubernetes.selectors,
+            kubernetes.namespaces,
+            kubernetes.container,
+            origin=Origin(kubernetes.owners, kubernetes.service_accounts),
         )
         log.info("worker_started", cluster=settings.cluster, api=api.host, shards=settings.kafka.shards)
         async with asyncio.TaskGroup() as tasks:

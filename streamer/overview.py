@@ -74,5 +74,6 @@ class Overview:
             shards=[replace(shard.status(now_ns), fenced=fenced[shard.index]) for shard in self._shards()],
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=up_seconds if waiting else blind_seconds,
+            refused_pods=0 if self.discovery is None else self.discovery.refused,
             facts={"version": __version__, "up_seconds": round(up_seconds, 3), "started_ns": self._began_ns},
         )
