@@ -165,8 +165,11 @@ class TargetActor:
                     return TargetState.RELEASED
                 continue
             if position is not None and position.status is PositionStatus.RELEASED:
-                if not self.is_present():  # what it printed since then is not ours to miss
+                if (
+                    not self.is_present()
+                ):  # what it printed since then is not ours to miss, as far as is known
                     await self._record(position, PositionStatus.DONE)
+                    log.info("target_done", target=self.target.id, released=True)
                     return TargetState.DONE
                 await self._record(position, PositionStatus.ATTACHED)
             if await self._follow(position):

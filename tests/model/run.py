@@ -14,7 +14,7 @@ from unittest import mock
 
 from streamer.simulator import logs
 from streamer.simulator.pods import Pod
-from streamer.source import actor, fleet, follower, reader
+from streamer.source import actor, departure, fleet, follower, reader, rights
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
@@ -162,9 +162,8 @@ class Muted:
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
-    patches: list[Any] = [
-        mock.patch.object(module, "log", muted) for module in (actor, fleet, follower, reader)
-    ]
+    modules = (actor, departure, fleet, follower, reader, rights)
+    patches: list[Any] = [mock.patch.object(module, "log", muted) for module in modules]
     if plan.small:
         patches.append(mock.patch.object(logs, "RECORD_BYTES", 64))
     for patch in patches:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamer.model import DigestRing, Gap, LogBatch, Oversize, Position, Target
+from streamer.model import DigestRing, Gap, LogBatch, Oversize, Position, PositionStatus, Target
 from streamer.source.api import KubernetesApi
 from streamer.source.fleet import Fleet
 from streamer.source.patience import Patience
@@ -32,12 +32,16 @@ class Committed:
     targets: dict[str, Target] = field(default_factory=dict)
     output: dict[str, list[Line | Gap]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    left_released: set[str] = field(default_factory=set)
+    """The uids of pods that were gone when a worker next looked, after they had lost their label."""
 
     def commit(self, batch: LogBatch) -> None:
         identity = batch.target.id
         self.targets[identity] = batch.target
         before = self.positions.get(identity, Position())
         self.positions[identity] = after(before, batch)
+        if (before.status, batch.status) == (PositionStatus.RELEASED, PositionStatus.DONE):
+            self.left_released.add(batch.target.uid)
         output = self.output.setdefault(identity, [])
         if batch.gap is not None:
             output.append(batch.gap)
