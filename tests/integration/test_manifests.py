@@ -210,8 +210,8 @@ async def test_the_rights_are_enough_for_what_the_worker_asks(
         discovery = Discovery(api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container)
         running = asyncio.create_task(discovery.run())
         async with asyncio.timeout(SECONDS):
-            await anext(discovery.changes())
-        assert discovery.complete
+            await discovery.listed()
+        assert discovery.settled
         running.cancel()
         ended, _ = await asyncio.wait([running], timeout=SECONDS)
         assert ended, "a watch did not end when it was cancelled"

@@ -130,7 +130,10 @@ def check(
         uid = identity.split("/")[2]
         truth = truth_of(server.born, uid, max_line_bytes)
         found += [
-            f"{identity.split('/')[1]}: {text}" for text in _check(server, truth, output, circumstances, uid)
+            f"{identity.split('/')[1]}: {text}"
+            for text in _check(
+                server, truth, output, circumstances, uid, released=uid in committed.left_released
+            )
         ]
         uids.discard(uid)
     for uid in uids:  # never attached: fine only where the pod is gone
@@ -145,7 +148,10 @@ def _check(
     output: Sequence[Line | Gap],
     circumstances: Circumstances,
     uid: str,
+    *,
+    released: bool,
 ) -> Iterator[str]:
+    """`released`: what it printed last was not ours to miss, as far as anybody knew when its pod had left."""
     taken = [
         (line.raw, line.oversize.digest if line.oversize else b"")
         for line in output
@@ -181,7 +187,7 @@ def _check(
         if where[next_at] > at:
             holes.append((index, truth.lines[at : where[next_at]]))
         at = where[next_at] + 1
-    if at < len(truth.lines):
+    if at < len(truth.lines) and not released:
         holes.append((len(taken), truth.lines[at:]))
     served = _served(server, uid)
     holes = [

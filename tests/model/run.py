@@ -14,7 +14,7 @@ from unittest import mock
 
 from streamer.simulator import logs
 from streamer.simulator.pods import Pod
-from streamer.source import fleet, follower, reader
+from streamer.source import actor, departure, fleet, follower, reader, rights
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
@@ -169,7 +169,8 @@ class WallClock:
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
-    patches: list[Any] = [mock.patch.object(module, "log", muted) for module in (fleet, follower, reader)]
+    modules = (actor, departure, fleet, follower, reader, rights)
+    patches: list[Any] = [mock.patch.object(module, "log", muted) for module in modules]
     patches.append(mock.patch.object(reader, "time", WallClock()))
     if plan.small:
         patches.append(mock.patch.object(logs, "RECORD_BYTES", 64))
@@ -201,7 +202,7 @@ class Run:
     async def begin(self) -> Worker:
         """A pod, and a worker that follows it."""
         self._add_pod()
-        self.server.on_change = lambda targets: self.worker.apply(targets) if self.worker else None
+        self.server.on_change = lambda change: self.worker.take(change) if self.worker else None
         await asyncio.sleep(self.plan.weather.watch_lag_seconds + 0.001)
         return self._start()
 
@@ -250,7 +251,7 @@ class Run:
     def _start(self) -> Worker:
         patience = replace(PATIENCE, tail_lines=96, longer_tail_lines=160) if self.plan.small else PATIENCE
         worker = Worker(self.server, self.committed, self.plan.room, self.plan.max_line_bytes, patience)
-        worker.start(self.server.targets)
+        worker.start(self.server.targets.present.values(), self.server.targets.departed)
         self.worker = worker
         return worker
 

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, cast
@@ -24,8 +24,8 @@ from streamer.simulator.status import ApiError as SimulatedError
 from streamer.simulator.streams import choose_container, choose_instance
 from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
 from streamer.source.budget import Lane
-from streamer.source.discovery import Targets
 from streamer.source.pods import PodView, view
+from streamer.source.podset import PodChange
 
 End = Literal["clean", "dirty", "dirty, and what had arrived is lost"]
 ENDS: Final[tuple[End, ...]] = ("clean", "dirty", "dirty, and what had arrived is lost")
@@ -156,6 +156,27 @@ class _Answer:
         """It has no slots."""
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What a watch shows at one time, by `Target.id`, and what it has shown and how that left."""
+
+    present: Mapping[str, PodView]
+    departed: Mapping[str, PodView]
+
+    def changes_to(self, later: Targets) -> list[PodChange]:
+        """What discovery hands over in between."""
+        appeared = [
+            PodChange(found, present=True)
+            for identity, found in later.present.items()
+            if self.present.get(identity) != found
+        ]
+        left = [
+            PodChange(later.departed[identity], present=False)
+            for identity in self.present.keys() - later.present.keys()
+        ]
+        return appeared + left
+
+
 @dataclass
 class Born:
     """An instance as it began: the first of its log's files leads to the others."""
@@ -181,7 +202,7 @@ class ModelServer(KubernetesApi):
         self.hot = False
         self.born: list[Born] = []
         self.targets = Targets({}, {})
-        self.on_change: Callable[[Targets], None] | None = None
+        self.on_change: Callable[[PodChange], None] | None = None
         self._random = random.Random(seed)
         self._objects: dict[tuple[str, str], dict[str, Any]] = {}
         self._status_due: deque[tuple[tuple[str, str], str, dict[str, Any]]] = deque()
@@ -268,9 +289,10 @@ class ModelServer(KubernetesApi):
         self._loop.call_later(self.weather.watch_lag_seconds, self._deliver)
 
     def _deliver(self) -> None:
-        self.targets = self._targets_due.popleft()
+        before, self.targets = self.targets, self._targets_due.popleft()
         if self.on_change is not None:
-            self.on_change(self.targets)
+            for change in before.changes_to(self.targets):
+                self.on_change(change)
 
     # Requests
 
