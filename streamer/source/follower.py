@@ -52,7 +52,8 @@ class Follower:
         # All lines of a container that has not started are written from now on.
         self._from_now = from_now and self._new and found.instance is not None
         self._done = position is not None and position.status is PositionStatus.DONE
-        where = Where(found.target.namespace, found.target.pod, found.target.container)
+        target = found.target
+        where = Where(target.namespace, target.pod, target.container, target.node)
         self._progress = Progress(found.target, position, put)
         self._witness = Witness(api, found, patience)
         self._reader = Reader(api, where, self._progress, self._witness, max_line_bytes, patience)

@@ -122,9 +122,11 @@ class Reader:
         self._stream, self._in_doubt, self._begin, self._instance = stream, False, begin, instance
         self._lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
         progress.enter(StreamState.FOLLOWING)
+        stream.settle()
         try:
             while await self._live(stream):
                 if (other := await self._renew()) is not None:
+                    other.settle()
                     stream.close()
                     self._stream = stream = other
                 else:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple, Self
 import aiohttp
 
 from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
+from streamer.source.budget import Lane
 from streamer.transform.read import LineReader, StampedLines
 
 _A_MOMENT_SECONDS: Final = 0.002
@@ -31,6 +32,7 @@ class Where(NamedTuple):
     namespace: str
     pod: str
     container: str
+    node: str = ""
 
 
 class LogStream:
@@ -54,6 +56,10 @@ class LogStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def settle(self) -> None:
+        """It is aligned, and no load of its own any more: others may be opened. As often as one likes."""
+        self._answer.settle()
 
     def close(self) -> None:
         """Be done with it, at any time and as often as one likes."""
@@ -132,6 +138,9 @@ class LogStream:
             self._body._exception = error  # noqa: SLF001
 
 
-async def open_log(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogStream:
+async def open_log(
+    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int, lane: Lane = Lane.OPEN
+) -> LogStream:
     """Ask for a log. Raises `ApiError`."""
-    return LogStream(await api.log(where.namespace, where.pod, where.container, query), max_line_bytes)
+    answer = await api.log(where.namespace, where.pod, where.container, query, node=where.node, lane=lane)
+    return LogStream(answer, max_line_bytes)

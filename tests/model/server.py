@@ -23,6 +23,7 @@ from streamer.simulator.pods import Instance, Pod
 from streamer.simulator.status import ApiError as SimulatedError
 from streamer.simulator.streams import choose_container, choose_instance
 from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
+from streamer.source.budget import Lane
 from streamer.source.discovery import Targets
 from streamer.source.pods import PodView, view
 
@@ -149,6 +150,9 @@ class _Answer:
     content: aiohttp.StreamReader
     release: Callable[[], object]
 
+    def settle(self) -> None:
+        """It has no slots."""
+
 
 @dataclass
 class Born:
@@ -269,14 +273,23 @@ class ModelServer(KubernetesApi):
     async def renew_token(self) -> None:
         return
 
-    async def pod(self, namespace: str, name: str) -> dict[str, Any]:
+    async def pod(self, namespace: str, name: str, *, node: str = "") -> dict[str, Any]:  # noqa: ARG002
         await self._receive(f'pods "{name}"')
         item = self._objects.get((namespace, name))
         if item is None:
             raise ApiError(404, f'pods "{name}" not found', kind="pods")
         return copy.deepcopy(item)
 
-    async def log(self, namespace: str, pod: str, container: str, query: LogQuery) -> LogAnswer:
+    async def log(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        query: LogQuery,
+        *,
+        node: str = "",  # noqa: ARG002
+        lane: Lane = Lane.OPEN,  # noqa: ARG002
+    ) -> LogAnswer:
         await self._receive("log")
         found = self.cluster.pods.get((namespace, pod))
         if found is None:
