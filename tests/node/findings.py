@@ -43,6 +43,8 @@ class Findings:
     dead_letters: int = 0
     missing: list[WrittenLine] = field(default_factory=list)
     """Alerts that were not published and lie in a gap."""
+    late: list[WrittenLine] = field(default_factory=list)
+    """Those of them that were written after a time."""
     lost: list[WrittenLine] = field(default_factory=list)
     """Alerts that were not published and lie in no gap."""
     doubled: list[bytes] = field(default_factory=list)

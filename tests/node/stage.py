@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -45,7 +46,8 @@ class Stage:
     async def __aexit__(self, failed: object, *_: object) -> None:
         """End the workers; after a failure their logs are shown."""
         for worker in self.workers:
-            worker.kill()
+            if worker.running:
+                await worker.stop(signal.SIGKILL)
             if failed is not None:
                 print("\n".join(worker.log.read_text().splitlines()[-60:]))  # noqa: T201  # pytest shows it
         await self._stack.aclose()
@@ -126,8 +128,11 @@ class Stage:
     def _compare(self, before_ns: int) -> Findings:
         return compare(self.cluster.pods, self.topics.records, before_ns)
 
-    async def finish(self) -> Findings:
-        """Wait until all that was written by now is accounted for, end the workers, and compare."""
+    async def finish(self, *, late_ns: int | None = None) -> Findings:
+        """Wait until all that was written by now is accounted for, end the workers, and compare.
+
+        Lines that are missing though they were written after `late_ns` are named in `late`.
+        """
         before_ns = time.time_ns()
         deadline = time.monotonic() + _SETTLED_SECONDS
         while self._compare(before_ns).lost and time.monotonic() < deadline:
@@ -137,6 +142,8 @@ class Stage:
             assert await worker.stop() == 0
         await self.topics.read_to_end()
         found = self._compare(before_ns)
+        if late_ns is not None:
+            found.late = [line for line in found.missing if line.at_ns > late_ns]
         print(found)  # noqa: T201  # with -s, or on a failure
         return found
 

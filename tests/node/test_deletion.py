@@ -19,16 +19,14 @@ QUIET_SECONDS = 2.0
 
 
 @pytest.mark.timeout(60 + 60 * ROLLOUTS)
-@pytest.mark.xfail(strict=False, reason="an error text after the deletion counts as a broken stream")
-async def test_a_rollout_of_quiet_pods_raises_no_gap(stage: Stage) -> None:
-    """Half of the pods end within their grace period, half are removed without one."""
+@pytest.mark.parametrize("grace_seconds", [None, 0], ids=["with-grace", "without-grace"])
+@pytest.mark.xfail(strict=False, reason="a stream that was silent at its end counts as stalled")
+async def test_a_rollout_of_quiet_pods_raises_no_gap(stage: Stage, grace_seconds: int | None) -> None:
+    """Without grace the pod objects go first, and their containers end after that."""
     pods = await _printed(stage, 0)
     for rollout in range(1, ROLLOUTS + 1):
         await stage.until_quiet(QUIET_SECONDS, *pods)
-        graces = [None, 0] * (PODS // 2)
-        await asyncio.gather(
-            *(pod.delete(grace_seconds=grace) for pod, grace in zip(pods, graces, strict=True))
-        )
+        await asyncio.gather(*(pod.delete(grace_seconds=grace_seconds) for pod in pods))
         gone, pods = pods, await _printed(stage, rollout)
         await asyncio.gather(*(pod.until_gone() for pod in gone))
         await stage.until_released(*gone)
@@ -48,22 +46,45 @@ async def _printed(stage: Stage, rollout: int) -> list[NodePod]:
 
 @pytest.mark.xfail(strict=False, reason="a last line without a newline is given up when its pod is deleted")
 async def test_a_last_line_without_a_newline_that_the_stream_brought_is_published(stage: Stage) -> None:
-    """Falco is deleted in mid line; half of the pods live on for a moment after it."""
-    arguments = ["-count=20", "-unfinished"]
+    """The runtime writes what it has of a line when the container ends; a stream of our own shows what comes."""
     pods = [
-        await stage.cluster.add_pod(f"falco-{number}", *arguments, f"-linger={number % 2 * 1500}ms")
-        for number in range(8)
+        await stage.cluster.add_pod(f"falco-{number}", "-count=20", "-unfinished") for number in range(PODS)
     ]
     await asyncio.gather(*(pod.until_written(20) for pod in pods))
+    await stage.until_published(*pods)
+    async with asyncio.TaskGroup() as tasks:
+        brought = [tasks.create_task(_followed(stage, pod)) for pod in pods]
+        await asyncio.gather(*(pod.delete() for pod in pods))
+    await asyncio.gather(*(pod.until_gone() for pod in pods))
+    await stage.until_released(*pods)
+    found = await stage.finish()
+    assert found.exact, found
+    last = sum(each.result() for each in brought)
+    assert last > 0
+    assert found.published >= PODS * 20 + last, f"{len(found.missing)} of {PODS} last lines: {found}"
+
+
+async def _followed(stage: Stage, pod: NodePod) -> bool:
+    """Whether a stream that is open when a pod is deleted brings its last line."""
+    async with stage.cluster.api.open_log(pod.namespace, pod.name, follow="true", tailLines="1") as answer:
+        return pod.written()[-1].text in await answer.read()
+
+
+@pytest.mark.xfail(strict=False, reason="the empty file that a rotation left looks like one that was missed")
+async def test_a_pod_that_is_deleted_right_after_a_rotation_raises_no_gap(stage: Stage) -> None:
+    """Its last file is empty: nothing was written after the rotation."""
+    names = [f"falco-{number}" for number in range(4)]
+    pods = [await stage.cluster.add_pod(name, "-count=1200", "-bytes=1000", "-rate=1200") for name in names]
+    await asyncio.gather(*(pod.until_written(1200) for pod in pods))
+    await asyncio.gather(*(pod.until_rotated() for pod in pods))
     await stage.until_published(*pods)
     await asyncio.gather(*(pod.delete() for pod in pods))
     await asyncio.gather(*(pod.until_gone() for pod in pods))
     await stage.until_released(*pods)
     found = await stage.finish()
     assert found.exact, found
-    assert found.written == 8 * 21
-    assert found.missing == [], f"{len(found.missing)} of 8 last lines: {found}"
-    assert found.gaps == []
+    assert found.published == found.written == 4 * 1200
+    assert found.gaps == [], f"{len(found.gaps)} of 4 pods: {found}"
 
 
 async def test_a_pod_that_comes_again_under_its_name_is_another_one(stage: Stage) -> None:

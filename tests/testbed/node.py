@@ -114,6 +114,10 @@ class Node:
         """End containerd as a crash does; its shims and their containers run on."""
         self.containerd.kill()
 
+    def kill_container(self, container_id: str) -> None:
+        """End a container (SIGKILL), by the id that a pod's status has."""
+        self._ctr_run("tasks", "kill", "--signal=SIGKILL", container_id.removeprefix("containerd://"))
+
     def collect_garbage(self, uid: str) -> list[int]:
         """Remove a pod's ended containers and their logs, as the kubelet does once a minute with those it may.
 

@@ -63,18 +63,22 @@ class NodePod:
             assert time.monotonic() < deadline, f"{self.name} has written {written} of {records} records"
             await asyncio.sleep(0.1)
 
-    async def until_rotated(self, times: int, seconds: float = 60) -> None:
-        """Wait until its log has been rotated so often once more."""
+    async def until_rotated(self, seconds: float = 60) -> None:
+        """Wait until its log has been rotated, so that the current file is younger than the container."""
         deadline = time.monotonic() + seconds
-        wanted = self._node.keeper.files(self.uid) + times
-        while (files := self._node.keeper.files(self.uid)) < wanted:
-            assert time.monotonic() < deadline, f"{self.name} has {files} of {wanted} log files"
+        while self._node.keeper.files(self.uid) < 2:
+            assert time.monotonic() < deadline, f"the log of {self.name} is not rotated"
             await asyncio.sleep(0.1)
 
     async def delete(self, *, grace_seconds: int | None = None) -> None:
         """Ask for its deletion; None is its own grace period, 0 removes the object before its containers end."""
         grace = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
         await self._api.delete(self.path, **grace)
+
+    async def kill(self) -> None:
+        """Kill its container (SIGKILL), as the kernel does when memory is short."""
+        status = await self.container()
+        await asyncio.to_thread(self._node.kill_container, status["containerID"])
 
     async def evict(self) -> None:
         """Ask for its eviction, as `kubectl drain` does."""

@@ -28,7 +28,6 @@ var (
 	then       = flag.String("then", "wait", "what comes after the last line: wait, exit or crash")
 	unfinished = flag.Bool("unfinished", false, "print one more alert, without a newline, before the end or at SIGTERM")
 	stderr     = flag.Int("stderr", 0, "a line on stderr inside every n-th line, where it is longer than a record of the runtime")
-	linger     = flag.Duration("linger", 0, "how long to live on after SIGTERM")
 )
 
 func main() {
@@ -85,7 +84,6 @@ func end(run string, number int) {
 	if *unfinished {
 		write(os.Stdout, alert(run, number, *size))
 	}
-	time.Sleep(*linger)
 }
 
 func print(run string, number int) {
