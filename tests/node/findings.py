@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ class Findings:
     """Those of them that were written after a time."""
     lost: list[WrittenLine] = field(default_factory=list)
     """Alerts that were not published and lie in no gap."""
+    around: list[str] = field(default_factory=list)
+    """For each lost line: where it stands, and what became of the lines around it."""
     doubled: list[bytes] = field(default_factory=list)
     unknown: list[bytes] = field(default_factory=list)
     """Alerts that were published and not written."""
@@ -68,15 +70,14 @@ class Findings:
         shown = {
             name: len(value) if isinstance(value, list) else value
             for name, value in vars(self).items()
-            if name != "gaps"
+            if name not in {"gaps", "around"}
         }
         gaps = [
             f"{gap.pod}: {gap.reason}, {'certain' if gap.certain else 'possible'}, {gap.missing} missing"
             f" ({gap.detail})"
             for gap in self.gaps
         ]
-        lost = [line.text[:80] for line in self.lost[:3]]
-        return "\n".join([str(shown), *gaps, *(f"lost: {text!r}" for text in lost)])
+        return "\n".join([str(shown), *gaps, *self.around[:3]])
 
 
 def compare(pods: Iterable[NodePod], records: Sequence[Any], before_ns: int) -> Findings:
@@ -98,13 +99,16 @@ def compare(pods: Iterable[NodePod], records: Sequence[Any], before_ns: int) -> 
                 found.dead_letters += 1
     written: dict[bytes, tuple[str, int]] = {}
     for pod in pods:
-        for number, line in enumerate(pod.written()):
+        lines = pod.written()
+        for number, line in enumerate(lines):
             if not _is_alert(line.text):
                 found.broken += line.mixed
                 continue
             written[line.text] = (pod.uid, number)
             if line.at_ns < before_ns and not published[line.text]:
                 _miss(line, gaps[pod.uid], found)
+                if found.lost[-1:] == [line]:
+                    found.around.append(_around(pod, lines, number, published))
     found.written, found.published = len(written), published.total()
     found.doubled = [text for text, times in published.items() if times > 1]
     found.unknown = [text for text in published if text not in written]
@@ -115,6 +119,14 @@ def compare(pods: Iterable[NodePod], records: Sequence[Any], before_ns: int) -> 
             found.disordered.append(text)
         last[uid] = number
     return found
+
+
+def _around(pod: NodePod, lines: Sequence[WrittenLine], number: int, published: Mapping[bytes, int]) -> str:
+    near = lines[max(0, number - 3) : number + 4]
+    shown = [f"file {line.file} at {line.at_ns}: {published.get(line.text, 0)}" for line in near]
+    return (
+        f"lost: line {number} of {pod.name}, instance {lines[number].instance}; around it {', '.join(shown)}"
+    )
 
 
 def _miss(line: WrittenLine, gaps: Sequence[GapSeen], found: Findings) -> None:

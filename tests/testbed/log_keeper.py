@@ -5,7 +5,7 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ class WrittenLine:
     at_ns: int
     """The time of its first part."""
     instance: int
+    file: int
+    """In which of the instance's files it ends, from 0."""
     finished: bool
     """Whether its end was written."""
     mixed: bool
@@ -68,7 +70,7 @@ class LogKeeper:
             line
             for instance, contents in sorted(instances.items())
             # No two files of an instance begin at the same time, and none begins before one that was rotated.
-            for line in _join(b"".join(content for _, content in sorted(contents)), instance)
+            for line in _join([content for _, content in sorted(contents)], instance)
         ]
 
     def records(self, uid: str) -> int:
@@ -128,21 +130,21 @@ def _nanoseconds(stamp: bytes) -> int:
     return int(whole.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
 
 
-def _join(records: bytes, instance: int) -> list[WrittenLine]:
+def _join(files: Sequence[bytes], instance: int) -> list[WrittenLine]:
     found: list[WrittenLine] = []
     parts: list[bytes] = []
     streams: set[bytes] = set()
     began = 0
-    whole = records[: records.rfind(b"\n") + 1]  # a record may be under way
-    for record in whole.split(b"\n")[:-1]:
-        stamp, stream, tag, text = record.split(b" ", 3)
-        if not parts:
-            began = _nanoseconds(stamp)
-        parts.append(text)
-        streams.add(stream)
-        if tag == b"F":
-            found.append(WrittenLine(b"".join(parts), began, instance, True, len(streams) > 1))
-            parts, streams = [], set()
+    for number, content in enumerate(files):
+        for record in content.split(b"\n")[:-1]:  # what has no newline is under way
+            stamp, stream, tag, text = record.split(b" ", 3)
+            if not parts:
+                began = _nanoseconds(stamp)
+            parts.append(text)
+            streams.add(stream)
+            if tag == b"F":
+                found.append(WrittenLine(b"".join(parts), began, instance, number, True, len(streams) > 1))
+                parts, streams = [], set()
     if parts:
-        found.append(WrittenLine(b"".join(parts), began, instance, False, len(streams) > 1))
+        found.append(WrittenLine(b"".join(parts), began, instance, len(files) - 1, False, len(streams) > 1))
     return found

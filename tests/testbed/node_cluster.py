@@ -13,6 +13,7 @@ from tests.testbed.node import Node
 from tests.testbed.node_config import PRINTER_IMAGE
 
 Status = Mapping[str, Any]
+_FINALIZER = "example.com/kept-by-a-test"
 
 
 class NodePod:
@@ -75,6 +76,10 @@ class NodePod:
         grace = {} if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
         await self._api.delete(self.path, **grace)
 
+    async def release(self) -> None:
+        """Let a pod with a finalizer go."""
+        await self._api.patch(self.path, {"metadata": {"finalizers": None}})
+
     async def kill(self) -> None:
         """Kill its container (SIGKILL), as the kernel does when memory is short."""
         status = await self.container()
@@ -131,12 +136,17 @@ class NodeCluster:
         self,
         name: str = "falco",
         *arguments: str,
-        image: str = PRINTER_IMAGE,
         labels: Mapping[str, str] = FALCO_LABELS,
         running: bool = True,
+        missing_volume: bool = False,
+        finalizer: bool = False,
     ) -> NodePod:
-        """Add a pod that runs the printer with these arguments, and wait until it runs unless told otherwise."""
-        spec = {
+        """Add a pod that runs the printer with these arguments, and wait until it runs unless told otherwise.
+
+        With a volume that there is not, it waits in ContainerCreating. With a finalizer, its object stays after its
+        deletion, until release().
+        """
+        spec: dict[str, Any] = {
             "nodeName": self.node.name,
             "hostNetwork": True,  # there is no CNI
             "automountServiceAccountToken": False,
@@ -145,13 +155,18 @@ class NodeCluster:
             "containers": [
                 {
                     "name": "falco",
-                    "image": image,
+                    "image": PRINTER_IMAGE,
                     "imagePullPolicy": "Never",
                     "args": list(arguments),
                 }
             ],
         }
-        metadata = {"name": name, "labels": dict(labels)}
+        if missing_volume:
+            spec["volumes"] = [{"name": "missing", "configMap": {"name": "missing"}}]
+            spec["containers"][0]["volumeMounts"] = [{"name": "missing", "mountPath": "/missing"}]
+        metadata: dict[str, Any] = {"name": name, "labels": dict(labels)}
+        if finalizer:
+            metadata["finalizers"] = [_FINALIZER]
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
         created = await self.api.create(f"/api/v1/namespaces/{self.namespace}/pods", body)
         pod = NodePod(self.api, self.node, created)
