@@ -2,8 +2,8 @@
 
 Kubelet and containerd run in a process and a mount namespace: what they start, mount and write below /run and
 /var/log ends with these namespaces, also when the tests are killed. An address on the loopback interface (a
-kubelet refuses 127.0.0.1) and the pods' cgroups are outside of them; close() removes these. The machine's limits for
-inotify are raised and stay so.
+kubelet refuses 127.0.0.1), the pods' cgroups and the folder are outside of them; close() removes these, or the next
+start, if the tests were killed. The machine's limits for inotify are raised and stay so.
 """
 
 import contextlib
@@ -36,6 +36,7 @@ print("ready", flush=True)
 while True:
     signal.pause()
 """
+_FOLDER, _OWNER = "falco-streamer-node-", "owner"
 _INOTIFY = {"max_user_instances": 4096, "max_user_watches": 524_288}
 
 
@@ -48,7 +49,7 @@ class Node:
         kubelet, containerd, shim, self._ctr = programs
         printer = parts.printer()
         self.server = KubeApiServer()
-        self.folder = Path(tempfile.mkdtemp(prefix="falco-streamer-node-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
         self.pods = self.folder / "pods"
         """What is /var/log/pods on other nodes."""
         self.pods.mkdir()
@@ -83,7 +84,9 @@ class Node:
 
     def start(self) -> None:
         """Start everything, first time or again after close of a part (10 s); StartError if something does not."""
+        remove_left_behind()
         _raise_inotify_limits()
+        (self.folder / _OWNER).write_text(f"{os.getpid()} {self.address}")
         _address("add", self.address)
         self.server.start()
         self._namespaces.spawn()
@@ -142,10 +145,7 @@ class Node:
             if process := getattr(self, name, None):
                 process.kill()
         self.server.close()
-        _remove_cgroups(self._cgroup.strip("/"))
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _address("delete", self.address)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder, self.address)
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -205,6 +205,21 @@ def _raise_inotify_limits() -> None:
 def _address(action: str, address: str) -> None:
     command = ["ip", "address", action, f"{address}/32", "dev", "lo"]
     subprocess.run(command, capture_output=True, check=True)
+
+
+def remove_left_behind() -> None:
+    """Remove what nodes have left whose tests were killed."""
+    for owner in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_OWNER}"):
+        pid, address = owner.read_text().split()
+        if not Path("/proc", pid).exists():
+            _remove(owner.parent, address)
+
+
+def _remove(folder: Path, address: str) -> None:
+    _remove_cgroups(folder.name)
+    with contextlib.suppress(subprocess.CalledProcessError):  # it was never added
+        _address("delete", address)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_cgroups(name: str) -> None:
