@@ -219,7 +219,12 @@ def _remove(folder: Path, address: str) -> None:
     _remove_cgroups(folder.name)
     with contextlib.suppress(subprocess.CalledProcessError):  # it was never added
         _address("delete", address)
-    shutil.rmtree(folder, ignore_errors=True)
+
+    def remove() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)  # a process that is being killed may still write
+        return not folder.exists()
+
+    _until(remove)
 
 
 def _remove_cgroups(name: str) -> None:
