@@ -25,6 +25,13 @@ Selector = Annotated[
         rf"{_REQUIREMENT}(,{_REQUIREMENT})*", "a label selector such as `app=falco` or `app in (falco)`"
     ),
 ]
+Owner = Annotated[
+    str,
+    Matching(r"[A-Z][A-Za-z0-9]*/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "a controller, such as `DaemonSet/falco`"),
+]
+ServiceAccount = Annotated[
+    str, Matching(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "a service account's name, such as `falco`")
+]
 
 
 class Kubernetes(Section):
@@ -49,6 +56,16 @@ class Kubernetes(Section):
     container: ContainerName = Field(
         default="falco", description="The container, in each of these pods, whose log is followed."
     )
+    owners: Annotated[tuple[Owner, ...], TakesCommas] = Field(
+        default=(),
+        description="Controllers of Falco's pods, such as `DaemonSet/falco`. A pod that matches a selector and is "
+        "controlled by none of them is not followed. Empty: any pod that matches is a source of alerts.",
+    )
+    service_accounts: Annotated[tuple[ServiceAccount, ...], TakesCommas] = Field(
+        default=(),
+        description="Service accounts of Falco's pods. A pod that matches a selector and runs as none of them is not "
+        "followed. Empty: any.",
+    )
     start: Literal["beginning", "now"] = Field(
         default="beginning",
         description="Where to begin in the log of a pod that was never followed before: at the first line that "
@@ -61,4 +78,13 @@ class Kubernetes(Section):
         description="The longest line, in bytes, that is read whole; a longer one becomes a dead letter. What the "
         "container wrote counts, not the log API's timestamp before it nor the newline behind it. Must stay 2048 "
         "below max.message.bytes of every topic.",
+    )
+    max_uncommitted_bytes: Whole = Field(
+        default=33_554_432,
+        ge=1_048_576,
+        le=17_179_869_184,
+        description="How many bytes of lines, over all pods and shards of a worker, may be read and not yet committed "
+        "to Kafka; they take about twice as much memory. While there are so many nothing more is read, and the pods' "
+        "logs are the buffer. One half is divided equally among the shards, so that one that Kafka does not take "
+        "keeps no other from reading.",
     )

@@ -19,6 +19,7 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
 from streamer.flow.portion import Portion
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
+from streamer.flow.uncommitted import Uncommitted
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
 from streamer.shard.coverage import CoverageWatch
 from streamer.telemetry import facts
@@ -98,6 +99,7 @@ class Shard:
         publisher: Publisher,
         commit: CommitPolicy,
         *,
+        uncommitted: Uncommitted | None = None,
         coverage_seconds: float | None = None,
         on_commit: Callable[[Publication], None] = lambda _: None,
         wall_ns: Callable[[], int] = time.time_ns,
@@ -112,7 +114,8 @@ class Shard:
         self._commit = commit
         self._on_commit = on_commit
         self._wall_ns = wall_ns
-        self._inbox = Inbox(commit.max_bytes, _MANY_LINES)
+        room = uncommitted or Uncommitted(4 * commit.max_bytes)
+        self._inbox = Inbox(room.share(), commit.max_bytes, _MANY_LINES)
         self._portion = Portion()
         self._owner = secrets.token_hex(8)
         self._processor = Processor(plan, ShardState(plan.cluster))
@@ -150,7 +153,7 @@ class Shard:
             loaded=self.loaded,
             sequence=self._processor.state.sequence,
             ledger=self._ledger,
-            inbox_bytes=inbox.pending_bytes,
+            inbox_bytes=inbox.uncommitted_bytes,
             oldest_line_seconds=max(0, now_ns - oldest_ns) / 1_000_000_000,
             unacknowledged_seconds=asyncio.get_running_loop().time() - self._taken_at if hand else 0.0,
             open_windows=core.open_windows,
@@ -178,13 +181,13 @@ class Shard:
         return None if tracked is None else tracked.position
 
     async def put(self, batch: LogBatch) -> None:
-        """Take a batch; waits while the inbox is full."""
+        """Take a batch; waits while there is no room."""
         await self._inbox.put(batch)
 
     def adjust(self, commit: CommitPolicy, coverage_seconds: float | None) -> None:
         """Commit, and tell of coverage, at other times from now on: that decides about no line."""
         self._commit = commit
-        self._inbox.resize(commit.max_bytes)
+        self._inbox.full_from(commit.max_bytes)
         self._coverage.every(coverage_seconds)
 
     def replan(self, plan: Plan) -> None:
@@ -208,6 +211,7 @@ class Shard:
         finally:
             if self.condition is not Condition.UNREADABLE:
                 self.condition = Condition.ENDED
+                self._inbox.abandon()
             await self._publisher.close()
 
     async def _load(self) -> bool:
@@ -241,6 +245,7 @@ class Shard:
                 self._fill_hand()
                 self._taken_at = clock()
                 await self._take()
+                self._inbox.settled(self._in_hand)
                 self._in_hand = []
                 self._settled.set()
             if clock() >= told_at + _TICK_SECONDS:

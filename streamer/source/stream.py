@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
@@ -10,12 +11,16 @@ from typing import Final, NamedTuple, Self
 import aiohttp
 
 from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
+from streamer.source.budget import Lane
 from streamer.transform.read import LineReader, StampedLines
 
 _A_MOMENT_SECONDS: Final = 0.002
 _FINITE_SECONDS: Final = 30.0
 """So long silent, an answer that does not follow has died."""
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
+_REMOVED: Final = ("unable to retrieve container logs for ", "rpc error: code = NotFound")
+_REMOVED_BEHIND_LINE: Final = re.compile(rb"unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}\Z")
+"""The kubelet writes it directly behind a last line that has no newline."""
 
 
 class KubeletError(ApiError):
@@ -25,19 +30,24 @@ class KubeletError(ApiError):
         super().__init__(0, f"the kubelet says: {text}")
 
 
+class LogRemovedError(KubeletError):
+    """The container, and its log with it, was removed from the node; or its runtime does not answer."""
+
+
 class Where(NamedTuple):
     """The address of a log. It has no uid: a later pod of the same name has the same."""
 
     namespace: str
     pod: str
     container: str
+    node: str = ""
 
 
 class LogStream:
     """The lines of one answer. Made by `open_log`; leaving its context closes it."""
 
     # Thousands are open at a time: a class that is its own context costs less than a generator that is one.
-    __slots__ = ("_answer", "_body", "_reader", "_waiting", "arrived_at", "opened_at", "waited_at")
+    __slots__ = ("_answer", "_body", "_last", "_reader", "_waiting", "arrived_at", "opened_at", "waited_at")
 
     def __init__(self, answer: LogAnswer, max_line_bytes: int) -> None:
         self._answer = answer
@@ -48,12 +58,17 @@ class LogStream:
         self.arrived_at = self.opened_at
         """When the last bytes arrived, at the earliest: what was read without waiting had come some time before."""
         self._waiting: asyncio.Timeout | None = None
+        self._last: StampedLines | None = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def settle(self) -> None:
+        """It is aligned, and no load of its own any more: others may be opened. As often as one likes."""
+        self._answer.settle()
 
     def close(self) -> None:
         """Be done with it, at any time and as often as one likes."""
@@ -110,17 +125,16 @@ class LogStream:
         Only the kubelet's own words are taken for that: a piece of an alert must not get into our log.
         """
         text = self._reader.unfinished[:300].decode(errors="replace")
+        if text.startswith(_REMOVED):
+            raise LogRemovedError(text)
         if text.startswith(_KUBELET_ERRORS):
             raise KubeletError(text)
 
     def last_line(self) -> StampedLines:
-        """What stands after the last newline, as a line. At the end of an answer, and once."""
-        return self._reader.finish()
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether something stands after the last newline: a container that has ended seldom leaves that."""
-        return bool(self._reader.unfinished)
+        """What stands after the last newline, as a line. At the end of an answer."""
+        if self._last is None:
+            self._last = _without_error(self._reader.finish())
+        return self._last
 
     def _rescue(self) -> bytes:
         """What aiohttp had received before the connection broke: it raises the error before it gives that."""
@@ -132,6 +146,16 @@ class LogStream:
             self._body._exception = error  # noqa: SLF001
 
 
-async def open_log(api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int) -> LogStream:
+async def open_log(
+    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int, lane: Lane = Lane.OPEN
+) -> LogStream:
     """Ask for a log. Raises `ApiError`."""
-    return LogStream(await api.log(where.namespace, where.pod, where.container, query), max_line_bytes)
+    answer = await api.log(where.namespace, where.pod, where.container, query, node=where.node, lane=lane)
+    return LogStream(answer, max_line_bytes)
+
+
+def _without_error(last: StampedLines) -> StampedLines:
+    """A last line without the error text that the kubelet wrote behind it."""
+    if last.lines and not last.oversize and (found := _REMOVED_BEHIND_LINE.search(last.lines[0])):
+        last.lines[0] = last.lines[0][: found.start()]
+    return last

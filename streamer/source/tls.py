@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 
 class ApiTls:
-    """What new connections are opened with; those that are open stay. `configuration` is that of `kubernetes.aio`.
+    """What new connections are opened with; open ones stay. `configuration` is that of `kubernetes.aio`.
 
     Making it raises OSError or ValueError where the files cannot be used.
     """

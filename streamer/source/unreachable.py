@@ -23,6 +23,12 @@ REFUSED: Final = (
     "(automountServiceAccountToken)"
 )
 """What to do about 401."""
+PLUGIN: Final = (
+    "run the plug-in by hand: it must end by itself, without a question, and print an ExecCredential"
+)
+"""What to do where a kubeconfig's exec plug-in fails."""
+PROXY: Final = f"{_ADDRESS}; is there a proxy in between that wants a login?"
+"""What to do where something else than an API server answers."""
 
 
 def trouble(error: Exception) -> Trouble:

@@ -91,6 +91,26 @@ def api_failed(request: str, status: int) -> None:
     metrics.API_ERRORS.labels(request, known if known in _STATUSES else metrics.OTHER).inc()
 
 
+def api_requests(lane: str, state: str, change: int) -> None:
+    """So many requests more, or fewer, of a lane are in a state (both as in `metrics`)."""
+    metrics.API_REQUESTS.labels(lane, state).inc(change)
+
+
+def api_wait_timed_out(lane: str) -> None:
+    """A request gave up waiting for its turn."""
+    metrics.API_WAITS_TIMED_OUT.labels(lane).inc()
+
+
+def api_slowed_down(lane: str) -> None:
+    """The API server has asked for fewer requests (429, 503): the lane pauses."""
+    metrics.API_SLOWDOWNS.labels(lane).inc()
+
+
+def slow_nodes(count: int) -> None:
+    """So many nodes do not answer requests for logs, or answer late."""
+    metrics.SLOW_NODES.set(count)
+
+
 def config_taken(*, restart_needed: bool) -> None:
     """The configuration's file was read again and is in effect, as far as it can be without a restart."""
     metrics.RELOADS.labels("taken").inc()

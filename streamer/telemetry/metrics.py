@@ -39,6 +39,7 @@ RECONNECTS: Final = ("renewed", "ended", "broken", "out_of_order", "error")
 NOTICES: Final = ("coverage", "dead_letters_limited", "storm_started", "storm_ended", "falco_report")
 REPORTS: Final = ("syscall event drop", "metrics snapshot", "hot restart failure")
 DROPS: Final = ("syscall_events", "outputs_queue")
+LANES: Final = ("discovery", "pod", "open", "probe")
 _DELAYS_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _TRANSACTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 12)
 
@@ -152,6 +153,26 @@ API_ERRORS = _counter(
     "Requests that the Kubernetes API refused or did not answer, by request and HTTP status (0: no answer).",
     request=("watch", "log"),
     status=("0", "400", "401", "403", "404", "410", "429", "500", "503", OTHER),
+)
+API_REQUESTS = Gauge(
+    f"{PREFIX}_api_requests",
+    "Requests to the Kubernetes API that are under way, or wait for their turn, by lane.",
+    ["lane", "state"],
+    registry=REGISTRY,
+)
+for _lane in LANES:
+    for _state in ("under_way", "waiting"):
+        API_REQUESTS.labels(_lane, _state)
+API_WAITS_TIMED_OUT = _counter(
+    "api_waits_timed_out_total", "Requests that gave up waiting for their turn, by lane.", lane=LANES
+)
+API_SLOWDOWNS = _counter(
+    "api_slowdowns_total", "Pauses of a lane after the API server answered 429 or 503.", lane=LANES
+)
+SLOW_NODES = Gauge(
+    f"{PREFIX}_slow_nodes",
+    "Nodes that do not answer requests for logs, or answer late: these wait for slots of their own.",
+    registry=REGISTRY,
 )
 
 # This process

@@ -86,6 +86,8 @@ class Status:
     targets: Sequence[TargetStatus] = ()
     blind_seconds: float = 0.0
     """For how long the worker as a whole could see nothing: it was not ready yet, or no pod matches."""
+    refused_pods: int = 0
+    """Pods that match the selectors, but not the owner or service account that is set."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What else is worth showing, by name."""
 
@@ -111,6 +113,7 @@ class Status:
             "cluster": self.cluster,
             **self.facts,
             "lag_seconds": round(self.lag_seconds, 3),
+            "refused_pods": self.refused_pods,
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
             "shards": [shard.as_dict() for shard in self.shards],

@@ -423,6 +423,7 @@ class TestAttaching:
                 await shard.put(feed.batch((START_NS, body)))
                 put += 1
 
+        # There is room for four times of what one transaction may hold.
         async with owning(kafka, commit=CommitPolicy(max_bytes=3000)) as owner:
             await owner.shard.attach(FALCO)
             with kafka.frozen():
@@ -433,8 +434,8 @@ class TestAttaching:
             await reading
             await until(lambda: len(kafka.records) == 30)
         size = len(feed.batch((START_NS, bodies[0])).lines[0])
-        # What one transaction holds, and what the inbox does: no more is in memory, however long it takes.
-        assert held * size <= 2 * (3000 + size)
+        # Three quarters of what there is room for, as it is the only shard: no more, however long it takes.
+        assert 6000 <= held * size <= 9000 + size
         assert kafka.values(NOTICE) == bodies
 
 

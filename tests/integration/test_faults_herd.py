@@ -76,7 +76,7 @@ class Worker(WorkerProcess):
         await self.until(lambda status: status["ledger"]["lines"] >= lines, what, seconds)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Self]:
+    async def runs(self) -> AsyncIterator[Self]:
         """From its start to a good end, or to its death where the test fails."""
         self.log.write_bytes(b"")
         with self.shown_on_failure():
@@ -137,7 +137,7 @@ class Herd:
         """A worker that runs."""
         kubeconfig = self.server.kubeconfig(self._folder / "kubeconfig")
         worker = Worker(self._folder, {**self._settings, "kubernetes": {"kubeconfig": str(kubeconfig)}})
-        async with worker.running():
+        async with worker.runs():
             yield worker
 
 
@@ -167,13 +167,13 @@ async def test_a_restart_behind_a_slow_link_is_served_the_tails_and_no_more(
         settings = site.settings()
         settings["kubernetes"]["kubeconfig"] = str(kubeconfig)
         worker = Worker(tmp_path / "worker", settings)
-        async with worker.running():
+        async with worker.runs():
             await worker.until_committed(HERD)
         for pod in pods:
             pod.log().begin_with(history)
         link.served_bytes_per_second = LINK_BYTES
         link.served_bytes = 0
-        async with worker.running():
+        async with worker.runs():
             await worker.until(
                 lambda status: [one["state"] for one in status["targets"]] == ["following"] * HERD,
                 "all are followed",

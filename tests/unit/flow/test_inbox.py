@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.flow.inbox import Inbox
+from streamer.flow.uncommitted import Uncommitted
 from streamer.model import LogBatch, Target
 from tests.unit.flow.virtual_time import in_virtual_time
 
@@ -17,6 +18,18 @@ TARGET = Target("falco", "falco-a", "uid", "falco", "node-1")
 
 def batch(number: int, size_bytes: int = 10, lines: int = 1) -> LogBatch:
     return LogBatch(TARGET, [b"%d" % number] * lines, [0] * lines, size_bytes=size_bytes)
+
+
+def inbox_of(capacity_bytes: int, many_lines: int = 1) -> Inbox:
+    """One whose share is so large: three quarters, where there is no other."""
+    return Inbox(Uncommitted(-(-capacity_bytes * 4 // 3)).share(), capacity_bytes, many_lines)
+
+
+def commit(inbox: Inbox, most_lines: int, most_bytes: int) -> list[int]:
+    """Take batches, and have done with them."""
+    taken = inbox.take(most_lines, most_bytes)
+    inbox.settled(taken)
+    return numbers(taken)
 
 
 def numbers(taken: list[LogBatch]) -> list[int]:
@@ -31,93 +44,93 @@ async def idle() -> None:
 
 @in_virtual_time
 async def test_batches_come_out_in_the_order_they_went_in() -> None:
-    inbox = Inbox(1000)
+    inbox = inbox_of(1000)
     for n in range(5):
         await inbox.put(batch(n))
-    assert numbers(inbox.take(1000, 1000)) == [0, 1, 2, 3, 4]
+    assert commit(inbox, 1000, 1000) == [0, 1, 2, 3, 4]
     assert len(inbox) == 0
 
 
 @in_virtual_time
 async def test_whole_batches_are_taken_up_to_a_bound_of_lines() -> None:
-    inbox = Inbox(1000)
+    inbox = inbox_of(1000)
     for n in range(4):
         await inbox.put(batch(n, lines=3))
-    assert numbers(inbox.take(7, 1000)) == [0, 1]
-    assert numbers(inbox.take(6, 1000)) == [2, 3]
+    assert commit(inbox, 7, 1000) == [0, 1]
+    assert commit(inbox, 6, 1000) == [2, 3]
 
 
 @in_virtual_time
 async def test_whole_batches_are_taken_up_to_a_bound_of_bytes() -> None:
-    inbox = Inbox(1000)
+    inbox = inbox_of(1000)
     for n in range(4):
         await inbox.put(batch(n, size_bytes=30))
-    assert numbers(inbox.take(1000, 89)) == [0, 1]
-    assert numbers(inbox.take(1000, 60)) == [2, 3]
+    assert commit(inbox, 1000, 89) == [0, 1]
+    assert commit(inbox, 1000, 60) == [2, 3]
 
 
 @in_virtual_time
 async def test_one_batch_is_taken_whatever_its_size() -> None:
-    inbox = Inbox(1000)
+    inbox = inbox_of(1000)
     await inbox.put(batch(1, size_bytes=900, lines=50))
     await inbox.put(batch(2))
-    assert numbers(inbox.take(1, 1)) == [1]
+    assert commit(inbox, 1, 1) == [1]
 
 
 @in_virtual_time
 async def test_put_waits_while_it_is_full_and_goes_on_in_order() -> None:
-    inbox = Inbox(20)
+    inbox = inbox_of(20)
     await inbox.put(batch(0))
     await inbox.put(batch(1))
     waiting = [asyncio.create_task(inbox.put(batch(n))) for n in (2, 3, 4)]
     await idle()
     assert not any(task.done() for task in waiting)
-    assert numbers(inbox.take(1, 1000)) == [0]
+    assert commit(inbox, 1, 1000) == [0]
     await idle()
     assert [task.done() for task in waiting] == [True, False, False]  # one that fits, not all that wait
-    assert numbers(inbox.take(100, 1000)) == [1, 2]
+    assert commit(inbox, 100, 1000) == [1, 2]
     await asyncio.gather(*waiting)
-    assert numbers(inbox.take(100, 1000)) == [3, 4]
+    assert commit(inbox, 100, 1000) == [3, 4]
 
 
 @in_virtual_time
 async def test_a_batch_larger_than_the_inbox_goes_in_alone() -> None:
-    inbox = Inbox(20)
+    inbox = inbox_of(20)
     await inbox.put(batch(0, size_bytes=500))
     blocked = asyncio.create_task(inbox.put(batch(1)))
     await idle()
     assert not blocked.done()
-    assert numbers(inbox.take(100, 100)) == [0]
+    assert commit(inbox, 100, 100) == [0]
     await blocked
 
 
 @in_virtual_time
 async def test_a_cancelled_put_has_put_nothing() -> None:
-    inbox = Inbox(10)
+    inbox = inbox_of(10)
     await inbox.put(batch(0))
     blocked = asyncio.create_task(inbox.put(batch(1)))
     await idle()
     blocked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await blocked
-    assert numbers(inbox.take(100, 100)) == [0]
-    assert numbers(inbox.take(100, 100)) == []
+    assert commit(inbox, 100, 100) == [0]
+    assert commit(inbox, 100, 100) == []
 
 
 @in_virtual_time
 async def test_a_cancelled_wait_has_taken_nothing() -> None:
-    inbox = Inbox(10)
+    inbox = inbox_of(10)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await inbox.wait()
     await inbox.put(batch(0))
     await inbox.wait()
-    assert numbers(inbox.take(100, 100)) == [0]
+    assert commit(inbox, 100, 100) == [0]
 
 
 @in_virtual_time
 async def test_full_is_told_once_somebody_would_have_to_wait() -> None:
-    inbox = Inbox(20)
+    inbox = inbox_of(20)
     full = asyncio.create_task(inbox.wait_full())
     await inbox.put(batch(0))
     await idle()
@@ -131,29 +144,58 @@ async def test_full_is_told_once_somebody_would_have_to_wait() -> None:
 
 
 @in_virtual_time
-async def test_another_capacity_holds_for_those_who_wait_already_and_drops_nothing() -> None:
-    inbox = Inbox(20)
+async def test_it_is_full_with_less_or_more_from_now_on() -> None:
+    inbox = inbox_of(1000)
+    await inbox.put(batch(0))
+    full = asyncio.create_task(inbox.wait_full())
+    await idle()
+    assert not full.done()
+    inbox.full_from(10)
+    await full
+    inbox.full_from(11)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await inbox.wait_full()
+
+
+@in_virtual_time
+async def test_what_is_taken_counts_until_it_is_settled() -> None:
+    inbox = inbox_of(20)
     await inbox.put(batch(0))
     await inbox.put(batch(1))
-    blocked = [asyncio.create_task(inbox.put(batch(n))) for n in (2, 3)]
+    blocked = asyncio.create_task(inbox.put(batch(2)))
+    taken = inbox.take(100, 100)
     await idle()
-    inbox.resize(40)
-    await asyncio.gather(*blocked)
-    inbox.resize(10)
-    await inbox.wait_full()
-    blocked = [asyncio.create_task(inbox.put(batch(4)))]
+    assert not blocked.done()
+    assert (inbox.pending_bytes, inbox.uncommitted_bytes) == (0, 20)
+    inbox.settled(taken)
+    await blocked
+    assert (inbox.pending_bytes, inbox.uncommitted_bytes) == (10, 10)
+
+
+@in_virtual_time
+async def test_an_inbox_that_is_abandoned_leaves_its_room_to_others_and_keeps_no_more() -> None:
+    room = Uncommitted(30)
+    one, other = Inbox(room.share(), 30), Inbox(room.share(), 30)
+    await one.put(batch(0))
+    one.take(1, 100)
+    await one.put(batch(1, size_bytes=5))
+    await other.put(batch(2, size_bytes=15))
+    more = asyncio.create_task(other.put(batch(3, size_bytes=1)))
+    late = asyncio.create_task(one.put(batch(4)))
     await idle()
-    assert numbers(inbox.take(3, 1000)) == [0, 1, 2]
-    await idle()
-    assert not blocked[0].done()  # the one that is left fills it
-    assert numbers(inbox.take(1, 1000)) == [3]
-    await blocked[0]
-    assert numbers(inbox.take(1, 1000)) == [4]
+    assert (more.done(), late.done(), room.held_bytes) == (False, False, 30)
+    one.abandon()
+    await more
+    await late
+    await one.put(batch(5))
+    assert numbers(one.take(100, 100)) == [1]
+    assert room.held_bytes == 16
 
 
 @in_virtual_time
 async def test_what_is_put_back_comes_first_again_and_counts() -> None:
-    inbox = Inbox(30)
+    inbox = inbox_of(30)
     for number in range(3):
         await inbox.put(batch(number))
     taken = inbox.take(100, 20)
@@ -163,14 +205,14 @@ async def test_what_is_put_back_comes_first_again_and_counts() -> None:
     waiting = asyncio.create_task(inbox.put(batch(3)))
     await idle()
     assert not waiting.done()
-    assert numbers(inbox.take(100, 10)) == [0]
+    assert commit(inbox, 100, 10) == [0]
     await waiting
-    assert numbers(inbox.take(100, 100)) == [1, 2, 3]
+    assert commit(inbox, 100, 100) == [1, 2, 3]
 
 
 @in_virtual_time
 async def test_lines_that_are_put_back_are_as_many_as_before() -> None:
-    inbox = Inbox(1000, many_lines=8)
+    inbox = inbox_of(1000, many_lines=8)
     await inbox.put(batch(0, lines=8))
     inbox.put_back(inbox.take(100, 1000))
     async with asyncio.timeout(1):
@@ -182,23 +224,23 @@ async def test_lines_that_are_put_back_are_as_many_as_before() -> None:
 
 
 async def test_clearing_drops_all_and_makes_room() -> None:
-    inbox = Inbox(10)
+    inbox = inbox_of(10)
     await inbox.put(batch(0))
     blocked = asyncio.create_task(inbox.put(batch(1)))
     inbox.clear()
     await blocked
-    assert numbers(inbox.take(100, 100)) == [1]
+    assert commit(inbox, 100, 100) == [1]
 
 
 @in_virtual_time
 async def test_after_closing_what_is_there_can_be_taken_and_nobody_waits() -> None:
-    inbox = Inbox(1000)
+    inbox = inbox_of(1000)
     await inbox.put(batch(0))
     inbox.close()
     assert inbox.closed
     await inbox.wait()
     await inbox.wait_full()
-    assert numbers(inbox.take(100, 100)) == [0]
+    assert commit(inbox, 100, 100) == [0]
     await inbox.wait()
     await inbox.wait_full()
 
@@ -214,7 +256,7 @@ def test_whatever_is_put_is_taken_once_in_order_and_never_more_than_one_batch_ov
 ) -> None:
     @in_virtual_time
     async def play() -> None:
-        inbox = Inbox(capacity)
+        inbox = inbox_of(capacity)
         puts = [asyncio.create_task(inbox.put(batch(n, size))) for n, size in enumerate(sizes)]
         await idle()
         for n in cancelled & set(range(len(puts))):
@@ -222,8 +264,8 @@ def test_whatever_is_put_is_taken_once_in_order_and_never_more_than_one_batch_ov
         seen: list[int] = []
         for most_lines, most_bytes in [*takes, *[(1000, 1_000_000)] * (len(sizes) + 1)]:
             pending = inbox._pending_bytes
-            assert pending < capacity + max(sizes, default=0)
-            seen += numbers(inbox.take(most_lines, most_bytes))
+            assert pending <= capacity + 1 + max(sizes, default=0)
+            seen += commit(inbox, most_lines, most_bytes)
             await idle()
         done = await asyncio.gather(*puts, return_exceptions=True)
         assert seen == [n for n, outcome in enumerate(done) if outcome is None]

@@ -1,0 +1,225 @@
+"""The way to the API server and what we authenticate with: the pod's service account, or a kubeconfig."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from kubernetes.aio import client as kubernetes_client
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.config import kube_config
+from kubernetes.aio.config.dateutil import parse_rfc3339
+from kubernetes.aio.config.exec_provider import ExecProvider
+
+from streamer.flow.failure import one_line
+from streamer.source.kubeconfig import trouble
+
+_TOKEN_SECONDS: Final = 60.0
+"""How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
+_RENEW_SECONDS: Final = 5.0
+"""Credentials that were refused, or could not be had, are not asked for again within so long."""
+_PLUGIN_SECONDS: Final = 60.0
+"""For what a kubeconfig's exec plug-in may take: it may ask somebody to log in."""
+_ABANDONED_SECONDS: Final = 1.0
+_NO_WAY: Final = "no way to the Kubernetes API: "
+
+log = structlog.get_logger()
+
+
+class ApiConfigError(Exception):
+    """There is no usable way to the API server in the configuration; the text names the fix."""
+
+
+class CredentialsError(Exception):
+    """There is no token at the moment; the text says why."""
+
+
+class Credentials:
+    """A configuration of `kubernetes.aio`, and its token. Renewing is one task that all callers wait for."""
+
+    def __init__(
+        self, kubeconfig: Path | None, context: str | None, *, plugin_seconds: float = _PLUGIN_SECONDS
+    ) -> None:
+        self.configuration: Any = kubernetes_client.Configuration()
+        self.header = ""
+        """The Authorization header's value; "" where there is none."""
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._plugin_seconds = plugin_seconds
+        self._loader: Any = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._renewed_at = float("-inf")
+        self._reread_at = float("-inf")
+        self._trouble: CredentialsError | None = None
+
+    def explain(self, error: Exception) -> str:
+        """What is wrong with the configuration, where it was not taken for `error`."""
+        return _NO_WAY + trouble(self._kubeconfig, self._context, error)
+
+    async def load(self) -> None:
+        """Read the configuration. Raises `ApiConfigError`."""
+        try:
+            await self._load()
+        except Exception as error:  # whatever the library makes of a file that is none
+            raise ApiConfigError(self.explain(error)) from error
+        self._renewed_at = time.monotonic()
+
+    async def fresh(self) -> None:
+        """Have `header` up to date. Raises `CredentialsError`."""
+        age = time.monotonic() - self._renewed_at
+        if self._renewal is not None or (self._trouble is not None and age >= _RENEW_SECONDS):
+            await self._renewed(again=True)
+        elif self._loader is not None and age >= _TOKEN_SECONDS:
+            await self._renewed(again=False)
+        if self._trouble is not None:
+            raise self._trouble
+        try:
+            authorization = (await self.configuration.auth_settings()).get("BearerToken")
+        except Exception as error:  # a token file that is being replaced
+            raise CredentialsError(one_line(error)) from error
+        self.header = (authorization and authorization["value"]) or ""
+
+    async def refused(self) -> None:
+        """The server does not take them: read all again. Many callers at once cause one renewal."""
+        if self._renewal is not None or time.monotonic() - self._reread_at >= _RENEW_SECONDS:
+            self._reread_at = time.monotonic()
+            await self._renewed(again=True)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.wait([self._renewal])
+
+    async def _renewed(self, *, again: bool) -> None:
+        """Wait for the one renewal. A caller that is cancelled does not end it for the others."""
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew(again=again), name="renew credentials")
+        await asyncio.shield(self._renewal)
+
+    async def _renew(self, *, again: bool) -> None:
+        """Read the token again, or all `again`. What fails leaves everything as it was."""
+        try:
+            # An OIDC provider can hang as well as a plug-in.
+            async with asyncio.timeout(self._plugin_seconds + 2 * _ABANDONED_SECONDS):
+                if again or self._loader is None:
+                    await self._load()
+                else:
+                    await self._loader.load_and_set(self.configuration)
+            self._trouble = None
+        except Exception as error:  # plug-ins and files raise what they like
+            cause = one_line(error)
+            # The library itself reads a service account's token again, once a minute.
+            self._trouble = None if self._loader is None else CredentialsError(cause)
+            log.warning("credentials_not_renewed", cause=cause)
+        finally:
+            self._renewed_at = time.monotonic()
+            self._renewal = None
+
+    async def _load(self) -> None:
+        if self._kubeconfig is None and self._context is None:
+            with suppress(kubernetes_config.ConfigException):
+                kubernetes_config.load_incluster_config(client_configuration=self.configuration)
+                return
+        loader: Any = _Loader.of(self._kubeconfig, self._context, self._plugin_seconds)
+        await loader.load_and_set(self.configuration)
+        self._loader = loader
+
+
+class _Loader(kube_config.KubeConfigLoader):
+    """The library's, except for exec plug-ins: it waits for them without a limit, and ignores their failure.
+
+    A plug-in that names no expiry is run again only once its credentials are refused.
+    """
+
+    plugin_seconds = _PLUGIN_SECONDS
+    plugin_has_run = False
+    exec_plugin_expiry: Any = None
+
+    @classmethod
+    def of(cls, kubeconfig: Path | None, context: str | None, plugin_seconds: float) -> _Loader:
+        paths = kube_config.KUBE_CONFIG_DEFAULT_LOCATION if kubeconfig is None else str(kubeconfig)
+        merged = kube_config.KubeConfigMerger(paths).config
+        made = cls(config_dict=merged, config_base_path=None, active_context=context)
+        made.plugin_seconds = plugin_seconds
+        return made
+
+    async def load_from_exec_plugin(self) -> bool:
+        """Take a plug-in's token or certificate. Raises ConfigException that names the plug-in."""
+        expiry = self.exec_plugin_expiry
+        expired = expiry is not None and kube_config._is_expired(expiry)  # noqa: SLF001  # as the library does
+        if self.plugin_has_run and not expired:
+            return True
+        user: Any = self._user
+        provider = ExecProvider(user["exec"])
+        named = f"its exec plug-in {provider.args[0]}"
+        try:
+            status = await _run(provider, self.plugin_seconds)
+        except TimeoutError:
+            raise kubernetes_config.ConfigException(
+                f"{named} did not end within {self.plugin_seconds:g} s"
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise kubernetes_config.ConfigException(f"{named} cannot be run: {reason}") from error
+        except ValueError as error:
+            raise kubernetes_config.ConfigException(f"{named} failed: {error}") from error
+        if not status.get("token") and not (
+            status.get("clientCertificateData") and status.get("clientKeyData")
+        ):
+            raise kubernetes_config.ConfigException(f"{named} gives neither token nor certificate")
+        self._take(status)
+        self.plugin_has_run = True
+        return True
+
+    def _take(self, status: dict[str, Any]) -> None:
+        if status.get("token"):
+            self.token = f"Bearer {status['token']}"
+        for name, key in (("cert_file", "clientCertificateData"), ("key_file", "clientKeyData")):
+            if status.get(key):
+                made = kube_config.FileOrData(status, None, data_key_name=key, base64_file_content=False)
+                setattr(self, name, made.as_file())
+        expiry = status.get("expirationTimestamp")
+        self.exec_plugin_expiry = parse_rfc3339(expiry) if expiry else None
+
+
+async def _run(provider: Any, seconds: float) -> dict[str, Any]:
+    """Run a plug-in and give the status that it prints. Raises OSError, TimeoutError, ValueError; it has ended then."""
+    info = {
+        "apiVersion": provider.api_version,
+        "kind": "ExecCredential",
+        "spec": {"interactive": sys.stdin.isatty()},
+    }
+    environment = {**provider.env, "KUBERNETES_EXEC_INFO": json.dumps(info)}
+    process = await asyncio.create_subprocess_exec(
+        *provider.args,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            printed, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ABANDONED_SECONDS):
+                    await process.wait()
+    if process.returncode:
+        *_, last = said.decode(errors="replace").strip().splitlines() or [""]
+        raise ValueError(f"process returned {process.returncode}" + (f": {last}" if last else ""))
+    try:
+        answer = json.loads(printed)
+    except ValueError as error:
+        raise ValueError(f"failed to decode process output: {error}") from error
+    match answer:
+        case {"apiVersion": provider.api_version, "status": dict(status)}:
+            return status
+    raise ValueError(f"it prints no ExecCredential of {provider.api_version} with a status")
