@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,7 +16,7 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
 from streamer.flow.uncommitted import Uncommitted
-from streamer.model import Ledger, Publication, Reason, Target
+from streamer.model import Ledger, Position, Publication, Reason, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
 from streamer.reload import Reload, ReloadError
@@ -38,6 +38,7 @@ from streamer.sink.packing import TopicLimits
 from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.source.pods import Origin
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
@@ -208,7 +209,11 @@ class Worker:
     async def _follow(self, api: KubernetesApi, make_shard: Callable[[int], Shard]) -> bool:
         settings, kubernetes = self._settings, self._settings.kubernetes
         self.overview.discovery = discovery = Discovery(
-            api, kubernetes.selectors, kubernetes.namespaces, kubernetes.container
+            api,
+            kubernetes.selectors,
+            kubernetes.namespaces,
+            kubernetes.container,
+            origin=Origin(kubernetes.owners, kubernetes.service_accounts),
         )
         log.info("worker_started", cluster=settings.cluster, api=api.host, shards=settings.kafka.shards)
         async with asyncio.TaskGroup() as tasks:
@@ -217,6 +222,8 @@ class Worker:
             def gained(shard: Shard) -> None:
                 shard.on_realign = realigned
                 shard.statuses = partial(_statuses, fleet, shard)
+                for view in discovery.views():  # those of other shards are followed already, or are not ours
+                    fleet.update(view)
                 adopt(shard)
 
             def realigned(shard: Shard) -> None:
@@ -243,17 +250,15 @@ class Worker:
                 max_line_bytes=kubernetes.max_line_bytes,
                 from_now=kubernetes.start == "now",
             )
+            discovery.on_change, discovery.on_recovery = fleet.take, fleet.wake
             joined = tasks.create_task(self.membership.run(), name="membership")
             owning = tasks.create_task(ownership.run(), name="ownership")
             async with fleet:
-                sources = [
-                    tasks.create_task(discovery.run(), name="discovery"),
-                    tasks.create_task(_steer(discovery, fleet), name="fleet"),
-                ]
+                discovering = tasks.create_task(discovery.run(), name="discovery")
                 await self._stop.wait()
                 log.info("worker_stopping", signal=self._stop.signal_name, targets=len(fleet))
                 ownership.gain_no_more()  # nobody would load it, or adopt its targets
-                for source in [*sources, *adoptions.values()]:
+                for source in [discovering, *adoptions.values()]:
                     source.cancel()
             drained = await self._drain(ownership)
             owning.cancel()
@@ -287,14 +292,19 @@ def _statuses(fleet: Fleet, shard: Shard) -> list[TargetStatus]:
 
 
 async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
-    stored = await shard.stored()
-    await discovery.listed()
-    fleet.adopt(stored, discovery.targets())
+    """See to the targets that a shard knows, each namespace as soon as its own pods are listed."""
+    by_namespace: dict[str, list[tuple[Target, Position]]] = defaultdict(list)
+    for target, position in await shard.stored():
+        by_namespace[target.namespace].append((target, position))
 
+    async def adopt(namespace: str) -> None:
+        await discovery.listed(namespace)
+        ours = discovery.covers(namespace)
+        fleet.adopt(by_namespace[namespace], last_of=discovery.last_of, ours=ours)
 
-async def _steer(discovery: Discovery, fleet: Fleet) -> None:
-    async for wanted in discovery.changes():
-        fleet.apply(wanted)
+    async with asyncio.TaskGroup() as tasks:
+        for namespace in by_namespace:
+            tasks.create_task(adopt(namespace), name=f"adopt {shard.index} {namespace}")
 
 
 _FIXES: dict[Reason, str] = {

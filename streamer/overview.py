@@ -37,16 +37,22 @@ class Overview:
         if self.ownership is not None and (loading := self.ownership.loading):
             told = next((shard.trouble for shard in loading if shard.trouble), "loading")
             state = f"{len(loading)} of {len(shards)} shards: {told}"
-        listed = (
-            "the API server has not answered yet" if discovery is None else discovery.trouble or "listing"
-        )
+        watched = {"": ""} if discovery is None else discovery.troubles
+        listed = ""
+        if discovery is None:
+            listed = "the API server has not answered yet"
+        elif not discovery.settled:
+            listed = next(filter(None, watched.values()), "listing")
         troubled = next((shard.trouble for shard in shards if shard.loaded and shard.trouble), "")
         return [
             Check("topics verified", self.topics_trouble),
             Check("state loaded", state),
-            Check("pods listed", "" if discovery is not None and discovery.complete else listed),
+            Check("pods listed", listed),
             Check("Kafka takes records", troubled, needed=False),
-            Check("pods watched", "" if discovery is None else discovery.trouble, needed=False),
+            *(
+                Check(f"pods watched in {namespace}" if namespace else "pods watched", why, needed=False)
+                for namespace, why in watched.items()
+            ),
             Check("configuration", "" if self.reload is None else self.reload.trouble, needed=False),
             Check("pods found", "" if discovery is None else discovery.missing, needed=False),
         ]
@@ -68,5 +74,6 @@ class Overview:
             shards=[replace(shard.status(now_ns), fenced=fenced[shard.index]) for shard in self._shards()],
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=up_seconds if waiting else blind_seconds,
+            refused_pods=0 if self.discovery is None else self.discovery.refused,
             facts={"version": __version__, "up_seconds": round(up_seconds, 3), "started_ns": self._began_ns},
         )

@@ -25,6 +25,13 @@ Selector = Annotated[
         rf"{_REQUIREMENT}(,{_REQUIREMENT})*", "a label selector such as `app=falco` or `app in (falco)`"
     ),
 ]
+Owner = Annotated[
+    str,
+    Matching(r"[A-Z][A-Za-z0-9]*/[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "a controller, such as `DaemonSet/falco`"),
+]
+ServiceAccount = Annotated[
+    str, Matching(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "a service account's name, such as `falco`")
+]
 
 
 class Kubernetes(Section):
@@ -48,6 +55,16 @@ class Kubernetes(Section):
     )
     container: ContainerName = Field(
         default="falco", description="The container, in each of these pods, whose log is followed."
+    )
+    owners: Annotated[tuple[Owner, ...], TakesCommas] = Field(
+        default=(),
+        description="Controllers of Falco's pods, such as `DaemonSet/falco`. A pod that matches a selector and is "
+        "controlled by none of them is not followed. Empty: any pod that matches is a source of alerts.",
+    )
+    service_accounts: Annotated[tuple[ServiceAccount, ...], TakesCommas] = Field(
+        default=(),
+        description="Service accounts of Falco's pods. A pod that matches a selector and runs as none of them is not "
+        "followed. Empty: any.",
     )
     start: Literal["beginning", "now"] = Field(
         default="beginning",

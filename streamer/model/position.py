@@ -33,7 +33,9 @@ class PositionStatus(StrEnum):
     """A target's life as its shard sees it."""
 
     ATTACHED = "attached"  # written before the first line, so that a crash before it is seen as well
-    DRAINING = "draining"  # the pod is going or gone; what is left is being read
+    RELEASED = (
+        "released"  # its pod lives on without our label: what it prints is not missing, and it may come back
+    )
     DONE = "done"  # read to its end; the position may be forgotten
 
 

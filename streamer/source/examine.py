@@ -9,7 +9,7 @@ from typing import Any, Final
 from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Target, Verdict
 from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, LogQuery, connect
-from streamer.source.pods import container_names, view
+from streamer.source.pods import Origin, container_names, view
 from streamer.source.stream import Where, open_log
 from streamer.transform.symptoms import Symptoms, symptoms
 
@@ -186,6 +186,20 @@ def _examine_pods(
             )
         yield Finding("pods", Verdict.FAULT, told, fix), []
         return
+    origin = Origin(settings.owners, settings.service_accounts)
+    refused = [pod for pod in pods if origin.refusal(pod)]
+    pods = [pod for pod in pods if not origin.refusal(pod)]
+    if refused:
+        yield (
+            Finding(
+                "pods.origin",
+                Verdict.WARNING if pods else Verdict.FAULT,
+                f"not followed, since {_few(sorted({origin.refusal(pod) for pod in refused}))}: {_names(refused)}",
+                "if they are Falco's, add to kubernetes.owners or kubernetes.service_accounts; else find out who gave "
+                "them Falco's labels",
+            ),
+            [],
+        )
     targets = [found.target for pod in pods if (found := view(pod, settings.container)) is not None]
     without = [pod for pod in pods if settings.container not in container_names(pod)]
     if without:

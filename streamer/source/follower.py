@@ -1,28 +1,45 @@
-"""Follow one target's log for as long as there is anything to read: connections, waits, and the end.
+"""Follow one target's log: do what the verdict says, collect what is seen meanwhile, and judge again.
 
-How the place is found again after a break is `resume`, how a stream is read and doubted `reader`, what the pod's
-status is worth `witness`, and what was taken so far `progress`.
+    evidence ── judge (verdict.py: one row for each case) ──▶ step ── do it: one connection, request or wait ──┐
+        ▲                                                                                                     │
+        └───────────────────────────── what was seen, as a new frozen Evidence ◀───────────────────────────────┘
+
+A break is never trusted to be what it looks like: a body that ends cleanly may mean a kubelet that was killed, a time
+limit, or the end of the container. Where to go on is found by the content of the last lines
+(docs/decisions/0002-positions-by-content.md).
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from random import random
+from typing import Final
 
 import aiohttp
 import structlog
 
-from streamer.model import DigestRing, GapReason, Position, PositionStatus
+from streamer.model import RING_LINES, DigestRing, GapReason, Instance, Position, PositionStatus
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.beginning import Beginning
+from streamer.source.evidence import EndOfLog, Evidence, InCurrent, InPrevious, Refusal
 from streamer.source.patience import PATIENCE, Patience
+from streamer.source.pod_status import PodGoneError, PodStatusCache
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress, Put
-from streamer.source.reader import NotInOrderError, Reader
-from streamer.source.resume import Resumption
-from streamer.source.stream import Where
-from streamer.source.witness import PodGoneError, Witness
+from streamer.source.reader import Reader
+from streamer.source.recovery import Recovery
+from streamer.source.search import LogEnd, end_after, log_end, read_on, ring_of_now
+from streamer.source.stream import LogRemovedError, Where
+from streamer.source.verdict import Step, judge
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
+from streamer.transform import align
+from streamer.transform.match import ends_before_last
+
+_REMOVED_TRIES: Final = 3
 
 log = structlog.get_logger()
 
@@ -44,30 +61,51 @@ class Follower:
         max_line_bytes: int,
         from_now: bool = False,
         patience: Patience = PATIENCE,
+        recovery: Recovery | None = None,
     ) -> None:
         self._api = api
         self._target = found.target
         self._patience = patience
+        self._max_line_bytes = max_line_bytes
         self._new = position is None
-        # All lines of a container that has not started are written from now on.
-        self._from_now = from_now and self._new and found.instance is not None
         self._done = position is not None and position.status is PositionStatus.DONE
         target = found.target
-        where = Where(target.namespace, target.pod, target.container, target.node)
+        self._where = Where(target.namespace, target.pod, target.container, target.node)
         self._progress = Progress(found.target, position, put)
-        self._witness = Witness(api, found, patience)
-        self._reader = Reader(api, where, self._progress, self._witness, max_line_bytes, patience)
-        self._resumption = Resumption(
-            api,
-            where,
-            self._progress,
-            self._witness,
-            self._reader,
-            max_line_bytes,
-            patience,
-            from_now=self._from_now,
-            from_birth=not self._new or found.started_ns is None,
+        self._status = PodStatusCache(api, found, patience)
+        self._recovery = (recovery or Recovery()).of(found.target.node)
+        self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
+        self._beginning = Beginning(
+            self._progress, self._status, patience, watched=not self._new or found.started_ns is None
         )
+        # All lines of a container that has not started are written from now on.
+        self._seen = Evidence(found, from_now=from_now and self._new and found.instance is not None)
+        self._end = LogEnd()
+        """How the log ended when a finite answer last showed it."""
+        self._held_lines: int | None = patience.tail_lines
+        """In how many of the log's last lines the position was found; None: in the whole log."""
+        self._error: ApiError | None = None
+        self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
+            Step.ASK_POD: self._ask_pod,
+            Step.AWAIT_STATUS: self._await_status,
+            Step.SKIP_TO_NOW: self._skip_to_now,
+            Step.FOLLOW_TAIL: self._follow_tail,
+            Step.FOLLOW_LONGER: self._follow_longer,
+            Step.FOLLOW_FIRST: self._follow_first,
+            Step.FOLLOW_NEXT: self._follow_next,
+            Step.READ_TAIL: self._read_tail,
+            Step.READ_LONGER_TAIL: self._read_longer_tail,
+            Step.READ_WHOLE: self._read_whole,
+            Step.READ_PREVIOUS_TAIL: partial(self._read_previous, patience.tail_lines),
+            Step.READ_PREVIOUS: partial(self._read_previous, None),
+            Step.TAKE_PREVIOUS: self._take_previous,
+            Step.LOOK_AT_END: self._look_at_end,
+            Step.RETRY: self._retry,
+            Step.RETRY_AT_ONCE: self._search_again,
+            Step.RETRY_SLOWLY: self._retry,
+            Step.AWAIT_START: self._await_start,
+            Step.AWAIT_RESTART: self._await_restart,
+        }
 
     @property
     def last_read_at(self) -> float:
@@ -81,168 +119,467 @@ class Follower:
         return TargetStatus(
             self._target,
             progress.state,
-            running=self._witness.view.running,
+            running=self._status.view.running,
             unread_seconds=progress.unread_seconds,
             behind_seconds=0.0 if waiting_ns is None else max(0, now_ns - waiting_ns) / 1_000_000_000,
             quiet_seconds=asyncio.get_running_loop().time() - progress.last_read_at,
         )
 
     def update(self, found: PodView) -> None:
-        """The pod as the API server describes it now."""
-        was_running = self._witness.view.running
-        self._witness.update(found)
-        if was_running and not self._witness.view.running:
+        """Take the pod as the API server describes it now."""
+        was_running = self._status.view.running
+        self._status.update(found)
+        if was_running and not self._status.view.running:
             self._reader.expect_end()
 
     def depart(self, last: PodView | None) -> None:
-        """The pod is gone from the API; as it was at the last, if that is known."""
+        """The pod is gone from the API; `last` is its last description, where that is known."""
         self._progress.touch()
-        self._witness.depart(last)
-        if not self._witness.view.running:
+        self._status.depart(last)
+        if not self._status.view.running:
             self._reader.expect_end()
+
+    def wake(self) -> None:
+        """End a wait before the next try: what was out of reach may be back."""
+        self._status.wake()
 
     async def run(self) -> None:
         """Follow to the end of the pod."""
-        if self._done:  # the watch may show the pod a while longer; its end was told once
+        if self._done:  # the watch may show the pod a while longer; its end was reported once
             return
-        if self._new and not self._from_now:
+        if self._new and not self._seen.from_now:
             await self._progress.attach()
-        while not await self._connect():
-            pass
-        await self._progress.end()
+        progress = self._progress
+        while True:
+            self._status.forget_news()  # what was reported so far is part of the evidence
+            verdict = judge(self._evidence())
+            if verdict.gap is not None:
+                progress.miss(verdict.gap.reason, certain=verdict.gap.certain, detail=verdict.gap.detail)
+            progress.drained |= verdict.drained
+            if verdict.step is Step.DONE:
+                break
+            await self._do(verdict.step)
+        if verdict.gap is None:
+            await self._take_rest()
+        await progress.end()
         log.info("target_done", target=self._target.id)
 
     async def give_up(self) -> None:
         """End it here, once `run` was cancelled: the pod is gone, and its stream has been silent for long."""
-        self._progress.miss(GapReason.POD_GONE, detail="its stream was given up while it was silent")
+        self._progress.miss(GapReason.POD_GONE, detail="its stream was silent, and was closed")
         await self._progress.end()
 
-    async def _connect(self) -> bool:
-        """One try: a connection and what is read of it. True if there is nothing more to read, ever."""
-        progress = self._progress
-        self._witness.forget_news()
-        progress.enter(StreamState.OPENING)
-        before = progress.ring
-        first = self._witness.view.instance
-        if progress.ring and progress.instance is None and first is not None and first.restart_count == 0:
-            progress.belongs_to(
-                first
-            )  # lines came before the status told whose they are: there was no other yet
+    # Evidence
+
+    def _evidence(self) -> Evidence:
+        progress, status = self._progress, self._status
+        return replace(
+            self._seen,
+            pod=status.view,
+            has_position=bool(progress.ring),
+            instance=progress.instance,
+            drained=progress.drained,
+            departed=status.departed,
+            ended_known_at=status.ended_at,
+        )
+
+    def _saw(self, **facts_seen: object) -> None:
+        self._seen = replace(self._seen, **facts_seen)  # type: ignore[arg-type]
+
+    def _position_moved(self) -> None:
+        """What was found out about the former position says nothing about this one."""
+        self._saw(current=InCurrent.UNKNOWN, previous=InPrevious.UNKNOWN, end=EndOfLog.UNKNOWN)
+
+    async def _do(self, step: Step) -> None:
+        """Do one step. What it raises is evidence as well."""
         try:
-            await self._resumption.read()
-            facts.stream_reconnects("ended")
-            if await self._has_finished(before):
-                # Its log stays as it is, and so does the position, while the pod is there.
-                progress.enter(StreamState.ENDED)
-                await self._witness.wait_while_finished()
-            await self._wait(None)
+            await self._steps[step]()
+            if step is not Step.RETRY:
+                self._error = None
         except PodGoneError:
-            return await self._see_out()
-        except NotInOrderError as error:  # find the place again, at once
-            self._reader.ended_cleanly = False
-            facts.stream_reconnects("out_of_order")
-            log.info("log_realigned", target=self._target.id, cause=str(error))
-            if before == progress.ring:
-                progress.doubts += 1
-                await self._wait(None)
+            await self._await_departure()
         except ApiError as error:
             if (error.status, error.kind) == (404, "pods"):
-                return await self._see_out()
-            if (error.status, error.kind) == (404, "pods/log"):  # the kubelet knows the pod no more
-                self._doubt_end()
+                await self._await_departure()
             else:
-                self._reader.ended_cleanly = False
-            if error.status == 401:
-                await self._api.renew_token()
-            facts.stream_reconnects("error")
-            facts.api_failed("log", error.status)
-            await self._wait(error)
+                await self._refused(error)
         except aiohttp.ClientError as error:
-            self._reader.ended_cleanly = False
-            facts.stream_reconnects("broken")
-            log.debug("stream_broke", target=self._target.id, cause=repr(error))
-            await self._wait(None)
+            await self._refused(ApiError(0, f"the answer broke: {error!r}"))
+
+    async def _refused(self, error: ApiError) -> None:
+        refusal = _refusal(error)
+        facts.api_failed("log", error.status)
+        facts.stream_reconnects("error")
+        self._error = error
+        # What fails for another reason than that the log is gone speaks against the last stream's end.
+        contradicted = refusal is Refusal.FAILED
+        self._saw(refusal=refusal, fresh=False, **({"stream": None} if contradicted else {}))
+        if refusal is Refusal.FAILED:
+            self._recovery.failed()
+        if error.status == 401:
+            await self._api.renew_token()
+
+    async def _await_departure(self) -> None:
+        """A request says that the pod is gone: the watch knows how it left, and may say so a little later."""
+        await self._status.wait_while(lambda _: True, self._patience.departed_seconds)
+        self._saw(gone=True)
+
+    # The pod
+
+    async def _ask_pod(self) -> None:
+        await self._status.ask()
+        self._saw(asked=True)
+
+    async def _await_status(self) -> None:
+        await self._status.ask()
+        if self._seen.previous is not InPrevious.NO_LOG:
+            known = self._progress.instance.restart_count if self._progress.instance else 0
+            await self._status.ask_until(
+                lambda view: view.instance is not None and view.instance.restart_count > known
+            )
+        self._saw(asked=True, status_awaited=True)
+
+    # Following
+
+    async def _follow_tail(self) -> None:
+        progress, first = self._progress, self._status.view.instance
+        if progress.instance is None and first is not None and first.restart_count == 0:
+            # Lines came before the status showed whose they are: there was no other instance yet.
+            progress.belongs_to(first)
+        is_held = self._seen.current is InCurrent.HELD
+        farther = self._held_lines != self._patience.tail_lines
+        if_absent = InCurrent.HELD_FARTHER if is_held and farther else InCurrent.NOT_IN_TAIL
+        await self._follow_from(self._patience.tail_lines, is_held=is_held, if_absent=if_absent)
+
+    async def _follow_longer(self) -> None:
+        lines = None if self._held_lines is None else 2 * self._held_lines
+        await self._follow_from(lines, is_held=True, if_absent=InCurrent.NOT_IN_TAIL)
+
+    async def _follow_from(self, lines: int | None, *, is_held: bool, if_absent: InCurrent) -> None:
+        """Follow from the position, which is looked for in the last `lines` lines (None: in the whole log)."""
+        self._progress.enter(StreamState.OPENING)
+        instance = self._status.view.instance
+        with await self._reader.open(LogQuery(follow=True, tail_lines=lines)) as stream:
+            self._opened()
+            found = await self._reader.align(stream, lines, instance, is_held=is_held)
+            if found is InCurrent.HELD:
+                await self._follow(stream, instance)
+            else:
+                self._saw(current=if_absent if found is InCurrent.NOT_IN_TAIL else found)
+
+    async def _follow_first(self) -> None:
+        """Follow a log of which nothing was taken yet."""
+        self._progress.enter(StreamState.OPENING)
+        instance = self._status.view.instance
+        with await self._reader.open(LogQuery(follow=True)) as stream:
+            self._opened()
+            await self._status.confirm()
+            await self._follow(stream, instance or self._status.view.instance, begins=True)
+
+    async def _follow_next(self) -> None:
+        """Follow the log of the instance after the one that was read last.
+
+        While the stream is open and not read, it keeps its file. That no third instance came and ended in between is
+        checked once it is open: then the previous log is still the one that was read.
+        """
+        self._progress.enter(StreamState.OPENING)
+        was_complete = self._seen.previous in (InPrevious.HELD, InPrevious.TAKEN) or self._progress.drained
+        with await self._reader.open(LogQuery(follow=True)) as stream:
+            self._opened()
+            if was_complete and not await self._previous_is_ours():
+                self._start_search()
+                self._saw(refusal=Refusal.FAILED)
+                return
+            await self._status.confirm()
+            instance = await self._status.next_instance(self._progress.instance)
+            await self._follow(stream, instance, begins=True)
+
+    async def _follow(self, stream: object, instance: Instance | None, *, begins: bool = False) -> None:
+        begin = self._beginning.of_current if begins else None
+        end = await self._reader.follow(stream, instance, begin=begin)  # type: ignore[arg-type]
+        facts.stream_reconnects(end.how)
+        if end.taken_lines:
+            self._progress.backoff.reset()
+        elif end.how.value == "out of order":
+            self._progress.doubts += 1
+        self._start_search()
+        self._saw(stream=end, fresh=True)
+
+    def _opened(self) -> None:
+        self._recovery.succeeded()
+        self._saw(stream=None, fresh=False)
+
+    async def _previous_is_ours(self) -> bool:
+        """Whether the previous log ends with the lines that were taken last."""
+        ring = self._progress.ring
+        try:
+            query = LogQuery(tail_lines=RING_LINES, previous=True)
+            end = await log_end(self._api, self._where, query, self._max_line_bytes)
+        except ApiError as error:
+            if not await self._has_no_previous(error):
+                raise
+            return True
+        served = DigestRing(end.digests[-len(ring) :]) if ring else DigestRing()
+        if not served or align.ends_with(ring, served) or ends_before_last(ring, served):
+            return True
+        if align.find_ring(DigestRing(ring[-DigestRing.WIDTH :]), end.digests) is not None:
+            self._progress.drained = False  # it is ours, and has more
         return False
 
-    async def _see_out(self) -> bool:
-        """The pod is gone: say it where its log may have held more.
+    # Looking for the position
 
-        It held no more where it was seen at its end, or where its stream ended cleanly and nothing has spoken against
-        that being the end of its container; and if the pod was known to be ending, so that it was not
-        started again when it left.
+    async def _skip_to_now(self) -> None:
+        ring = await ring_of_now(self._api, self._where, self._max_line_bytes)
+        await self._progress.skip_to(ring, self._status.view.instance)
+        self._saw(from_now=False)
+
+    async def _read_tail(self) -> None:
+        await self._read(LogQuery(tail_lines=self._patience.tail_lines), InCurrent.NOT_IN_TAIL)
+
+    async def _read_longer_tail(self) -> None:
+        query = LogQuery(tail_lines=self._patience.longer_tail_lines)
+        await self._read(query, InCurrent.NOT_IN_LONGER_TAIL)
+
+    async def _read_whole(self) -> None:
+        await self._read(LogQuery(), InCurrent.ABSENT)
+
+    async def _read(self, query: LogQuery, if_absent: InCurrent) -> None:
+        """Look for the position in a finite answer of the current log, and take what follows it there."""
+        progress = self._progress
+        progress.enter(StreamState.OPENING)
+        instance = self._status.view.instance
+        before = self._end
+
+        async def take(new: object) -> None:
+            progress.found()
+            await progress.hand_over(new, instance)  # type: ignore[arg-type]
+
+        found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
+        self._recovery.succeeded()
+        self._end = found.end
+        if found.held:
+            progress.found()
+            self._held_lines = query.tail_lines
+            self._saw(current=InCurrent.HELD)
+            return
+        if query.tail_lines is None and before.ring and not _holds(found.served, _whole_lines(before.ring)):
+            # A clean end means nothing. An answer is whole that has the lines which were the log's last before.
+            raise ApiError(0, "the log was cut off, or rotated, while it was read")
+        self._saw(current=if_absent)
+
+    async def _read_previous(self, tail_lines: int | None) -> None:
+        """Look for the position in the previous log, and take what follows it there."""
+        progress = self._progress
+        progress.enter(StreamState.OPENING)
+        instance = self._status.view.previous
+        query = LogQuery(previous=True, tail_lines=tail_lines)
+
+        async def take(new: object) -> None:
+            progress.found()
+            await progress.hand_over(new, instance)  # type: ignore[arg-type]
+
+        try:
+            found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
+            if found.held:
+                await self._finish_previous(instance, alone=False)
+                self._saw(previous=InPrevious.HELD, current=InCurrent.UNKNOWN)
+                return
+            if tail_lines is not None:
+                self._saw(previous=InPrevious.NOT_IN_TAIL)
+                return
+            check = LogQuery(previous=True, tail_lines=RING_LINES)
+            end = await log_end(self._api, self._where, check, self._max_line_bytes)
+        except ApiError as error:
+            if not await self._has_no_previous(error):
+                raise
+            self._saw(previous=InPrevious.NO_LOG)
+            return
+        if end.ring and not _holds(found.served, _whole_lines(end.ring)):
+            raise ApiError(0, "the previous log was cut off, or changed, while it was read")
+        last = DigestRing(found.served[-DigestRing.WIDTH :])
+        taken = bool(last) and align.find_ring(last, progress.ring) is not None
+        self._saw(previous=InPrevious.ROTATED if taken else InPrevious.ABSENT)
+
+    async def _take_previous(self) -> None:
+        """Take the previous log from its first line; there may be no such log any more."""
+        progress, before = self._progress, self._progress.ring
+        progress.enter(StreamState.OPENING)
+        instance = self._status.view.previous
+        try:
+            with await self._reader.open(LogQuery(previous=True)) as stream:
+                await self._status.confirm()
+                instance = instance or self._status.view.previous
+                end = await self._reader.follow(stream, instance, begin=self._beginning.of_previous)
+            if end.how.value != "cleanly" or end.in_doubt:
+                raise ApiError(0, "the previous log was not served whole")
+            # By now the log after that may be the previous one, and have nothing but the beginning of a line.
+            await self._finish_previous(instance, alone=progress.ring == before)
+        except ApiError as error:
+            if not await self._has_no_previous(error):
+                raise
+            self._saw(previous=InPrevious.NO_LOG)
+            return
+        self._saw(
+            previous=InPrevious.TAKEN if progress.ring != before else InPrevious.NO_LOG,
+            current=InCurrent.UNKNOWN if progress.ring != before else self._seen.current,
+        )
+
+    async def _finish_previous(self, instance: Instance | None, *, alone: bool) -> None:
+        """The previous log was read: make sure that this was all of it, and take a last line without a newline."""
+        found = await self._compare_end(previous=True, alone=alone)
+        if found is EndOfLog.MORE:
+            raise ApiError(0, "the previous log was not served whole")
+        if self._progress.ring:
+            self._progress.belongs_to(instance)
+            self._progress.drained = True
+
+    async def _has_no_previous(self, error: ApiError) -> bool:
+        """Whether what a request for the previous log raised means that there is no such log.
+
+        A kubelet removes ended containers, and the pod's status goes on naming the last one. Its answer is the same
+        while the container runtime is away: so the present log must be served meanwhile.
         """
-        progress, witness = self._progress, self._witness
-        complete = progress.drained or self._reader.ended_cleanly
-        if complete and await witness.ended_before_it_left():
-            last = witness.view
-            complete = (last.deleting or last.finished) and progress.instance in (None, last.instance)
-        else:
-            complete = False
-        if not complete:
-            progress.miss(GapReason.POD_GONE)
+        if not isinstance(error, LogRemovedError):
+            return error.status == 400
+        for _ in range(_REMOVED_TRIES):
+            await log_end(self._api, self._where, LogQuery(tail_lines=1), self._max_line_bytes)
+            try:
+                query = LogQuery(tail_lines=1, previous=True)
+                await log_end(self._api, self._where, query, self._max_line_bytes)
+            except LogRemovedError:
+                continue
+            except ApiError as other:
+                if other.status == 400:
+                    return True
+                raise
+            return False
         return True
 
-    async def _has_finished(self, before: DigestRing) -> bool:
-        """The stream has ended cleanly, which means nothing by itself; True if the pod prints nothing more, ever.
+    # The end
 
-        `before` is the ring before this connection: of a log that has no line now, only one that brought nothing has
-        read it to its end.
-        """
-        progress, witness = self._progress, self._witness
+    async def _look_at_end(self) -> None:
         try:
-            await witness.check()
-        except PodGoneError:
-            # A container's end comes before its pod's: this may have been a stream that had stalled.
-            self._doubt_end()
-            raise
-        instance, view = progress.instance, witness.view
-        # Without an instance nothing is known yet, least of all that the container has ended.
-        if instance is not None and view.instance == instance and not view.running:
-            if self._compared:
-                progress.drained |= self._reader.ended_cleanly
-                return witness.view.finished and progress.drained
-            whole = await self._resumption.take_last_line(LogQuery(), alone=True)
-            progress.drained = before == progress.ring if whole is None else whole
-            self._reader.ended_cleanly &= whole is not False
-            return witness.view.finished and progress.drained
-        # Nor was anything read to its end, where what was to come next was another log by then.
-        return witness.view.finished and before == progress.ring and self._reader.ended_cleanly
+            alone = await self._compare_end(previous=False, alone=True)
+        except LogRemovedError:
+            alone = EndOfLog.REMOVED
+            if self._evidence().final:
+                await self._take_rest()
+        self._saw(end=alone)
 
-    def _doubt_end(self) -> None:
-        """What its end was worth cannot be asked any more: it is believed of a stream that had not stalled.
+    async def _compare_end(self, *, previous: bool, alone: bool) -> EndOfLog:
+        """Compare the log's end with what was taken, and take a last line without a newline.
 
-        Such a one had just brought lines, or was compared with the log since its container's end was known.
+        The container has ended. Two answers must agree on such a line. `alone`: also where it is the log's only one.
         """
-        reader = self._reader
-        self._progress.drained |= reader.ended_cleanly and self._compared
-        reader.ended_cleanly &= self._compared or reader.ended_lively
+        progress = self._progress
+        request = partial(
+            end_after,
+            self._api,
+            self._where,
+            self._max_line_bytes,
+            ring=progress.ring,
+            last_ns=progress.last_ns,
+            previous=previous,
+        )
+        end = await request()
+        if end.rest.lines and end != await request():
+            raise ApiError(0, "the log's end was served in two ways")
+        line = align.digests(end.rest.lines, end.rest.oversize)
+        if line and progress.ring.endswith(line):
+            return EndOfLog.WHOLE
+        if end.ring:
+            # It must follow what was taken: the status may be older than the log, which is a later instance's then.
+            if not align.ends_with(progress.ring, end.ring):
+                return EndOfLog.MORE
+        elif not line:
+            return EndOfLog.EMPTY
+        elif not (alone and (previous or await self._is_ours(end))):
+            return EndOfLog.MORE
+        if line:
+            await progress.hand_over(end.rest, progress.instance)
+        return EndOfLog.WHOLE
 
-    @property
-    def _compared(self) -> bool:
-        """Whether the log, looked at since its container's end was known, had no more than was taken."""
-        return self._reader.whole_at >= self._witness.ended_at
+    async def _is_ours(self, end: LogEnd) -> bool:
+        """Whether a log's only line, one without a newline, is of the instance that was read.
 
-    async def _wait(self, error: ApiError | None) -> None:
-        """Before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
+        It must be what the last stream ended with, or that have ended with nothing; and the status show no later
+        instance that may have written it.
+        """
+        stream, instance = self._seen.stream, self._progress.instance
+        rest = None if stream is None else stream.rest
+        if rest is None or (rest.lines and rest != end.rest):
+            return False
+        return not await self._status.ask_until(lambda view: view.running or view.instance != instance)
+
+    async def _take_rest(self) -> None:
+        """The log is gone: what its stream brought behind the last newline was its last line."""
+        stream, progress = self._seen.stream, self._progress
+        if stream is None or stream.rest is None or not stream.rest.lines:
+            return
+        line = align.digests(stream.rest.lines, stream.rest.oversize)
+        if not progress.ring.endswith(line):
+            await progress.hand_over(stream.rest, progress.instance)
+
+    # Waiting
+
+    def _start_search(self) -> None:
+        self._end = LogEnd()
+        self._saw(
+            asked=False,
+            status_awaited=False,
+            fresh=False,
+            current=InCurrent.UNKNOWN,
+            previous=InPrevious.UNKNOWN,
+            end=EndOfLog.UNKNOWN,
+        )
+
+    async def _search_again(self) -> None:
+        self._start_search()
+
+    async def _retry(self) -> None:
+        """Wait before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
+        error, patience = self._error, self._patience
+        failed = self._seen.refusal is Refusal.FAILED
+        self._progress.enter(StreamState.WAITING)
+        self._start_search()
+        self._saw(refusal=None)
         seconds = self._progress.backoff.next_seconds()
-        if self._progress.drained:  # there is nothing to come until the container starts again, which is news
-            seconds = self._patience.probe_seconds * (0.8 + 0.4 * random())
-        elif self._witness.view.deleting:  # its log may be gone in a moment
+        if self._status.view.deleting:  # its log may be gone in a moment
             seconds = min(seconds, 0.25)
-        self._progress.enter(StreamState.ENDED if self._progress.drained else StreamState.WAITING)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)
             if error.status == 403:
-                seconds = self._patience.forbidden_seconds
-            self._tell(error)
+                seconds = patience.forbidden_seconds * (0.8 + 0.4 * random())
+            self._log(error)
         if error is not None and error.status in (401, 403, 429, 503):
             await asyncio.sleep(seconds)
+        elif failed:
+            with self._recovery.waiting(self._target.id, self.wake, seconds, patience.outage_seconds) as most:
+                await self._status.wait_for_news(most)
         else:
-            await self._witness.wait_for_news(seconds)
+            await self._status.wait_for_news(seconds)
 
-    def _tell(self, error: ApiError) -> None:
+    async def _await_start(self) -> None:
+        self._progress.enter(StreamState.WAITING)
+        await self._await_change(self._patience.start_seconds)
+
+    async def _await_restart(self) -> None:
+        """Its log stays as it is, and so does the position, until the container starts again or the pod leaves."""
+        self._progress.enter(StreamState.ENDED)
+        self._start_search()
+        finished = self._status.view.finished
+        await self._await_change(self._patience.start_seconds if finished else self._patience.probe_seconds)
+
+    async def _await_change(self, seconds: float) -> None:
+        """Wait for the watch to report a change of the pod; request it where the watch does not for long."""
+        before = self._status.view
+        await self._status.wait_for_news(seconds * (0.8 + 0.4 * random()))
+        if self._status.view == before:
+            await self._status.ask()
+
+    def _log(self, error: ApiError) -> None:
         if error.status == 403:
-            # The pod is asked for, too: what is refused stands in the server's words only.
+            # The pod is requested, too: what is refused stands in the server's words only.
             resource = "pods/log" if '"pods/log"' in error.message else "pods"
             log.error(
                 "log_forbidden",
@@ -255,3 +592,22 @@ class Follower:
         else:
             fix = {"fix": error.fix} if error.fix else {}
             log.warning("log_failed", target=self._target.id, status=error.status, cause=error.message, **fix)
+
+
+def _refusal(error: ApiError) -> Refusal:
+    if isinstance(error, LogRemovedError) or (error.status, error.kind) == (404, "pods/log"):
+        return Refusal.LOG_REMOVED
+    if error.status == 403:
+        return Refusal.FORBIDDEN
+    if error.status in (401, 429, 503):
+        return Refusal.THROTTLED
+    return Refusal.FAILED
+
+
+def _whole_lines(end: DigestRing) -> DigestRing:
+    """A tail's last lines without the first one, which may be the end of a long line."""
+    return DigestRing(end[DigestRing.WIDTH :]) or end
+
+
+def _holds(served: bytes, ring: DigestRing) -> bool:
+    return align.find_ring(ring, served) is not None

@@ -25,6 +25,16 @@ class Lag:
         self._least_ns: float = inf
         self._came_ns = 0
         self._rotation_ns = int(rotation_seconds * _SECOND_NS)
+        self._offset_ns: int | None = None
+
+    @property
+    def offset_ns(self) -> int:
+        """How far our wall clock is ahead of the node's, the way to us included; 0 while no line has shown it."""
+        return self._offset_ns or 0
+
+    def lived(self, offset_ns: int) -> None:
+        """A line came as soon as it was written, so much later by our wall clock than by the node's."""
+        self._offset_ns = offset_ns if self._offset_ns is None else min(offset_ns, self._offset_ns)
 
     def hole(self, times_ns: Sequence[int], *, now: float, behind_seconds: float) -> int | None:
         """Which of the next lines may be the first one behind a hole; the ones from it on are to be given again.

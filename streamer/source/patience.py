@@ -15,16 +15,19 @@ class Patience:
     tail_lines: int = 512
     """Lines asked for when going on: as a rule the break was short."""
     longer_tail_lines: int = 8192
-    seek_seconds: float = 1.0
-    """A followed tail has been served whole by then; what shows no place is looked through in full."""
-    read_seconds: float = 60.0
-    """Within so long the place is found in the log of an instance that has ended."""
     quiet_seconds: float = 1.0
-    """So long silent after a catch-up, a stream is asked whether that was all."""
+    """So long silent after a catch-up, a stream is checked: was that all? So long a pause, and its replay is over."""
+    silent_seconds: float = 30.0
+    """No byte for so long, a stream that has more to bring has died."""
     empty_seconds: float = 5.0
     """The same where the log's file is empty: a rotation was seen, and the next line may be missed."""
     probe_seconds: float = 35.0
-    """The same for a stream that had all there was when last asked: a half open one is found out within a minute."""
+    """The same for a stream that had all there was when it was last checked: at first, and while it is as silent as it
+    used to be. Each check that finds nothing doubles it."""
+    probe_most_seconds: float = 600.0
+    """5,000 streams that stay silent are checked 8 times a second."""
+    probe_pauses: float = 20.0
+    """A stream is checked when it has been silent for so many of its usual pauses."""
     together_seconds: float = 0.25
     """Whose turns come within so long are asked together: code that was run just before costs half as much."""
     answer_seconds: float = 8.0
@@ -49,10 +52,18 @@ class Patience:
     status_seconds: float = 5.0
     """A pod's status may be so much older than its log."""
     forbidden_seconds: float = 30.0
+    start_seconds: float = 600.0
+    """A container that has not started is waited for by the watch; after so long its pod is requested all the same."""
+    outage_seconds: float = 60.0
+    """While an outage lasts for less, its end is looked for every second."""
 
-    def seconds_to_probe(self, now: float) -> float:
-        """How long from now on a stream may be silent before it is asked again; spread, and together with others."""
-        turn = now + self.probe_seconds * (0.8 + 0.4 * random())
+    def seconds_to_probe(self, now: float, probes: int, mean_pause_seconds: float | None) -> float:
+        """How long from now on a stream may be silent before it is checked again; spread, and together with others.
+
+        `probes`: how often in a row it had nothing more. `mean_pause_seconds`: how long it used to be silent.
+        """
+        base = max(self.probe_seconds, self.probe_pauses * (mean_pause_seconds or 0.0))
+        turn = now + min(self.probe_most_seconds, base * 2.0 ** min(probes, 10)) * (0.8 + 0.4 * random())
         return ceil(turn / self.together_seconds) * self.together_seconds - now
 
 

@@ -1,13 +1,16 @@
-"""What a pod object says about its log: a pure reading of the API's JSON."""
+"""What a pod object says about its log, and about where it comes from: a pure reading of the API's JSON."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from streamer.model import Instance, Target
+
+NOT_AN_OBJECT: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What reading an answer raises that is JSON, or not even that, but not what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,70 @@ def view(pod: Mapping[str, Any], container: str) -> PodView | None:
         previous_started_ns=_nanoseconds(last.get("startedAt")),
         previous_ended_ns=_nanoseconds(last.get("finishedAt")),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPod:
+    """What is kept of a pod object: the objects themselves would be most of our memory."""
+
+    uid: str
+    version: int | None
+    """Its resource version; None where the server gives one that is not a number. Versions of one cluster's pods
+    compare as integers (KEP-5504)."""
+    view: PodView | None
+    """The target in it, if there is one to follow."""
+    containers: tuple[str, ...] = ()
+    refusal: str = ""
+    """Why it is not followed although it matches; "" if it is."""
+
+    def is_older_than(self, other: FoundPod) -> bool:
+        """Whether it is known to be an older state of the same pod."""
+        return self.version is not None and other.version is not None and self.version < other.version
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a pod must come from to be a source of alerts; empty: from anywhere."""
+
+    owners: tuple[str, ...] = ()
+    """Controllers, as `Kind/name`."""
+    service_accounts: tuple[str, ...] = ()
+
+    def refusal(self, pod: Mapping[str, Any]) -> str:
+        """Why a pod is not followed; "" if it may be."""
+        if self.owners:
+            references = pod["metadata"].get("ownerReferences") or ()
+            names = [f"{each['kind']}/{each['name']}" for each in references if each.get("controller")]
+            if not set(names) & set(self.owners):
+                return f"controlled by {names[0] if names else 'nothing'}, not by {' or '.join(self.owners)}"
+        if self.service_accounts:
+            name = (pod.get("spec") or {}).get("serviceAccountName") or "default"
+            if name not in self.service_accounts:
+                return f"its service account is {name}, not {' or '.join(self.service_accounts)}"
+        return ""
+
+
+ANYWHERE: Final = Origin()
+
+
+def read_pod(pod: Mapping[str, Any], container: str, origin: Origin = ANYWHERE) -> FoundPod:
+    """What is kept of a pod. Raises one of `NOT_AN_OBJECT` for what is not a pod."""
+    metadata = pod["metadata"]
+    uid, version = metadata["uid"], str(metadata["resourceVersion"])
+    refusal = origin.refusal(pod)
+    return FoundPod(
+        uid,
+        int(version) if version.isdecimal() else None,
+        None if refusal else view(pod, container),
+        tuple(container_names(pod)),
+        refusal,
+    )
+
+
+def is_leaving(pod: Mapping[str, Any], uid: str) -> bool:
+    """Whether the pod of this uid is gone, its name being another's, or is being deleted."""
+    metadata = pod["metadata"]
+    return bool(metadata["uid"] != uid or metadata.get("deletionTimestamp"))
 
 
 def container_names(pod: Mapping[str, Any]) -> list[str]:

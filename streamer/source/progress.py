@@ -35,12 +35,14 @@ class Progress:
         """Whose lines were taken last, as far as the API has told."""
         self.gap: Gap | None = None
         """Goes out with the next line, or with the end."""
-        self.behind_told = False
+        self.behind_reported = False
         self.drained = False
         """The instance in hand has ended, and its log was read to its end."""
         self.doubts = 0
         """How often lines were found out of order since some were taken."""
         self.backoff = Backoff()
+        self.mean_pause_seconds: float | None = None
+        """How long it was from line to line of late, by the lines' times; None while that is not known."""
 
     @property
     def last_read_at(self) -> float:
@@ -70,8 +72,21 @@ class Progress:
         self._read_at = self._clock()
 
     def miss(self, reason: GapReason, *, certain: bool = False, detail: str = "") -> None:
-        """Lines are missing, or may be, behind the last one taken."""
-        self.gap = Gap(reason, certain=certain, from_ns=self.last_ns, to_ns=None, detail=detail)
+        """Lines are missing, or may be, behind the last one taken. Adds to a gap that is pending already.
+
+        What was certain stays so, with its reason.
+        """
+        found = Gap(reason, certain=certain, from_ns=self.last_ns, to_ns=None, detail=detail)
+        if self.gap is None:
+            self.gap = found
+            return
+        kept, added = (found, self.gap) if certain and not self.gap.certain else (self.gap, found)
+        details = [kept.detail] + ([added.detail] if added.detail not in kept.detail else [])
+        self.gap = replace(kept, detail="; ".join(filter(None, details)))
+
+    def found(self) -> None:
+        """The position was found: what comes next follows what was taken last, whatever it looked like before."""
+        self.gap = None
 
     def belongs_to(self, instance: Instance | None) -> None:
         """The place was found in this instance's log, also where there was nothing new."""
@@ -113,7 +128,7 @@ class Progress:
         )
         if piece.lines and self.gap:
             # While we are behind, nobody knows up to where.
-            batch.gap = replace(self.gap, to_ns=None if self.behind_told else piece.times_ns[0])
+            batch.gap = replace(self.gap, to_ns=None if self.behind_reported else piece.times_ns[0])
         self._putting_ns = piece.times_ns[0] if piece.lines else 0
         try:
             await self._put(batch)
@@ -125,6 +140,14 @@ class Progress:
             self.gap = None
             self.drained = False
             self.doubts = 0
+            self._note_pause(piece.times_ns)
             self.last_ns = piece.times_ns[-1]
             self.newest_ns = max(self.newest_ns, *piece.times_ns)
             self.backoff.reset()
+
+    def _note_pause(self, times_ns: list[int]) -> None:
+        if self.last_ns is None:
+            return
+        pause_seconds = max(0, times_ns[-1] - self.last_ns) / len(times_ns) / 1_000_000_000
+        before = self.mean_pause_seconds
+        self.mean_pause_seconds = pause_seconds if before is None else 0.8 * before + 0.2 * pause_seconds

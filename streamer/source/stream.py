@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final, NamedTuple, Self
@@ -17,6 +18,9 @@ _A_MOMENT_SECONDS: Final = 0.002
 _FINITE_SECONDS: Final = 30.0
 """So long silent, an answer that does not follow has died."""
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
+_REMOVED: Final = ("unable to retrieve container logs for ", "rpc error: code = NotFound")
+_REMOVED_BEHIND_LINE: Final = re.compile(rb"unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}\Z")
+"""The kubelet writes it directly behind a last line that has no newline."""
 
 
 class KubeletError(ApiError):
@@ -24,6 +28,10 @@ class KubeletError(ApiError):
 
     def __init__(self, text: str) -> None:
         super().__init__(0, f"the kubelet says: {text}")
+
+
+class LogRemovedError(KubeletError):
+    """The container, and its log with it, was removed from the node; or its runtime does not answer."""
 
 
 class Where(NamedTuple):
@@ -39,7 +47,7 @@ class LogStream:
     """The lines of one answer. Made by `open_log`; leaving its context closes it."""
 
     # Thousands are open at a time: a class that is its own context costs less than a generator that is one.
-    __slots__ = ("_answer", "_body", "_reader", "_waiting", "arrived_at", "opened_at", "waited_at")
+    __slots__ = ("_answer", "_body", "_last", "_reader", "_waiting", "arrived_at", "opened_at", "waited_at")
 
     def __init__(self, answer: LogAnswer, max_line_bytes: int) -> None:
         self._answer = answer
@@ -50,6 +58,7 @@ class LogStream:
         self.arrived_at = self.opened_at
         """When the last bytes arrived, at the earliest: what was read without waiting had come some time before."""
         self._waiting: asyncio.Timeout | None = None
+        self._last: StampedLines | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -116,17 +125,16 @@ class LogStream:
         Only the kubelet's own words are taken for that: a piece of an alert must not get into our log.
         """
         text = self._reader.unfinished[:300].decode(errors="replace")
+        if text.startswith(_REMOVED):
+            raise LogRemovedError(text)
         if text.startswith(_KUBELET_ERRORS):
             raise KubeletError(text)
 
     def last_line(self) -> StampedLines:
-        """What stands after the last newline, as a line. At the end of an answer, and once."""
-        return self._reader.finish()
-
-    @property
-    def cut_off(self) -> bool:
-        """Whether something stands after the last newline: a container that has ended seldom leaves that."""
-        return bool(self._reader.unfinished)
+        """What stands after the last newline, as a line. At the end of an answer."""
+        if self._last is None:
+            self._last = _without_error(self._reader.finish())
+        return self._last
 
     def _rescue(self) -> bytes:
         """What aiohttp had received before the connection broke: it raises the error before it gives that."""
@@ -144,3 +152,10 @@ async def open_log(
     """Ask for a log. Raises `ApiError`."""
     answer = await api.log(where.namespace, where.pod, where.container, query, node=where.node, lane=lane)
     return LogStream(answer, max_line_bytes)
+
+
+def _without_error(last: StampedLines) -> StampedLines:
+    """A last line without the error text that the kubelet wrote behind it."""
+    if last.lines and not last.oversize and (found := _REMOVED_BEHIND_LINE.search(last.lines[0])):
+        last.lines[0] = last.lines[0][: found.start()]
+    return last

@@ -31,6 +31,10 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
         "How long Kafka has been trying to take what was handed to it, in the shard where that is longest.",
         lambda status: max((shard.unacknowledged_seconds for shard in status.shards), default=0.0),
     ),
+    "refused_pods": (
+        "Pods that match the selectors, but not the owner or service account that is set: they are not followed.",
+        lambda status: status.refused_pods,
+    ),
     "inbox_bytes": (
         "Lines that are read and not yet committed.",
         lambda status: sum(shard.inbox_bytes for shard in status.shards),

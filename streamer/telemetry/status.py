@@ -54,6 +54,11 @@ class ShardStatus:
     coverage: Mapping[Coverage, int] = field(default_factory=dict)
     """How many targets are in each state of coverage."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it: the keys of an object are plain strings."""
+        coverage = {state.value: count for state, count in self.coverage.items()}
+        return asdict(self) | {"ledger": self.ledger.as_dict(), "coverage": coverage}
+
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
@@ -81,6 +86,8 @@ class Status:
     targets: Sequence[TargetStatus] = ()
     blind_seconds: float = 0.0
     """For how long the worker as a whole could see nothing: it was not ready yet, or no pod matches."""
+    refused_pods: int = 0
+    """Pods that match the selectors, but not the owner or service account that is set."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What else is worth showing, by name."""
 
@@ -106,8 +113,9 @@ class Status:
             "cluster": self.cluster,
             **self.facts,
             "lag_seconds": round(self.lag_seconds, 3),
+            "refused_pods": self.refused_pods,
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
-            "shards": [asdict(shard) | {"ledger": shard.ledger.as_dict()} for shard in self.shards],
+            "shards": [shard.as_dict() for shard in self.shards],
             "targets": [asdict(target) for target in self.targets],
         }

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.model import Change
+from streamer.model import Change, PositionStatus
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.repeats import SAMPLE, Repeats
 from streamer.transform.state import FORMAT, ShardState, Tracked
@@ -43,6 +43,9 @@ def position_change(tracked: Tracked) -> Change:
         "status": position.status,
         "instance": position.instance,
     }
+    if position.status is PositionStatus.RELEASED:
+        # A release that does not know this reads it as a target whose pod has left unseen.
+        value |= {"status": PositionStatus.ATTACHED, "released": True}
     return _change(f"position/{target.id}", value)
 
 

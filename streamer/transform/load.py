@@ -118,12 +118,17 @@ def _load_position(state: ShardState, name: str, value: Value, _: object) -> Non
             _count(value["last_ns"]),
             _count(value["elapsed_ns"]),
             _count(value["newest_ns"]),
-            PositionStatus(value["status"]),
+            _status(value),
             None
             if instance is None
             else Instance(_text(instance["container_id"]), _count(instance["restart_count"])),
         ),
     )
+
+
+def _status(value: Value) -> PositionStatus:
+    status = PositionStatus(value["status"])
+    return PositionStatus.RELEASED if _flag(value.get("released", False)) else status
 
 
 def _load_bucket(state: ShardState, name: str, value: Value, _: object) -> None:

@@ -25,7 +25,7 @@ from tests.testbed.pod import Pod
 SESSION_SECONDS = 10.0
 _TICK_SECONDS = 0.1
 _ARRIVAL_SECONDS = 90.0
-_COMPLAINTS = {"follower_failed", "state_unreadable", "not_drained"}
+_COMPLAINTS = {"target_failed", "change_failed", "discovery_failed", "state_unreadable", "not_drained"}
 _GROUP_FAILURES = 2
 """A worker may lose the group's answer that waits for the frozen and the dead, and join anew; not again and again."""
 

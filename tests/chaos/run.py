@@ -26,9 +26,12 @@ _EVENTS = (
     "shard_realigned",
     "log_realigned",
     "log_failed",
-    "follower_failed",
+    "target_failed",
+    "change_failed",
+    "discovery_failed",
     "state_unreadable",
 )
+_FAULTS = {"target_failed", "change_failed", "discovery_failed", "state_unreadable"}
 
 
 @dataclass
@@ -149,7 +152,7 @@ def _heard(workers: Sequence[Worker], history: History) -> Counter[str]:
     for worker in workers:
         found = worker.events()
         events.update(event["event"] for event in found)
-        faults = [event for event in found if event["event"] in {"follower_failed", "state_unreadable"}]
+        faults = [event for event in found if event["event"] in _FAULTS]
         history.violations += [f"the worker said {event}" for event in faults[:5]]
         if worker.tracebacks():
             history.violations.append(f"{worker.tracebacks()} tracebacks in the worker's log")

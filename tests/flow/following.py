@@ -119,17 +119,17 @@ async def following(
             quiet_seconds=watch_seconds / 6,
         )
 
-        async def steer() -> None:
-            await discovery.listed()
-            stored = [(target, recorder.positions[target.id]) for target in recorder.targets.values()]
-            fleet.adopt(stored, discovery.targets())
-            async for wanted in discovery.changes():
-                fleet.apply(wanted)
-
         async with Fleet(
             api, lambda _: recorder, max_line_bytes=max_line_bytes, from_now=from_now, patience=patience
         ) as fleet:
-            running = [tasks.create_task(discovery.run()), tasks.create_task(steer())]
+            discovery.on_change, discovery.on_recovery = fleet.take, fleet.wake
+
+            async def adopt() -> None:
+                stored = [(target, recorder.positions[target.id]) for target in recorder.targets.values()]
+                await discovery.listed()
+                fleet.adopt(stored, last_of=discovery.last_of)
+
+            running = [tasks.create_task(discovery.run()), tasks.create_task(adopt())]
             yield fleet
             for task in running:
                 task.cancel()

@@ -35,6 +35,7 @@ async def owned(
     ):
         discovery = Discovery(api, ["app.kubernetes.io/name=falco"], (), "falco")
         async with Fleet(api, owners.of, max_line_bytes=786_432, from_now=False, patience=HASTY) as fleet:
+            discovery.on_change = fleet.take
             running = tasks.create_task(discovery.run())
             await discovery.listed()
             yield fleet, discovery
@@ -47,10 +48,9 @@ async def test_only_targets_with_an_owner_are_followed(
     ours, others = cluster.add_pod("falco", "ours"), cluster.add_pod("falco", "others")
     owners, recorder = Owners(), Recorder()
     owners.by_pod[ours.name] = recorder
-    async with owned(server, owners, tmp_path) as (fleet, discovery):
+    async with owned(server, owners, tmp_path) as (fleet, _):
         for pod in (ours, others):
             cluster.append(pod, *numbered(0, 3))
-        fleet.apply(discovery.targets())
         await recorder.until_read(ours.name, numbered(0, 3))
         assert len(fleet) == 1
         assert others.name not in recorder.lines
@@ -65,13 +65,11 @@ async def test_what_is_released_is_left_as_it_is_and_its_next_owner_goes_on_ther
     async with owned(server, owners, tmp_path) as (fleet, discovery):
         for pod in (moving, staying):
             cluster.append(pod, *numbered(0, 5))
-        fleet.apply(discovery.targets())
         await first.until_read(moving.name, numbered(0, 5))
         await second.until_read(staying.name, numbered(0, 5))
 
         del owners.by_pod[moving.name]
-        assert [found.target.pod for found in fleet.release(first)] == [moving.name]
-        fleet.apply(discovery.targets())
+        assert [target.pod for target in fleet.release(first)] == [moving.name]
         cluster.append(moving, *numbered(5, 8))
         cluster.append(staying, *numbered(5, 8))
         await second.until_read(staying.name, numbered(0, 8))
@@ -80,9 +78,9 @@ async def test_what_is_released_is_left_as_it_is_and_its_next_owner_goes_on_ther
 
         owners.by_pod[moving.name] = second
         second.positions |= first.positions
-        fleet.adopt(
-            [(target, first.positions[target.id]) for target in first.targets.values()], discovery.targets()
-        )
+        for view in discovery.views():
+            fleet.update(view)
+        fleet.adopt([(target, first.positions[target.id]) for target in first.targets.values()])
         await second.until_read(moving.name, numbered(5, 8))
     assert first.gaps == second.gaps == []
 
@@ -95,16 +93,14 @@ async def test_a_pod_that_is_seen_out_is_released_without_a_gap(
     owners.by_pod[pod.name] = recorder
     async with owned(server, owners, tmp_path) as (fleet, discovery):
         cluster.append(pod, *numbered(0, 5))
-        fleet.apply(discovery.targets())
         await recorder.until_read(pod.name, numbered(0, 5))
         cluster.begin_deletion(pod)
         cluster.set_label(pod, "app.kubernetes.io/name", None)
-        await eventually(lambda: not discovery.targets().present)
-        fleet.apply(discovery.targets())  # its stream is open still, and is waited for
+        await eventually(lambda: not discovery.views())  # its stream is open still, and is waited for
+        assert len(fleet) == 1
         del owners.by_pod[pod.name]
         fleet.release(recorder)
         assert len(fleet) == 0
-        fleet.apply(discovery.targets())
         await asyncio.sleep(0.2)  # nothing is to happen
         assert len(fleet) == 0
     assert recorder.gaps == []

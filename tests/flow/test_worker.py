@@ -13,9 +13,11 @@ from streamer.app import Worker
 from streamer.config import Settings, load
 from streamer.flow.membership import Alone, Membership
 from streamer.flow.stop import StopLadder
-from streamer.model import Target
+from streamer.model import PositionStatus, Target
 from streamer.plan import plan_of
+from streamer.shard.shard import Shard
 from streamer.simulator import Cluster, SimulatedApiServer
+from streamer.simulator.status import ApiError as Refusal
 from streamer.sink import Connection, ShardProducer
 from streamer.sink.mock_broker import MockBroker
 from streamer.transform.load import load as load_state
@@ -88,6 +90,63 @@ async def test_a_shard_that_is_gained_while_we_stop_does_not_hold_us_up(
     async with working(settings, stop, Dividing(stop)) as worker:
         await eventually(lambda: worker.ledger.lines > 0)
     assert set(worker.shards) == {0}
+
+
+async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
+    settings: Settings, cluster: Cluster, server: SimulatedApiServer
+) -> None:
+    good, bad = cluster.add_pod("good", "falco-a"), cluster.add_pod("bad", "falco-b")
+    cluster.append(good, *numbered(0, 3))
+    cluster.append(bad, *numbered(0, 2))
+    forbidden = Refusal(403, "pods is forbidden", details={"kind": "pods"})
+    server.faults.refuse("/namespaces/bad/", forbidden, times=1_000_000)
+    kubernetes = settings.kubernetes.model_copy(update={"namespaces": ("bad", "good")})
+    async with working(
+        settings.model_copy(update={"kubernetes": kubernetes}), StopLadder(), Alone(2)
+    ) as worker:
+        await eventually(lambda: worker.ledger.lines == 3)
+        checks = {check.name: check for check in worker.overview.checks()}
+        assert [name for name, check in checks.items() if check.why] == ["pods watched in bad"]
+        assert "no right to list pods in namespace bad" in checks["pods watched in bad"].why
+        assert not checks["pods watched in bad"].needed
+        assert worker.overview.status().blind_seconds > 0
+        server.faults.clear()
+        await eventually(lambda: worker.ledger.lines == 5, seconds=20)
+        assert worker.overview.status().blind_seconds == 0
+
+
+async def test_a_shard_sees_to_its_stored_targets_once_their_own_namespace_is_listed(
+    settings: Settings, cluster: Cluster, server: SimulatedApiServer
+) -> None:
+    """Of a pod that left while no worker ran, and of one in a namespace that is not followed any more."""
+    for namespace in ("one", "two", "three"):
+        pod = cluster.add_pod(namespace, "falco")
+        cluster.append(pod, *numbered(0, 1))
+    async with working(settings, StopLadder(), Alone(2)) as worker:
+        await eventually(lambda: worker.ledger.lines == 3)
+    for namespace in ("one", "two", "three"):
+        cluster.remove_pod(cluster.pod(namespace, "falco"))
+    forbidden = Refusal(403, "pods is forbidden", details={"kind": "pods"})
+    server.faults.refuse("/namespaces/two/", forbidden, times=1_000_000)
+    asked = server.faults.refuse("/namespaces/three/", forbidden, times=1_000_000)
+    kubernetes = settings.kubernetes.model_copy(update={"namespaces": ("one", "two")})
+    async with working(
+        settings.model_copy(update={"kubernetes": kubernetes}), StopLadder(), Alone(2)
+    ) as worker:
+        await eventually(lambda: worker.ledger.gaps == 1)
+        shards = worker.shards.values()
+        await eventually(lambda: any("three" in identity for shard in shards for identity in released(shard)))
+        assert asked.struck == 0
+        server.faults.clear()
+        await eventually(lambda: worker.ledger.gaps == 2, seconds=20)
+
+
+def released(shard: Shard) -> list[str]:
+    return [
+        identity
+        for identity, tracked in shard._processor.state.tracked.items()
+        if tracked.position.status is PositionStatus.RELEASED
+    ]
 
 
 async def test_a_pod_that_another_owner_has_followed_and_that_is_gone_is_seen_out(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamer.model import GapReason
-from streamer.source import fleet
+from streamer.source import actor
 from tests.chaos.bed import Bed
 from tests.chaos.load import Kind
 from tests.chaos.run import playing
@@ -72,7 +72,7 @@ async def test_a_deleted_pod_whose_stream_is_half_open_is_given_up_with_a_gap(
     own_servers: Bed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it wrote last can be read by nobody any more: the gap says that this may be so."""
-    monkeypatch.setattr(fleet, "_DRAIN_SECONDS", 3.0)  # a minute, in earnest
+    monkeypatch.setattr(actor, "_DRAIN_SECONDS", 3.0)  # a minute, in earnest
     api, namespaces = BehindProxy(own_servers), (own_servers.cluster.namespace,)
     pod, other = [await own_servers.cluster.add_pod(name) for name in ("falco-a", "falco-b")]
     recorder = Recorder()

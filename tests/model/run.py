@@ -14,11 +14,11 @@ from unittest import mock
 
 from streamer.simulator import logs
 from streamer.simulator.pods import Pod
-from streamer.source import fleet, follower, reader
+from streamer.source import actor, departure, fleet, follower, reader, rights
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
-from tests.model.server import ENDS, ModelServer, Weather
+from tests.model.server import ENDS, NOON_NS, ModelServer, Weather
 from tests.model.worker import Committed, Worker
 from tests.unit.flow.virtual_time import VirtualTimeLoop
 
@@ -159,10 +159,19 @@ class Muted:
         return lambda *_, **__: None
 
 
+class WallClock:
+    """Our clock, in virtual time. The node's may be another (`ClockStep`)."""
+
+    def time_ns(self) -> int:
+        return NOON_NS + int(asyncio.get_running_loop().time() * 1e9)
+
+
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
-    patches: list[Any] = [mock.patch.object(module, "log", muted) for module in (fleet, follower, reader)]
+    modules = (actor, departure, fleet, follower, reader, rights)
+    patches: list[Any] = [mock.patch.object(module, "log", muted) for module in modules]
+    patches.append(mock.patch.object(reader, "time", WallClock()))
     if plan.small:
         patches.append(mock.patch.object(logs, "RECORD_BYTES", 64))
     for patch in patches:
@@ -193,7 +202,7 @@ class Run:
     async def begin(self) -> Worker:
         """A pod, and a worker that follows it."""
         self._add_pod()
-        self.server.on_change = lambda targets: self.worker.apply(targets) if self.worker else None
+        self.server.on_change = lambda change: self.worker.take(change) if self.worker else None
         await asyncio.sleep(self.plan.weather.watch_lag_seconds + 0.001)
         return self._start()
 
@@ -227,7 +236,7 @@ class Run:
                 text for text in self._check() if "though the API serves it" in text
             ]  # gaps may be due yet
             await self._delete(Delete(0.0, again=False))
-        await asyncio.sleep(150.0)
+        await asyncio.sleep(900.0)  # a silent stream may be checked so late
         await worker.die(None)
         found += self._check()
         worker = self._start()  # who finds nothing to add
@@ -242,7 +251,7 @@ class Run:
     def _start(self) -> Worker:
         patience = replace(PATIENCE, tail_lines=96, longer_tail_lines=160) if self.plan.small else PATIENCE
         worker = Worker(self.server, self.committed, self.plan.room, self.plan.max_line_bytes, patience)
-        worker.start(self.server.targets)
+        worker.start(self.server.targets.present.values(), self.server.targets.departed)
         self.worker = worker
         return worker
 
@@ -438,6 +447,7 @@ class Run:
             cluster.begin_deletion(pod)
             self.server.publish()
             await asyncio.sleep(event.grace_seconds / 2)
+            await asyncio.sleep(max(0.0, self.server.kubelet_back_at - asyncio.get_running_loop().time()))
             if self._writes:
                 self.banner()
                 cluster.terminate(pod)

@@ -10,7 +10,7 @@ import asyncio
 import copy
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, cast
@@ -24,8 +24,8 @@ from streamer.simulator.status import ApiError as SimulatedError
 from streamer.simulator.streams import choose_container, choose_instance
 from streamer.source.api import ApiError, KubernetesApi, LogAnswer, LogQuery
 from streamer.source.budget import Lane
-from streamer.source.discovery import Targets
 from streamer.source.pods import PodView, view
+from streamer.source.podset import PodChange
 
 End = Literal["clean", "dirty", "dirty, and what had arrived is lost"]
 ENDS: Final[tuple[End, ...]] = ("clean", "dirty", "dirty, and what had arrived is lost")
@@ -143,6 +143,8 @@ class _Open:
     body: Body
     pump: asyncio.Task[None]
     follow: bool
+    log: ContainerLog
+    stalled: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,27 @@ class _Answer:
 
     def settle(self) -> None:
         """It has no slots."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a watch shows at one time, by `Target.id`, and what it has shown and how that left."""
+
+    present: Mapping[str, PodView]
+    departed: Mapping[str, PodView]
+
+    def changes_to(self, later: Targets) -> list[PodChange]:
+        """What discovery hands over in between."""
+        appeared = [
+            PodChange(found, present=True)
+            for identity, found in later.present.items()
+            if self.present.get(identity) != found
+        ]
+        left = [
+            PodChange(later.departed[identity], present=False)
+            for identity in self.present.keys() - later.present.keys()
+        ]
+        return appeared + left
 
 
 @dataclass
@@ -172,12 +195,14 @@ class ModelServer(KubernetesApi):
         self.cluster = Cluster(clock_ns=self.now_ns, seed=seed, history=10)
         self.weather = weather
         self.outage: ApiError | None = None
+        self.kubelet_back_at = 0.0
+        """A kubelet that was killed, which ends streams cleanly, takes no pod away before it is back."""
         self.requests: Counter[int] = Counter()  # by virtual minute
         self.requests_at: tuple[float, int] = (0.0, 0)
         self.hot = False
         self.born: list[Born] = []
         self.targets = Targets({}, {})
-        self.on_change: Callable[[Targets], None] | None = None
+        self.on_change: Callable[[PodChange], None] | None = None
         self._random = random.Random(seed)
         self._objects: dict[tuple[str, str], dict[str, Any]] = {}
         self._status_due: deque[tuple[tuple[str, str], str, dict[str, Any]]] = deque()
@@ -264,9 +289,10 @@ class ModelServer(KubernetesApi):
         self._loop.call_later(self.weather.watch_lag_seconds, self._deliver)
 
     def _deliver(self) -> None:
-        self.targets = self._targets_due.popleft()
+        before, self.targets = self.targets, self._targets_due.popleft()
         if self.on_change is not None:
-            self.on_change(self.targets)
+            for change in before.changes_to(self.targets):
+                self.on_change(change)
 
     # Requests
 
@@ -302,6 +328,7 @@ class ModelServer(KubernetesApi):
             instance.log,
             follow=query.follow,
             tail_lines=query.tail_lines,
+            since_ns=None if query.since_ns is None else query.since_ns // 1_000_000_000 * 1_000_000_000,
             rotation_bugs=self.weather.rotation_bugs,
         )
         body = Body(self.weather.pipe_bytes)
@@ -309,7 +336,7 @@ class ModelServer(KubernetesApi):
             _Script(0, then=KUBELET_TEXTS[2]) if id(instance) in self.lost else self._script(instance.log)
         )
         pump = asyncio.create_task(self._answer(body, reader, script))
-        opened = _Open(body, pump, query.follow)
+        opened = _Open(body, pump, query.follow, instance.log)
         self._open.add(opened)
         return _Answer(cast(aiohttp.StreamReader, body), partial(self._close, opened))
 
@@ -377,7 +404,7 @@ class ModelServer(KubernetesApi):
         while True:
             self.longest_delay = max(self.longest_delay, self._loop.time() - behind_since)
             if script.after_bytes is not None and sent >= script.after_bytes:
-                await self._strike(body, script)
+                await self._strike(body, script, reader.log)
                 return
             chunk = reader.read(min(self.weather.piece_bytes, self.weather.pipe_bytes))
             if not chunk:
@@ -415,14 +442,14 @@ class ModelServer(KubernetesApi):
         if self.weather.slow and self._random.random() < 0.1:
             await self._delay()
 
-    async def _strike(self, body: Body, script: _Script) -> None:
+    async def _strike(self, body: Body, script: _Script, log: ContainerLog) -> None:
         if isinstance(script.then, bytes):
             await body.feed(script.then)
             body.end("clean")
         elif script.then == "stall":
             if self._random.random() < 0.5:
                 await asyncio.sleep(45.0)  # the API server's own ping found the kubelet hung
-                body.end("clean")
+                body.end(_end_of_stalled("clean", log))
             else:
                 await asyncio.Event().wait()
         else:
@@ -432,11 +459,25 @@ class ModelServer(KubernetesApi):
 
     def cut(self, how: End) -> None:
         """End every open answer."""
+        if how == "clean":
+            self.kubelet_back_at = self._loop.time() + 2.0
         for opened in self._open:
             opened.pump.cancel()
-            opened.body.end(how, at_newline=self._random.random() < 0.5)
+            ending = _end_of_stalled(how, opened.log) if opened.stalled else how
+            opened.body.end(ending, at_newline=self._random.random() < 0.5)
 
     def stall(self) -> None:
         """Let every open answer fall silent for ever."""
         for opened in self._open:
+            opened.stalled = True
             opened.pump.cancel()
+
+
+def _end_of_stalled(how: End, log: ContainerLog) -> End:
+    """How an answer that has stalled can end.
+
+    Cleanly only while its container runs: a kubelet that is hung or dead, whose answers the API server ends cleanly,
+    takes no container away; one that is neither ends a stream with its container, and has missed no file (the model's
+    own `rotation_bugs` apart).
+    """
+    return ENDS[1] if how == "clean" and log.ended else how

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 from unittest import mock
 
+from streamer.source.podset import PodChange
 from tests.model.run import Plan, Run, scaled
 from tests.model.worker import Line
 from tests.unit.flow.virtual_time import VirtualTimeLoop
@@ -15,11 +16,12 @@ async def _written_after_its_return() -> list[bytes]:
     course = Run(Plan(()))
     server, worker = course.server, await course.begin()
     await asyncio.sleep(5.0)
-    wanted, ask = server.targets, server.pod
+    (found,) = server.targets.present.values()
+    ask = server.pod
 
     async def pod(namespace: str, name: str) -> dict[str, Any]:
         """The label comes back when the fleet has seen the pod alive, and has not yet seen its follower end."""
-        asyncio.get_running_loop().call_soon(worker.apply, wanted)
+        asyncio.get_running_loop().call_soon(worker.take, PodChange(found, present=True))
         return await ask(namespace, name)
 
     with mock.patch.object(server, "pod", pod):

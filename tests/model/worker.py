@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from streamer.model import DigestRing, Gap, LogBatch, Oversize, Position, Target
+from streamer.model import DigestRing, Gap, LogBatch, Oversize, Position, PositionStatus, Target
 from streamer.source.api import KubernetesApi
-from streamer.source.discovery import Targets
 from streamer.source.fleet import Fleet
 from streamer.source.patience import Patience
+from streamer.source.pods import PodView
+from streamer.source.podset import PodChange
 from streamer.transform import align
 
 _REBASE_NS: Final = 10_000_000_000
@@ -30,12 +32,16 @@ class Committed:
     targets: dict[str, Target] = field(default_factory=dict)
     output: dict[str, list[Line | Gap]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    left_released: set[str] = field(default_factory=set)
+    """The uids of pods that were gone when a worker next looked, after they had lost their label."""
 
     def commit(self, batch: LogBatch) -> None:
         identity = batch.target.id
         self.targets[identity] = batch.target
         before = self.positions.get(identity, Position())
         self.positions[identity] = after(before, batch)
+        if (before.status, batch.status) == (PositionStatus.RELEASED, PositionStatus.DONE):
+            self.left_released.add(batch.target.uid)
         output = self.output.setdefault(identity, [])
         if batch.gap is not None:
             output.append(batch.gap)
@@ -83,14 +89,18 @@ class Worker:
         self._fleet: Fleet | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, targets: Targets) -> None:
-        self._targets = targets
+    def start(self, present: Iterable[PodView], departed: Mapping[str, PodView]) -> None:
+        """Follow what the watch shows, and see to what it has shown and how that left, by `Target.id`."""
+        self._early = [PodChange(found, present=True) for found in present]
+        self._departed = departed
         self._task = asyncio.create_task(self._run())
 
-    def apply(self, targets: Targets) -> None:
-        self._targets = targets
-        if self._fleet is not None and self._alive:
-            self._fleet.apply(targets)
+    def take(self, change: PodChange) -> None:
+        """What the watch shows next."""
+        if self._fleet is None:
+            self._early.append(change)
+        elif self._alive:
+            self._fleet.take(change)
 
     def block(self, seconds: float) -> None:
         """Take nothing for so long."""
@@ -119,7 +129,9 @@ class Worker:
             from_now=False,
             patience=self._patience,
         ) as self._fleet:
-            self._fleet.adopt(stored, self._targets)
+            for change in self._early:
+                self._fleet.take(change)
+            self._fleet.adopt(stored, last_of=lambda target: self._departed.get(target.id))
             while True:
                 await asyncio.sleep(0.5)
                 self._commit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,8 +13,11 @@ import orjson
 import pytest
 
 from streamer.simulator import Cluster, SimulatedApiServer
+from streamer.simulator.status import ApiError as Refusal
 from streamer.source.api import connect
-from streamer.source.discovery import Discovery, Targets
+from streamer.source.discovery import Discovery
+from streamer.source.pods import ANYWHERE, Origin
+from streamer.source.podset import PodChange
 from tests.flow.following import eventually
 
 DEEP = b'{"type":"ADDED","object":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
@@ -43,42 +46,56 @@ async def server(cluster: Cluster) -> AsyncIterator[SimulatedApiServer]:
 
 
 class Seen:
-    """What a discovery has told so far."""
+    """What a discovery has handed over so far."""
 
     def __init__(self, discovery: Discovery) -> None:
         self.discovery = discovery
-        self.told: list[set[str]] = []
+        self.changes: list[PodChange] = []
+        self.present: set[str] = set()
+        discovery.on_change = self.take
 
-    async def listen(self) -> None:
-        async for targets in self.discovery.changes():
-            self.told.append({found.target.pod for found in targets.present.values()})
+    def take(self, change: PodChange) -> None:
+        self.changes.append(change)
+        (self.present.add if change.present else self.present.discard)(change.view.target.pod)
 
-    async def until(self, condition: Callable[[Targets], bool], seconds: float = 10.0) -> Targets:
-        await eventually(lambda: condition(self.discovery.targets()), seconds)
-        return self.discovery.targets()
+    @property
+    def departed(self) -> list[str]:
+        return [change.view.target.pod for change in self.changes if not change.present]
 
     async def until_present(self, *names: str) -> None:
-        await self.until(lambda found: {each.target.pod for each in found.present.values()} == set(names))
+        await eventually(lambda: self.present == set(names))
+        assert {view.target.pod for view in self.discovery.views()} == set(names)
 
 
 @asynccontextmanager
 async def discovering(
-    server: SimulatedApiServer, tmp_path: Path, *, watch_seconds: float = 60.0
+    server: SimulatedApiServer,
+    tmp_path: Path,
+    *,
+    selectors: Sequence[str] = ("app=falco",),
+    namespaces: Sequence[str] = ("falco",),
+    origin: Origin = ANYWHERE,
+    watch_seconds: float = 60.0,
 ) -> AsyncIterator[Seen]:
     async with connect(server.kubeconfig(tmp_path / "kubeconfig"), None) as api, asyncio.TaskGroup() as tasks:
         discovery = Discovery(
-            api, ["app=falco"], ["falco"], "falco", watch_seconds=watch_seconds, quiet_seconds=0.2
+            api,
+            selectors,
+            namespaces,
+            "falco",
+            origin=origin,
+            watch_seconds=watch_seconds,
+            quiet_seconds=0.2,
         )
         seen = Seen(discovery)
-        running = [tasks.create_task(discovery.run()), tasks.create_task(seen.listen())]
-        await discovery.listed()
+        running = tasks.create_task(discovery.run())
+        await eventually(lambda: discovery.settled)
         yield seen
-        for task in running:
-            task.cancel()
+        running.cancel()
 
 
-def add(cluster: Cluster, name: str) -> None:
-    cluster.add_pod("falco", name, labels={"app": "falco"})
+def add(cluster: Cluster, name: str, namespace: str = "falco") -> None:
+    cluster.add_pod(namespace, name, labels={"app": "falco"})
 
 
 def watches(server: SimulatedApiServer) -> list[int]:
@@ -93,16 +110,16 @@ async def test_a_watch_that_breaks_goes_on_where_it_was(
 ) -> None:
     add(cluster, "a")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         cluster.delete_pod(cluster.pod("falco", "a"))
         add(cluster, "b")
         await seen.until_present("b")
         so_far = cluster.resource_version
         server.cut("watch", abort=abort)
-        await seen.until(lambda _: watches(server) == [so_far])
+        await eventually(lambda: watches(server) == [so_far])
         add(cluster, "c")
         await seen.until_present("b", "c")
-    assert not any("a" in told for told in seen.told[-2:])
+    assert seen.departed == ["a"]
 
 
 async def test_who_left_while_nothing_was_watched_is_told_as_departed(
@@ -111,14 +128,13 @@ async def test_who_left_while_nothing_was_watched_is_told_as_departed(
     add(cluster, "a")
     add(cluster, "b")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         await server.stop()
         cluster.delete_pod(cluster.pod("falco", "a"))
         cluster.forget_history()  # so that only a new list can tell
         await server.start()
         await seen.until_present("b")
-        departed = seen.discovery.targets().departed
-    assert [last.target.pod for last in departed.values()] == ["a"]
+    assert seen.departed == ["a"]
 
 
 async def test_a_half_open_watch_is_replaced(
@@ -126,7 +142,7 @@ async def test_a_half_open_watch_is_replaced(
 ) -> None:
     add(cluster, "a")
     async with discovering(server, tmp_path, watch_seconds=1.0) as seen:
-        await seen.until(lambda _: bool(watches(server)))
+        await eventually(lambda: bool(watches(server)))
         assert server.hang("watch") == 1
         add(cluster, "b")
         await seen.until_present("a", "b")
@@ -143,7 +159,7 @@ async def test_a_pod_that_is_told_of_in_one_breath_with_an_error_is_told(
     fault = server.faults.answer("watch=true", 200, body=body, content_type="application/json")
     async with discovering(server, tmp_path) as seen:
         await eventually(lambda: fault.struck == 1 and bool(watches(server)))
-        await eventually(lambda: {"a", "b"} in seen.told)
+        await eventually(lambda: any(change.view.target.pod == "b" for change in seen.changes))
 
 
 @pytest.mark.parametrize("body", NO_OBJECTS.values(), ids=NO_OBJECTS.keys())
@@ -154,6 +170,128 @@ async def test_an_answer_that_is_not_what_it_should_be_is_asked_for_again(
     add(cluster, "a")
     fault = server.faults.answer(request_, 200, times=2, body=body, content_type="application/json")
     async with discovering(server, tmp_path) as seen:
-        await seen.until(lambda _: fault.struck == 2 and bool(watches(server)))
+        await eventually(lambda: fault.struck == 2 and bool(watches(server)))
         add(cluster, "b")
         await seen.until_present("a", "b")
+
+
+FORBIDDEN = Refusal(403, 'pods is forbidden: User "us" cannot list resource "pods"', details={"kind": "pods"})
+FOREVER = 1_000_000
+
+
+async def test_a_forbidden_namespace_keeps_no_other_from_being_seen(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    add(cluster, "a", "good")
+    add(cluster, "b", "bad")
+    server.faults.refuse("/namespaces/bad/pods", FORBIDDEN, times=FOREVER)
+    async with discovering(server, tmp_path, namespaces=("bad", "good")) as seen:
+        await seen.until_present("a")
+        discovery = seen.discovery
+        assert "no right to list pods in namespace bad" in discovery.troubles["bad"]
+        assert discovery.troubles["good"] == ""
+        assert discovery.blind_seconds > 0
+        await discovery.listed("good")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(discovery.listed("bad"), 0.01)
+        recovered: list[str] = []
+        discovery.on_recovery = recovered.append
+        server.faults.clear()
+        await seen.until_present("a", "b")
+        assert recovered == ["bad"]
+        assert (discovery.troubles["bad"], discovery.blind_seconds) == ("", 0)
+
+
+async def test_it_is_not_settled_before_one_scope_is_listed(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    fault = server.faults.refuse("/namespaces/", FORBIDDEN, times=4)
+    async with discovering(server, tmp_path, namespaces=("one", "two")) as seen:
+        assert fault.struck >= 2
+        assert any(scope.was_listed.is_set() for scope in seen.discovery._scopes)
+
+
+async def test_a_pod_that_cannot_be_read_costs_that_pod(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    for name in "abc":
+        add(cluster, name)
+    items = [cluster.object(cluster.pod("falco", name)) for name in "abc"]
+    broken = items[1] | {"status": {"containerStatuses": [{"name": "falco", "restartCount": "many"}]}}
+    listed = {"metadata": {"resourceVersion": str(cluster.resource_version)}, "items": [items[0], broken]}
+    server.faults.answer("limit=", 200, body=orjson.dumps(listed), content_type="application/json")
+    changed = {"type": "MODIFIED", "object": broken}
+    also = {"type": "ADDED", "object": items[2]}
+    body = b"".join(orjson.dumps(each) + b"\n" for each in (changed, also))
+    server.faults.answer("watch=true", 200, body=body, content_type="application/json")
+    async with discovering(server, tmp_path) as seen:
+        await seen.until_present("a", "c")
+        assert seen.discovery.troubles == {"falco": ""}
+        cluster.set_label(cluster.pod("falco", "b"), "team", "x")
+        await seen.until_present("a", "b", "c")
+
+
+async def test_an_internal_error_in_taking_a_change_costs_that_change(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    add(cluster, "a")
+    async with discovering(server, tmp_path) as seen:
+        await seen.until_present("a")
+
+        def fail(change: PodChange) -> None:
+            if change.view.target.pod == "b":
+                raise RuntimeError("an internal error")
+            seen.take(change)
+
+        seen.discovery.on_change = fail
+        for name in "bc":
+            add(cluster, name)
+        await eventually(lambda: "c" in seen.present)
+        assert seen.discovery.troubles == {"falco": ""}
+
+
+async def test_two_selectors_show_a_pod_once(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    both = {"app": "falco", "app.kubernetes.io/name": "falco"}
+    pod = cluster.add_pod("falco", "a", labels=both)
+    async with discovering(server, tmp_path, selectors=("app=falco", "app.kubernetes.io/name=falco")) as seen:
+        await eventually(lambda: len(watches(server)) == 2)
+        cluster.set_label(pod, "app", None)
+        cluster.crash(pod)
+        await eventually(lambda: len(seen.changes) == 2)
+        assert seen.present == {"a"}
+        cluster.delete_pod(pod)
+        await eventually(lambda: not seen.present)
+    assert seen.departed == ["a"]
+    assert seen.changes[-1].view.deleting
+
+
+@pytest.mark.parametrize(
+    ("origin", "fix"),
+    [
+        (Origin(owners=("DaemonSet/real",)), "controlled by DaemonSet/falco, not by DaemonSet/real"),
+        (Origin(service_accounts=("real",)), "its service account is falco, not real"),
+    ],
+)
+async def test_a_pod_that_only_has_the_labels_is_refused(
+    cluster: Cluster,
+    server: SimulatedApiServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    origin: Origin,
+    fix: str,
+) -> None:
+    add(cluster, "a")
+    add(cluster, "b")
+    async with discovering(server, tmp_path, origin=origin) as seen:
+        await eventually(lambda: seen.discovery.refused == 2)
+        assert not seen.present
+        assert seen.discovery.missing == "no matching pod has the owner or service account that is set"
+        told = capsys.readouterr().out
+        assert told.count("pod_refused") == 1
+        assert fix in told
+    accepted = Origin(owners=("DaemonSet/falco",), service_accounts=("falco",))
+    async with discovering(server, tmp_path, origin=accepted) as seen:
+        await seen.until_present("a", "b")
+        assert seen.discovery.refused == 0

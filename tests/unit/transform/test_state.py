@@ -172,6 +172,19 @@ def test_nothing_saved_is_a_new_shard() -> None:
     assert load("prod", []) == ShardState("prod")
 
 
+def test_a_released_position_is_read_as_an_attached_one_by_who_does_not_know_that() -> None:
+    """Going back by one release stays possible: to it, such a pod has left unseen, and leaves a possible gap."""
+    state = ShardState(
+        "prod", {FALCO.id: Tracked(FALCO, Position(status=PositionStatus.RELEASED))}, Ledger(), 1, "me"
+    )
+    items = saved(state)
+    stored = orjson.loads(items[POSITION_KEY])
+    assert (stored["status"], stored.pop("released")) == ("attached", True)
+    assert load("prod", items.items()) == state
+    before = load("prod", (items | {POSITION_KEY: orjson.dumps(stored)}).items())
+    assert before.tracked[FALCO.id].position.status is PositionStatus.ATTACHED
+
+
 def test_a_target_that_is_gone_leaves_only_tombstones() -> None:
     stored = sample()
     tracked = load("prod", stored.items()).tracked[FALCO.id]

@@ -1,0 +1,196 @@
+"""What is known about one target's log at the moment a decision is due: one frozen value, built from observations.
+
+The follower collects it, `verdict.judge` decides from it. Nothing here does I/O or reads a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from math import inf
+from typing import Final
+
+from streamer.model import Instance
+from streamer.source.pods import PodView
+from streamer.transform.read import StampedLines
+
+_SECOND_NS: Final = 1_000_000_000
+_END_WINDOW_NS: Final = 5 * _SECOND_NS
+"""The kubelet's reader polls once a second whether a container has ended, and `finishedAt` has whole seconds: a
+stream that ends within this time after `finishedAt` ended because its container did. One that ends before it was
+ended by something else: a kubelet that was killed, its limit of 4 h, a hung node."""
+
+
+class HowEnded(StrEnum):
+    """How a stream ended."""
+
+    CLEAN = "cleanly"  # as it does when the container ends, the kubelet is killed or its 4 h limit is reached
+    ERROR_TEXT = "with an error text"  # the kubelet wrote into the body why it cannot go on
+    BROKEN = "broken"  # the connection failed
+    OUT_OF_ORDER = "out of order"  # it brought old lines again, or does not bring what the log has
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """One connection, after it ended."""
+
+    how: HowEnded
+    at: float = 0.0
+    """When, on the loop's clock."""
+    taken_lines: int = 0
+    in_doubt: bool = False
+    """It was silent, and whether it still brought what was written could not be checked."""
+    compared_at: float = -inf
+    """When the log was last requested, on the loop's clock, and had no more than was taken; -inf if never."""
+    last_taken_at: float = -inf
+    """When this stream last brought a line, on the loop's clock; -inf if never."""
+    lively: bool = False
+    """It ended within 1.5 s of its last line being written: it was neither stalled nor behind."""
+    at_node_ns: int | None = None
+    """When it ended by the node's clock, as estimated from the delay of its lines; None if that is not known."""
+    rest: StampedLines | None = None
+    """What it brought after its last newline; None if it is not known to be the log's."""
+
+    @property
+    def settled(self) -> bool:
+        """The log was compared with what was taken after the last line came: the stream had not missed a file."""
+        return not self.in_doubt and self.compared_at >= self.last_taken_at and self.compared_at > -inf
+
+
+class InCurrent(StrEnum):
+    """Where the position stands in the log that the API serves as the current one."""
+
+    UNKNOWN = "not looked for"
+    UNSURE = (
+        "not shown so far"  # the stream paused before it showed it: it may be slow, or the position elsewhere
+    )
+    NOT_IN_TAIL = "not in the tail"
+    NOT_IN_LONGER_TAIL = "not in the longer tail"
+    ABSENT = "not in the log"
+    HELD = "in the log"  # and what follows it was taken
+    HELD_FARTHER = (
+        "in the log, not in the tail that was followed"  # its lines are long: a tail counts records
+    )
+
+
+class InPrevious(StrEnum):
+    """Where the position stands in the previous instance's log."""
+
+    UNKNOWN = "not looked for"
+    NOT_IN_TAIL = "not in the tail"
+    ABSENT = "not in the log"
+    ROTATED = "rotated away, its last lines were taken"  # the log is the one that was read
+    NO_LOG = "there is no log"  # never was, was removed, or has no line
+    HELD = "in the log"  # and the log was read from there to its end
+    TAKEN = "another instance's log, read whole"
+
+
+class EndOfLog(StrEnum):
+    """What a look at the log's end showed, after the container ended."""
+
+    UNKNOWN = "not looked at"
+    WHOLE = "as taken"  # a last line without a newline included
+    MORE = "has more"
+    EMPTY = "empty"
+    REMOVED = "removed"  # the container is gone from its node, and its log with it
+
+
+class Refusal(StrEnum):
+    """Why the last request brought nothing."""
+
+    LOG_REMOVED = "the container or its log was removed from the node"
+    FORBIDDEN = "forbidden"
+    THROTTLED = "throttled"  # 401, 429, 503: says nothing about the log or its node
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a decision depends on."""
+
+    pod: PodView
+    """As it was last described; as it was at the last, where it is gone."""
+    has_position: bool = True
+    """Lines of this target were taken."""
+    instance: Instance | None = None
+    """Whose lines were taken last, as far as the API has told."""
+    drained: bool = False
+    """That instance has ended and its log was read to its end."""
+    from_now: bool = False
+    """Only what is written from now on is wanted, and where that begins is not known yet."""
+    gone: bool = False
+    """The pod was deleted, or its name belongs to another pod."""
+    departed: bool = False
+    """The watch reported that the pod left: it was deleted, or lost its label."""
+    asked: bool = False
+    """The pod was requested since the stream ended, or since this search began."""
+    ended_known_at: float = inf
+    """When the container was first known to have ended, on the loop's clock; inf while it runs."""
+    status_awaited: bool = False
+    """The pod's status was given time to catch up with the log."""
+    stream: StreamEnd | None = None
+    """The last stream, while nothing contradicts what its end seemed to be."""
+    fresh: bool = False
+    """That stream has ended just now."""
+    current: InCurrent = InCurrent.UNKNOWN
+    previous: InPrevious = InPrevious.UNKNOWN
+    end: EndOfLog = EndOfLog.UNKNOWN
+    refusal: Refusal | None = None
+
+    @property
+    def restarts(self) -> int:
+        """How often the container was started since the instance whose lines were taken last."""
+        now = self.pod.instance.restart_count if self.pod.instance else 0
+        return now - (self.instance.restart_count if self.instance else 0)
+
+    @property
+    def other_instance(self) -> bool:
+        """The pod's status names another instance than the one whose lines were taken last."""
+        return self.instance != self.pod.instance
+
+    @property
+    def container_ended(self) -> bool:
+        """The instance whose lines were taken last is known to have ended, and no later one to have begun."""
+        return self.instance is not None and self.instance == self.pod.instance and not self.pod.running
+
+    @property
+    def compared_after_end(self) -> bool:
+        """The log was compared with what was taken after its container was known to have ended."""
+        return self.stream is not None and self.stream.compared_at >= self.ended_known_at
+
+    @property
+    def final(self) -> bool:
+        """The end of the last stream was the end of its container, and the stream had brought everything.
+
+        A clean end alone means nothing. It counts where the container is known to have ended and
+
+        - the log was compared with what was taken after that was known, or
+        - the stream was lively or settled, and ended when its container did.
+        """
+        stream = self.stream
+        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt or self.pod.running:
+            return False
+        if self.instance not in (None, self.pod.instance):
+            return False
+        if self.compared_after_end:
+            return True
+        after_ns = self._ended_after_container_ns
+        with_container = after_ns is not None and 0 <= after_ns <= _END_WINDOW_NS
+        if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
+            return with_container and (stream.lively or stream.settled)
+        return (stream.lively and (after_ns is None or after_ns >= 0)) or (stream.settled and with_container)
+
+    @property
+    def _ended_after_container_ns(self) -> int | None:
+        """How long after its container the stream ended, by the node's clock; None if that is not known."""
+        if self.stream is None or self.stream.at_node_ns is None or self.pod.ended_ns is None:
+            return None
+        return self.stream.at_node_ns - self.pod.ended_ns
+
+    @property
+    def left_for_good(self) -> bool:
+        """The pod left with its container ended, by itself or by a deletion: it was not started again."""
+        last = self.pod
+        return (
+            not last.running and (last.deleting or last.finished) and self.instance in (None, last.instance)
+        )

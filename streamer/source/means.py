@@ -1,0 +1,36 @@
+"""What the actors of all targets share, and whom they work for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamer.model import LogBatch, Position, Target
+from streamer.source.api import KubernetesApi
+from streamer.source.patience import Patience
+from streamer.source.recovery import Recovery
+from streamer.source.rights import Rights
+
+
+class Owner(Protocol):
+    """Who keeps a target's position and takes its batches: a shard."""
+
+    async def attach(self, target: Target) -> Position | None:
+        """The target's position, as soon as the state is loaded; None if it was never followed."""
+        ...
+
+    async def put(self, batch: LogBatch) -> None:
+        """Take a batch; waits while there is no room."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all actors share."""
+
+    api: KubernetesApi
+    rights: Rights
+    recovery: Recovery
+    max_line_bytes: int
+    from_now: bool
+    patience: Patience

@@ -1,0 +1,150 @@
+"""Look for the position in what the API serves, and for how a log ends. Only digests and counts are kept meanwhile.
+
+Each function makes one finite request, and its answer is used once for everything: the position, the lines after
+it, the log's end and a last line without a newline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from streamer.model import RING_LINES, DigestRing
+from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.budget import Lane
+from streamer.source.stream import Where, open_log
+from streamer.transform import align
+from streamer.transform.match import RingMatcher
+from streamer.transform.read import StampedLines
+
+_END_LINES: Final = (16, 512, 8192)
+_SINCE_NS: Final = 2_000_000_000
+"""How far before the last line taken a look at the log's end begins: stdout and stderr overtake each other."""
+
+HandOver = Callable[[StampedLines], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """How an answer ends."""
+
+    ring: DigestRing = field(default_factory=DigestRing)
+    """The last lines with a newline; none if there are none."""
+    rest: StampedLines = field(default_factory=StampedLines)
+    """What stands behind it: a line, perhaps."""
+    lines: int = 0
+    """How many lines with a newline there were."""
+
+    @property
+    def digests(self) -> DigestRing:
+        """The last lines, with what stands behind the last newline."""
+        return DigestRing(self.ring + align.digests(self.rest.lines, self.rest.oversize))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a finite answer showed."""
+
+    held: bool
+    """The position is in it, and what follows it was handed over."""
+    end: LogEnd
+    served: bytes = b""
+    """The digests of its lines; empty where the position was found."""
+
+
+async def read_on(
+    api: KubernetesApi,
+    where: Where,
+    query: LogQuery,
+    ring: DigestRing,
+    max_line_bytes: int,
+    hand_over: HandOver,
+) -> Found:
+    """Look for the position in a finite answer, and hand over the lines after it while they arrive.
+
+    Raises `ApiError`, `aiohttp.ClientError`; what was handed over before stays so.
+    """
+    whole = query.tail_lines is None
+    matcher = RingMatcher(ring, anchored=whole)
+    end_ring, lines, fragments = DigestRing(), 0, 0
+    with await open_log(api, where, query, max_line_bytes) as stream:
+        async for piece in stream.pieces():
+            lines += len(piece.lines)
+            fragments += piece.fragments
+            end_ring = align.advance(end_ring, piece.lines, piece.oversize)
+            if (new := matcher.feed(piece)) is not None and new.lines:
+                await hand_over(new)
+        rest = stream.last_line()
+    if (fragments and whole) or rest.fragments or (fragments and not lines):
+        raise ApiError(0, "what is served is no log")
+    if (new := matcher.finish(rest)) is not None and new.lines:
+        await hand_over(new)
+    return Found(matcher.found, LogEnd(end_ring, rest, lines), matcher.served)
+
+
+async def log_end(
+    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int, lane: Lane = Lane.OPEN
+) -> LogEnd:
+    """How an answer ends: with which lines, and with what behind the last newline. Raises as `read_on` does."""
+    ring, lines, fragments = DigestRing(), 0, 0
+    with await open_log(api, where, query, max_line_bytes, lane) as stream:
+        async for piece in stream.pieces():
+            lines += len(piece.lines)
+            ring = align.advance(ring, piece.lines, piece.oversize)
+            fragments += piece.fragments
+        rest = stream.last_line()
+    if rest.fragments or (fragments and not ring):
+        raise ApiError(0, "what is served is no log")
+    return LogEnd(ring, rest, lines)
+
+
+async def ring_of_now(api: KubernetesApi, where: Where, max_line_bytes: int) -> DigestRing:
+    """The ring of a reader that has read all that the log has. Raises as `read_on` does."""
+    end = await log_end(api, where, LogQuery(tail_lines=RING_LINES + 1), max_line_bytes)
+    if end.lines <= RING_LINES:  # a short log, or one of long lines, of which a tail may begin within one
+        end = await log_end(api, where, LogQuery(), max_line_bytes)
+    return end.ring
+
+
+async def last_line(
+    api: KubernetesApi,
+    where: Where,
+    max_line_bytes: int,
+    *,
+    expected: DigestRing,
+) -> LogEnd:
+    """The log's end with the digest of its last line, none if there is no line. Raises as `read_on` does.
+
+    A tail counts records: of a long last line it may hold the end only, as if that were a line. So there must be
+    a line before it, or it must be the last of those `expected`.
+    """
+    end = LogEnd()
+    for lines in _END_LINES:
+        end = await log_end(api, where, LogQuery(tail_lines=lines), max_line_bytes, Lane.PROBE)
+        if end.ring.lines != 1 or expected.endswith(end.ring):
+            break
+    return LogEnd(DigestRing(end.ring[-DigestRing.WIDTH :]), end.rest)
+
+
+async def end_after(
+    api: KubernetesApi,
+    where: Where,
+    max_line_bytes: int,
+    *,
+    ring: DigestRing,
+    last_ns: int | None,
+    previous: bool = False,
+) -> LogEnd:
+    """How the log of a container that has ended ends, a record that was cut before its newline included.
+
+    The kubelet leaves such a record out of a tail that is full without it, so all lines since shortly before the
+    last one taken are requested instead: few bytes, of whatever size the log is. Where these do not show what was
+    taken, the whole log is requested. Raises as `read_on` does.
+    """
+    if ring and last_ns is not None:
+        since = LogQuery(previous=previous, since_ns=max(0, last_ns - _SINCE_NS))
+        end = await log_end(api, where, since, max_line_bytes)
+        if (end.ring or end.rest.lines) and align.ends_with(ring, end.ring or end.digests):
+            return end
+    return await log_end(api, where, LogQuery(previous=previous), max_line_bytes)

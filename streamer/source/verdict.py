@@ -1,0 +1,347 @@
+"""What to do next, and whether lines may be missing: a table with one row for each case, and nothing else.
+
+`judge` takes the first row whose condition holds. docs/reading.md shows the table; a test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from streamer.model import GapReason
+from streamer.source.evidence import EndOfLog, Evidence, HowEnded, InCurrent, InPrevious, Refusal
+
+
+class Step(StrEnum):
+    """One thing that the follower can do next."""
+
+    ASK_POD = "request the pod"
+    AWAIT_STATUS = "request the pod until its status shows a restart, for up to 5 s"
+    SKIP_TO_NOW = "take the log's end as the position"
+    FOLLOW_TAIL = "follow from the position, with the last 512 lines"
+    FOLLOW_LONGER = "follow from the position, with as many lines as showed it"
+    FOLLOW_FIRST = "follow the log from its first line"
+    FOLLOW_NEXT = "follow the next instance's log from its first line"
+    READ_TAIL = "read the last 512 lines"
+    READ_LONGER_TAIL = "read the last 8192 lines"
+    READ_WHOLE = "read the whole log"
+    READ_PREVIOUS_TAIL = "read the previous log's last 512 lines"
+    READ_PREVIOUS = "read the whole previous log"
+    TAKE_PREVIOUS = "take the previous log from its first line"
+    LOOK_AT_END = "look at the log's end"
+    AWAIT_START = "wait until the watch reports that the container starts"
+    RETRY = "retry after a back-off"
+    RETRY_AT_ONCE = "search again at once"
+    RETRY_SLOWLY = "retry after 30 s"
+    AWAIT_RESTART = "wait until the container starts again or the pod leaves"
+    DONE = "done"
+
+
+class Loss(NamedTuple):
+    """A gap to report: lines are missing, or may be."""
+
+    reason: GapReason
+    certain: bool
+    detail: str
+
+
+class Verdict(NamedTuple):
+    """What a row says."""
+
+    step: Step
+    gap: Loss | None = None
+    drained: bool = False
+    """The log of the instance in hand is known to have been read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One case. `case` is its name in the docs and in the logs."""
+
+    case: str
+    when: Callable[[Evidence], bool]
+    step: Step
+    gap: GapReason | None = None
+    certain: bool = False
+    drained: bool = False
+    detail: str = ""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict of the first row that matches."""
+    return verdict_of(row_of(evidence), evidence)
+
+
+def row_of(evidence: Evidence) -> Row:
+    """The first row that matches; the last one always does."""
+    return next(row for row in TABLE if row.when(evidence))
+
+
+def verdict_of(row: Row, evidence: Evidence) -> Verdict:
+    """A row's verdict, with the numbers of this case in the gap's text."""
+    loss = None
+    if row.gap is not None:
+        loss = Loss(row.gap, row.certain, row.detail.format(restarts=evidence.restarts))
+    return Verdict(row.step, loss, row.drained)
+
+
+def _ended_cleanly(e: Evidence) -> bool:
+    return e.fresh and e.stream is not None and e.stream.how is HowEnded.CLEAN
+
+
+def _brought_nothing(e: Evidence) -> bool:
+    return e.stream is not None and e.stream.taken_lines == 0
+
+
+def _not_started(e: Evidence) -> bool:
+    return e.pod.instance is None and not e.pod.running and not e.has_position
+
+
+def _ours_is_complete(e: Evidence) -> bool:
+    """The log of the instance whose lines were taken last was read to its end: the next instance's follows."""
+    if not e.has_position:
+        return False
+    return e.previous in (InPrevious.HELD, InPrevious.TAKEN) or (
+        e.drained and e.other_instance and e.restarts == 1
+    )
+
+
+def _nowhere(e: Evidence) -> bool:
+    return e.current is InCurrent.ABSENT and e.previous in (
+        InPrevious.ABSENT,
+        InPrevious.ROTATED,
+        InPrevious.NO_LOG,
+    )
+
+
+_ROTATED: Final = "the last line read was rotated away while the log was not read"
+_SKIPPED: Final = "the container was restarted {restarts} times while its log was not read"
+
+TABLE: Final[tuple[Row, ...]] = (
+    # The pod is gone: what was taken is all there is.
+    Row(
+        "pod gone, log read to its end",
+        lambda e: e.gone and (e.drained or e.final) and e.left_for_good,
+        Step.DONE,
+    ),
+    Row(
+        "pod gone, log perhaps not read to its end",
+        lambda e: e.gone,
+        Step.DONE,
+        gap=GapReason.POD_GONE,
+        detail="the pod was removed before its log was known to be read to its end",
+    ),
+    # The last request was refused.
+    Row("log removed from the node", lambda e: e.refusal is Refusal.LOG_REMOVED, Step.RETRY),
+    Row("request forbidden", lambda e: e.refusal is Refusal.FORBIDDEN, Step.RETRY_SLOWLY),
+    Row("request refused or failed", lambda e: e.refusal is not None, Step.RETRY),
+    # A stream has ended.
+    Row(
+        "stream out of order, after new lines",
+        lambda e: (
+            e.fresh
+            and e.stream is not None
+            and e.stream.how is HowEnded.OUT_OF_ORDER
+            and e.stream.taken_lines > 0
+        ),
+        Step.RETRY_AT_ONCE,
+    ),
+    Row(
+        "stream out of order, broken or ended with an error text",
+        lambda e: e.fresh and e.stream is not None and e.stream.how is not HowEnded.CLEAN,
+        Step.RETRY,
+    ),
+    Row(
+        "stream ended cleanly, pod not requested since",
+        lambda e: _ended_cleanly(e) and not e.asked,
+        Step.ASK_POD,
+    ),
+    Row(
+        "stream ended cleanly, container ended, log not looked at since",
+        lambda e: (
+            _ended_cleanly(e)
+            and e.container_ended
+            and e.end is EndOfLog.UNKNOWN
+            and not (e.compared_after_end and e.final)
+        ),
+        Step.LOOK_AT_END,
+    ),
+    Row(
+        "stream ended cleanly, container ended, nothing more in its log",
+        lambda e: (
+            _ended_cleanly(e)
+            and e.container_ended
+            and (
+                e.end is EndOfLog.WHOLE
+                or (e.end is EndOfLog.UNKNOWN and e.final)
+                or (e.end is EndOfLog.REMOVED and e.final)
+                or (e.end is EndOfLog.EMPTY and (e.final or _brought_nothing(e)))
+            )
+        ),
+        Step.AWAIT_RESTART,
+        drained=True,
+    ),
+    Row(
+        "stream ended cleanly, container ended, log has more or cannot be compared",
+        lambda e: _ended_cleanly(e) and e.container_ended,
+        Step.RETRY,
+    ),
+    Row("stream ended cleanly, container runs or was restarted", _ended_cleanly, Step.RETRY),
+    # Nothing to read.
+    Row(
+        "nothing to read, the watch reports that the pod left",
+        lambda e: e.departed and not e.asked and (_not_started(e) or (e.drained and e.container_ended)),
+        Step.ASK_POD,
+    ),
+    Row(
+        "container ended, log read to its end",
+        lambda e: e.drained and e.container_ended,
+        Step.AWAIT_RESTART,
+        drained=True,
+    ),
+    Row(
+        "container not started yet",
+        _not_started,
+        Step.AWAIT_START,
+    ),
+    # Nothing was read yet.
+    Row("first connection, start: now", lambda e: e.from_now, Step.SKIP_TO_NOW),
+    Row(
+        "first connection, pod not requested yet",
+        lambda e: not e.has_position and not e.asked,
+        Step.ASK_POD,
+    ),
+    Row(
+        "first connection, container was restarted before",
+        lambda e: (
+            not e.has_position
+            and e.pod.instance is not None
+            and e.pod.instance.restart_count > 0
+            and e.other_instance
+            and e.previous is InPrevious.UNKNOWN
+        ),
+        Step.TAKE_PREVIOUS,
+    ),
+    Row("first connection", lambda e: not e.has_position, Step.FOLLOW_FIRST),
+    # The instance in hand was read to its end: the next one follows, as soon as its log is served.
+    Row(
+        "own log complete, container waits for its restart",
+        lambda e: _ours_is_complete(e) and e.pod.instance == e.pod.previous == e.instance,
+        Step.RETRY,
+    ),
+    Row(
+        "own log complete, next instance has ended as well",
+        lambda e: (
+            _ours_is_complete(e)
+            and e.restarts == 1
+            and e.pod.instance == e.pod.previous
+            and e.previous is InPrevious.UNKNOWN
+        ),
+        Step.TAKE_PREVIOUS,
+    ),
+    Row(
+        "own log complete, current log not looked at",
+        lambda e: _ours_is_complete(e) and e.current is InCurrent.UNKNOWN,
+        Step.READ_TAIL,
+    ),
+    Row(
+        "own log complete, and still served as the current one",
+        lambda e: _ours_is_complete(e) and e.current is InCurrent.HELD,
+        Step.RETRY,
+    ),
+    Row("own log complete, next instance's log is served", _ours_is_complete, Step.FOLLOW_NEXT),
+    # The position is looked for: from the cheapest place to the dearest.
+    Row(
+        "container restarted since, previous log not looked at",
+        lambda e: e.other_instance and e.previous is InPrevious.UNKNOWN,
+        Step.READ_PREVIOUS_TAIL,
+    ),
+    Row(
+        "container restarted since, position not in the previous log's tail",
+        lambda e: e.previous is InPrevious.NOT_IN_TAIL,
+        Step.READ_PREVIOUS,
+    ),
+    Row("position not looked for", lambda e: e.current is InCurrent.UNKNOWN, Step.FOLLOW_TAIL),
+    Row("position in the log", lambda e: e.current is InCurrent.HELD, Step.FOLLOW_TAIL),
+    Row(
+        "position in the log, not in the tail that was followed",
+        lambda e: e.current is InCurrent.HELD_FARTHER,
+        Step.FOLLOW_LONGER,
+    ),
+    Row("stream paused before the position", lambda e: e.current is InCurrent.UNSURE, Step.READ_TAIL),
+    Row("position not in the tail", lambda e: e.current is InCurrent.NOT_IN_TAIL, Step.READ_LONGER_TAIL),
+    Row(
+        "position not in the longer tail",
+        lambda e: e.current is InCurrent.NOT_IN_LONGER_TAIL,
+        Step.READ_WHOLE,
+    ),
+    Row(
+        "position not in the log, previous log not looked at",
+        lambda e: e.previous is InPrevious.UNKNOWN,
+        Step.READ_PREVIOUS_TAIL,
+    ),
+    # The position is nowhere: lines may be missing.
+    Row(
+        "position nowhere, status may be older than the log",
+        lambda e: _nowhere(e) and not e.status_awaited,
+        Step.AWAIT_STATUS,
+    ),
+    Row(
+        "position nowhere, restarted three times or more since",
+        lambda e: _nowhere(e) and e.restarts > 2 and e.previous is InPrevious.ABSENT,
+        Step.TAKE_PREVIOUS,
+        gap=GapReason.INSTANCES_SKIPPED,
+        certain=True,
+        detail=_SKIPPED,
+    ),
+    Row(
+        "position nowhere, restarted three times or more since, no previous log",
+        lambda e: _nowhere(e) and e.restarts > 2,
+        Step.FOLLOW_NEXT,
+        gap=GapReason.INSTANCES_SKIPPED,
+        certain=True,
+        detail=_SKIPPED,
+    ),
+    Row(
+        "stream ended cleanly and log read to its end, container restarted twice since",
+        lambda e: _nowhere(e) and e.restarts == 2 and e.drained and e.previous is InPrevious.ABSENT,
+        Step.TAKE_PREVIOUS,
+    ),
+    Row(
+        "stream ended cleanly, container restarted twice since",
+        lambda e: _nowhere(e) and e.restarts == 2 and e.previous is InPrevious.ABSENT,
+        Step.TAKE_PREVIOUS,
+        gap=GapReason.INSTANCES_SKIPPED,
+        detail=_SKIPPED,
+    ),
+    Row(
+        "position nowhere, restarted twice since, no previous log",
+        lambda e: _nowhere(e) and e.restarts == 2,
+        Step.FOLLOW_NEXT,
+        gap=GapReason.INSTANCES_SKIPPED,
+        detail=_SKIPPED,
+    ),
+    Row(
+        "position nowhere, restarted once since",
+        lambda e: _nowhere(e) and e.restarts == 1 and e.previous is InPrevious.ABSENT,
+        Step.TAKE_PREVIOUS,
+        gap=GapReason.ROTATION_UNSEEN,
+        detail=_ROTATED,
+    ),
+    Row(
+        "position nowhere, restarted once since, no previous log or its last lines were taken",
+        lambda e: _nowhere(e) and e.restarts == 1,
+        Step.FOLLOW_NEXT,
+        gap=GapReason.ROTATION_UNSEEN,
+        detail=_ROTATED,
+    ),
+    Row(
+        "position nowhere, not restarted since",
+        lambda _: True,
+        Step.FOLLOW_FIRST,
+        gap=GapReason.ROTATION_UNSEEN,
+        detail=_ROTATED,
+    ),
+)

@@ -1,0 +1,242 @@
+"""The verdict table: each row is reached by a case of its own, and every case reaches a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.model import GapReason, Instance, Target
+from streamer.source.evidence import EndOfLog, Evidence, HowEnded, InCurrent, InPrevious, Refusal, StreamEnd
+from streamer.source.pods import PodView
+from streamer.source.verdict import TABLE, Step, judge, row_of
+from streamer.transform.read import StampedLines
+from tools.verdict_docs import table
+
+SECOND: Final = 1_000_000_000
+TARGET: Final = Target("falco", "falco-a", "uid", "falco", "node-1")
+FIRST, SECOND_RUN, THIRD, FOURTH = (Instance(f"containerd://{n}", n) for n in range(4))
+RUNNING: Final = PodView(TARGET, FIRST, running=True, deleting=False, finished=False, started_ns=0)
+ENDED: Final = replace(RUNNING, running=False, ended_ns=100 * SECOND)
+DELETED: Final = replace(ENDED, deleting=True)
+CLEAN: Final = StreamEnd(HowEnded.CLEAN, at=50.0, taken_lines=3, last_taken_at=10.0, rest=StampedLines())
+SETTLED: Final = replace(CLEAN, compared_at=20.0, at_node_ns=101 * SECOND)
+READ: Final = Evidence(RUNNING, instance=FIRST)
+AFTER: Final = Evidence(ENDED, instance=FIRST, stream=CLEAN, fresh=True, asked=True, ended_known_at=40.0)
+NOWHERE: Final = Evidence(
+    RUNNING,
+    instance=FIRST,
+    current=InCurrent.ABSENT,
+    previous=InPrevious.ABSENT,
+    status_awaited=True,
+)
+
+
+def restarted(instance: Instance, **more: Any) -> PodView:
+    """The pod with a later instance running; the previous log is the one before it."""
+    previous = Instance(f"containerd://{instance.restart_count - 1}", instance.restart_count - 1)
+    return replace(RUNNING, instance=instance, previous=previous, **more)
+
+
+CASES: Final[dict[str, Evidence]] = {
+    "pod gone, log read to its end": Evidence(DELETED, instance=FIRST, gone=True, drained=True),
+    "pod gone, log perhaps not read to its end": Evidence(RUNNING, instance=FIRST, gone=True),
+    "log removed from the node": replace(READ, refusal=Refusal.LOG_REMOVED),
+    "request forbidden": replace(READ, refusal=Refusal.FORBIDDEN),
+    "request refused or failed": replace(READ, refusal=Refusal.THROTTLED),
+    "stream out of order, after new lines": replace(
+        READ, fresh=True, stream=StreamEnd(HowEnded.OUT_OF_ORDER, taken_lines=1)
+    ),
+    "stream out of order, broken or ended with an error text": replace(
+        READ, fresh=True, stream=StreamEnd(HowEnded.BROKEN, taken_lines=9)
+    ),
+    "stream ended cleanly, pod not requested since": replace(AFTER, asked=False),
+    "stream ended cleanly, container ended, log not looked at since": AFTER,
+    "stream ended cleanly, container ended, nothing more in its log": replace(AFTER, end=EndOfLog.WHOLE),
+    "stream ended cleanly, container ended, log has more or cannot be compared": replace(
+        AFTER, end=EndOfLog.MORE
+    ),
+    "stream ended cleanly, container runs or was restarted": replace(AFTER, pod=RUNNING),
+    "nothing to read, the watch reports that the pod left": Evidence(
+        ENDED, instance=FIRST, drained=True, departed=True
+    ),
+    "container ended, log read to its end": Evidence(ENDED, instance=FIRST, drained=True),
+    "container not started yet": Evidence(replace(RUNNING, instance=None, running=False), has_position=False),
+    "first connection, start: now": Evidence(RUNNING, has_position=False, from_now=True),
+    "first connection, pod not requested yet": Evidence(RUNNING, has_position=False),
+    "first connection, container was restarted before": Evidence(
+        restarted(SECOND_RUN), has_position=False, asked=True
+    ),
+    "first connection": Evidence(RUNNING, has_position=False, asked=True),
+    "own log complete, container waits for its restart": Evidence(
+        replace(ENDED, previous=FIRST), instance=FIRST, previous=InPrevious.HELD
+    ),
+    "own log complete, next instance has ended as well": Evidence(
+        replace(ENDED, instance=SECOND_RUN, previous=SECOND_RUN), instance=FIRST, drained=True
+    ),
+    "own log complete, current log not looked at": Evidence(
+        restarted(SECOND_RUN), instance=FIRST, drained=True
+    ),
+    "own log complete, and still served as the current one": Evidence(
+        restarted(SECOND_RUN), instance=FIRST, drained=True, current=InCurrent.HELD
+    ),
+    "own log complete, next instance's log is served": Evidence(
+        restarted(SECOND_RUN), instance=FIRST, previous=InPrevious.HELD, current=InCurrent.NOT_IN_TAIL
+    ),
+    "container restarted since, previous log not looked at": Evidence(restarted(SECOND_RUN), instance=FIRST),
+    "container restarted since, position not in the previous log's tail": Evidence(
+        restarted(SECOND_RUN), instance=FIRST, previous=InPrevious.NOT_IN_TAIL
+    ),
+    "position not looked for": READ,
+    "position in the log": replace(READ, current=InCurrent.HELD),
+    "position in the log, not in the tail that was followed": replace(READ, current=InCurrent.HELD_FARTHER),
+    "stream paused before the position": replace(READ, current=InCurrent.UNSURE),
+    "position not in the tail": replace(READ, current=InCurrent.NOT_IN_TAIL),
+    "position not in the longer tail": replace(READ, current=InCurrent.NOT_IN_LONGER_TAIL),
+    "position not in the log, previous log not looked at": replace(READ, current=InCurrent.ABSENT),
+    "position nowhere, status may be older than the log": replace(NOWHERE, status_awaited=False),
+    "position nowhere, restarted three times or more since": replace(NOWHERE, pod=restarted(FOURTH)),
+    "position nowhere, restarted three times or more since, no previous log": replace(
+        NOWHERE, pod=restarted(FOURTH), previous=InPrevious.NO_LOG
+    ),
+    "stream ended cleanly and log read to its end, container restarted twice since": replace(
+        NOWHERE, pod=restarted(THIRD), drained=True
+    ),
+    "stream ended cleanly, container restarted twice since": replace(NOWHERE, pod=restarted(THIRD)),
+    "position nowhere, restarted twice since, no previous log": replace(
+        NOWHERE, pod=restarted(THIRD), previous=InPrevious.NO_LOG
+    ),
+    "position nowhere, restarted once since": replace(NOWHERE, pod=restarted(SECOND_RUN)),
+    "position nowhere, restarted once since, no previous log or its last lines were taken": replace(
+        NOWHERE, pod=restarted(SECOND_RUN), previous=InPrevious.ROTATED
+    ),
+    "position nowhere, not restarted since": NOWHERE,
+}
+
+
+def test_each_row_has_its_case_here_and_a_name_of_its_own() -> None:
+    assert [row.case for row in TABLE] == list(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_row(case: str) -> None:
+    assert row_of(CASES[case]).case == case
+
+
+def test_the_docs_show_the_table() -> None:
+    assert table() in Path("docs/reading.md").read_text()
+
+
+# What the rows rest on
+
+
+def test_a_clean_end_counts_where_the_stream_was_compared_and_ended_with_its_container() -> None:
+    assert replace(AFTER, stream=SETTLED).final
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        replace(AFTER, stream=replace(SETTLED, at_node_ns=99 * SECOND)),  # a kubelet that was killed before
+        replace(AFTER, stream=replace(SETTLED, at_node_ns=145 * SECOND)),  # a hung node
+        replace(AFTER, stream=replace(SETTLED, at_node_ns=None)),
+        replace(AFTER, stream=replace(SETTLED, compared_at=5.0)),  # lines came after it was compared
+        replace(AFTER, stream=replace(SETTLED, in_doubt=True)),
+        replace(AFTER, stream=replace(SETTLED, how=HowEnded.BROKEN)),
+        replace(AFTER, stream=SETTLED, pod=RUNNING),
+        replace(AFTER, stream=SETTLED, pod=restarted(SECOND_RUN, running=False)),
+        replace(AFTER, stream=None),
+    ],
+)
+def test_a_clean_end_alone_means_nothing(spoilt: Evidence) -> None:
+    assert not spoilt.final
+
+
+def test_a_lively_end_counts_unless_it_came_before_the_container_ended() -> None:
+    lively = replace(CLEAN, lively=True)
+    assert replace(AFTER, stream=lively).final
+    assert not replace(AFTER, stream=replace(lively, at_node_ns=99 * SECOND)).final
+
+
+def test_a_comparison_after_the_end_counts_however_the_stream_stood() -> None:
+    assert replace(AFTER, stream=replace(CLEAN, compared_at=41.0)).final
+
+
+def test_a_line_without_a_newline_counts_only_where_the_stream_ended_with_its_container() -> None:
+    cut = StampedLines([b"2026-11-28T10:00:00.000000000Z {"], [0])
+    assert not replace(AFTER, stream=replace(CLEAN, lively=True, rest=cut)).final
+    assert replace(AFTER, stream=replace(SETTLED, rest=cut)).final
+
+
+def test_a_quiet_pod_that_is_deleted_leaves_no_gap() -> None:
+    gone = Evidence(DELETED, instance=FIRST, gone=True, stream=SETTLED, ended_known_at=60.0)
+    assert judge(gone) == (Step.DONE, None, False)
+
+
+def test_a_pod_that_is_taken_away_by_force_leaves_a_possible_gap() -> None:
+    gone = Evidence(RUNNING, instance=FIRST, gone=True, stream=SETTLED)
+    gap = judge(gone).gap
+    assert gap is not None
+    assert (gap.reason, gap.certain) == (GapReason.POD_GONE, False)
+
+
+def test_a_gap_names_the_number_of_restarts() -> None:
+    gap = judge(replace(NOWHERE, pod=restarted(FOURTH))).gap
+    assert gap is not None
+    assert gap.certain
+    assert "restarted 3 times" in gap.detail
+
+
+INSTANCES = st.sampled_from((None, FIRST, SECOND_RUN, THIRD, FOURTH))
+TIMES = st.sampled_from((None, 0, 99 * SECOND, 100 * SECOND, 200 * SECOND))
+VIEWS = st.builds(
+    PodView,
+    st.just(TARGET),
+    INSTANCES,
+    running=st.booleans(),
+    deleting=st.booleans(),
+    finished=st.booleans(),
+    started_ns=TIMES,
+    ended_ns=TIMES,
+    previous=INSTANCES,
+)
+ENDS = st.none() | st.builds(
+    StreamEnd,
+    st.sampled_from(HowEnded),
+    taken_lines=st.integers(0, 2),
+    in_doubt=st.booleans(),
+    lively=st.booleans(),
+    at_node_ns=TIMES,
+)
+ANY = st.builds(
+    Evidence,
+    VIEWS,
+    has_position=st.booleans(),
+    instance=INSTANCES,
+    drained=st.booleans(),
+    from_now=st.booleans(),
+    gone=st.booleans(),
+    departed=st.booleans(),
+    asked=st.booleans(),
+    status_awaited=st.booleans(),
+    stream=ENDS,
+    fresh=st.booleans(),
+    current=st.sampled_from(InCurrent),
+    previous=st.sampled_from(InPrevious),
+    end=st.sampled_from(EndOfLog),
+    refusal=st.none() | st.sampled_from(Refusal),
+)
+
+
+@given(ANY)
+def test_every_case_has_a_verdict_and_only_unseen_instances_are_certainly_lost(evidence: Evidence) -> None:
+    step, gap, _ = judge(evidence)
+    assert (step is Step.DONE) == evidence.gone
+    if gap is not None and gap.certain:
+        assert evidence.restarts >= 3
+    if evidence.gone and gap is None:
+        assert not evidence.pod.running
