@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -23,3 +24,5 @@ class Gap:
     from_ns: int | None
     to_ns: int | None
     detail: str = ""
+    evidence: tuple[Mapping[str, str | int | float | bool | None], ...] = ()
+    """What was seen, one item for each time that lines were, or may have been, missed: `case` names the kind."""

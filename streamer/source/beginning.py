@@ -64,6 +64,7 @@ class Beginning:
                 self._progress.miss(
                     GapReason.ROTATION_UNSEEN,
                     detail="the log does not begin with its container: it was rotated before it was read",
+                    evidence={"case": "the log does not begin with its container"},
                 )
         if late(self._status.view) is False:
             return _life(self._status.view, previous=previous).instance

@@ -187,6 +187,19 @@ class Evidence:
             return None
         return self.stream.at_node_ns - self.pod.ended_ns
 
+    def stated(self) -> dict[str, str | int | bool | None]:
+        """What a gap record says of it."""
+        stream = self.stream
+        return {
+            "restarts": self.restarts,
+            "container_running": self.pod.running,
+            "pod_deleting": self.pod.deleting,
+            "stream_ended": None if stream is None else stream.how.value,
+            "stream_settled": stream is not None and stream.settled,
+            "position_in_current_log": self.current.value,
+            "position_in_previous_log": self.previous.value,
+        }
+
     @property
     def left_for_good(self) -> bool:
         """The pod left with its container ended, by itself or by a deletion: it was not started again."""

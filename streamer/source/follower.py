@@ -157,9 +157,11 @@ class Follower:
         progress = self._progress
         while True:
             self._status.forget_news()  # what was reported so far is part of the evidence
-            verdict = judge(self._evidence())
-            if verdict.gap is not None:
-                progress.miss(verdict.gap.reason, certain=verdict.gap.certain, detail=verdict.gap.detail)
+            evidence = self._evidence()
+            verdict = judge(evidence)
+            if (gap := verdict.gap) is not None:
+                stated = {"case": verdict.case, **evidence.stated()}
+                progress.miss(gap.reason, certain=gap.certain, detail=gap.detail, evidence=stated)
             progress.drained |= verdict.drained
             if verdict.step is Step.DONE:
                 break
@@ -171,7 +173,11 @@ class Follower:
 
     async def give_up(self) -> None:
         """End it here, once `run` was cancelled: the pod is gone, and its stream has been silent for long."""
-        self._progress.miss(GapReason.POD_GONE, detail="its stream was silent, and was closed")
+        self._progress.miss(
+            GapReason.POD_GONE,
+            detail="its stream was silent, and was closed",
+            evidence={"case": "pod gone, its stream was silent for 60 s"},
+        )
         await self._progress.end()
 
     # Evidence

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from streamer.flow.backoff import Backoff
 from streamer.model import DigestRing, Gap, GapReason, Instance, LogBatch, Position, PositionStatus, Target
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
 from streamer.transform.read import StampedLines
+
+_MOST_EVIDENCE: Final = 8
+"""What a gap states of the times at which lines may have been missed; earlier ones are dropped."""
 
 Put = Callable[[LogBatch], Awaitable[None]]
 
@@ -71,18 +75,26 @@ class Progress:
         """How long it is silent counts from now."""
         self._read_at = self._clock()
 
-    def miss(self, reason: GapReason, *, certain: bool = False, detail: str = "") -> None:
+    def miss(
+        self,
+        reason: GapReason,
+        *,
+        certain: bool = False,
+        detail: str = "",
+        evidence: Mapping[str, str | int | float | bool | None],
+    ) -> None:
         """Lines are missing, or may be, behind the last one taken. Adds to a gap that is pending already.
 
         What was certain stays so, with its reason.
         """
-        found = Gap(reason, certain=certain, from_ns=self.last_ns, to_ns=None, detail=detail)
+        found = Gap(reason, certain, self.last_ns, None, detail, (evidence,))
         if self.gap is None:
             self.gap = found
             return
         kept, added = (found, self.gap) if certain and not self.gap.certain else (self.gap, found)
         details = [kept.detail] + ([added.detail] if added.detail not in kept.detail else [])
-        self.gap = replace(kept, detail="; ".join(filter(None, details)))
+        seen = (*self.gap.evidence, *(one for one in found.evidence if one not in self.gap.evidence))
+        self.gap = replace(kept, detail="; ".join(filter(None, details)), evidence=seen[-_MOST_EVIDENCE:])
 
     def found(self) -> None:
         """The position was found: what comes next follows what was taken last, whatever it looked like before."""

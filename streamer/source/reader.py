@@ -266,11 +266,19 @@ class Reader:
                 progress.miss(
                     GapReason.ROTATION_UNSEEN,
                     detail="lines arrived late and then skipped a while: the log may have been rotated twice",
+                    evidence={
+                        "case": "lines arrived late and then skipped a while",
+                        "late_seconds": round(max(opened.lag.late_seconds, behind_seconds), 3),
+                        "skipped_seconds": self._skipped_seconds(piece.times_ns[at]),
+                    },
                 )
             piece = replace(piece.after(at), fragments=0)
         await progress.hand_over(piece, opened.instance)
         if opened.taken_lines:
             opened.last_taken_at = asyncio.get_running_loop().time()
+
+    def _skipped_seconds(self, next_ns: int) -> float:
+        return round((next_ns - (self._progress.last_ns or next_ns)) / 1_000_000_000, 3)
 
     def _ended(self, opened: _Open, how: HowEnded, cause: str = "") -> StreamEnd:
         now, stream = asyncio.get_running_loop().time(), opened.stream
@@ -340,4 +348,5 @@ class Reader:
             progress.miss(
                 GapReason.ROTATION_UNSEEN,
                 detail=f"reading was behind for {behind_seconds:.0f} s: the log may have been rotated twice",
+                evidence={"case": "reading was behind", "behind_seconds": round(behind_seconds, 3)},
             )

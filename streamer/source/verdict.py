@@ -54,6 +54,8 @@ class Verdict(NamedTuple):
     gap: Loss | None = None
     drained: bool = False
     """The log of the instance in hand is known to have been read to its end."""
+    case: str = ""
+    """The row's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def verdict_of(row: Row, evidence: Evidence) -> Verdict:
     loss = None
     if row.gap is not None:
         loss = Loss(row.gap, row.certain, row.detail.format(restarts=evidence.restarts))
-    return Verdict(row.step, loss, row.drained)
+    return Verdict(row.step, loss, row.drained, row.case)
 
 
 def _ended_cleanly(e: Evidence) -> bool:

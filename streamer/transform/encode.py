@@ -147,6 +147,7 @@ class TargetEncoder:
             "from": None if gap.from_ns is None else to_rfc3339(gap.from_ns),
             "to": None if gap.to_ns is None else to_rfc3339(gap.to_ns),
             "detail": gap.detail,
+            "evidence": gap.evidence,
         }
         identity = self._event_id("gap", gap.reason, lines_before, gap.from_ns, gap.to_ns)
         headers = [("reason", gap.reason.encode())]
