@@ -7,6 +7,7 @@ contradicts the journal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from tests.chaos.load import Change, Event, TargetLog
@@ -52,21 +53,51 @@ class ContradictedError(Exception):
     """The journal says otherwise, or the record contradicts itself."""
 
 
-def check(item: Item, hole: Hole, target: TargetLog) -> None:
-    """Check one item of a gap's evidence. Raises `UnfoundedError`, `ContradictedError`."""
-    if (case := CASES.get(name := item.get("case", ""))) is None:
-        raise ContradictedError(f"unknown case {name!r}")
-    case.check(item, hole, target)
+@dataclass
+class Review:
+    """What became of one gap record."""
+
+    is_founded: bool = False
+    """An item of its evidence holds."""
+    unfounded: list[str] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
 
 
-def check_edges(hole: Hole, target: TargetLog) -> None:
-    """Check that both ends are lines, and that the reason is that of an item. Raises `ContradictedError`."""
+def review_of(hole: Hole, target: TargetLog) -> Review:
+    """Check a record's ends, its reason, and each item of its evidence."""
+    review = Review()
+    try:
+        _check_ends(hole, target)
+        _check_reason(hole)
+    except ContradictedError as error:
+        review.refuted.append(str(error))
+    for item in hole.evidence:
+        try:
+            if (case := CASES.get(name := item.get("case", ""))) is None:
+                raise ContradictedError(f"unknown case {name!r}")
+            case.check(item, hole, target)
+        except UnfoundedError as error:
+            review.unfounded.append(f"{error} ({dict(item)})")
+        except ContradictedError as error:
+            review.refuted.append(f"{error} ({dict(item)})")
+        else:
+            review.is_founded = True
+    return review
+
+
+def _check_ends(hole: Hole, target: TargetLog) -> None:
     times = {line.at_ns for line in target.lines}
     ends = [hole.from_ns] if hole.open_ended else [hole.from_ns, hole.to_ns]
     if strange := [end for end in ends if end is not None and end not in times]:
         raise ContradictedError(f"no line was written at {strange}")
-    known = [CASES[item["case"]] for item in hole.evidence if item.get("case") in CASES]
-    if known and (hole.reason, hole.certain) not in {(case.reason, case.certain) for case in known}:
+
+
+def _check_reason(hole: Hole) -> None:
+    """Its reason and certainty are those of an item."""
+    known = {
+        (case.reason, case.certain) for item in hole.evidence if (case := CASES.get(item.get("case", "")))
+    }
+    if known and (hole.reason, hole.certain) not in known:
         raise ContradictedError("no item of its evidence is a case of its reason and certainty")
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tests.chaos.holes import ContradictedError, Hole, UnfoundedError, check, check_edges
+from tests.chaos.holes import Hole, review_of
 from tests.chaos.load import Journal, Kind, Line, TargetLog
 
 _SHOWN = 5  # examples of each violation
@@ -174,26 +174,14 @@ class _Judge:
         """Nothing that a gap states contradicts the journal, and a possible one has a reason there."""
         unfounded, contradicted, crossed = [], [], []
         for hole in holes:
-            objections, refuted = [], []
-            try:
-                check_edges(hole, target)
-            except ContradictedError as error:
-                refuted.append(str(error))
-            for item in hole.evidence:
-                try:
-                    check(item, hole, target)
-                except UnfoundedError as error:
-                    objections.append(str(error))
-                except ContradictedError as error:
-                    refuted.append(f"{error} ({dict(item)})")
-            if refuted:
-                contradicted.append(f"{target.pod}: {hole}: {', '.join(refuted)}")
-            elif not hole.certain and len(objections) == len(hole.evidence):
-                unfounded.append(f"{target.pod}: {hole}: {', '.join(objections) or 'it states no evidence'}")
-            if inside := [
-                line for line in target.lines if self._outcomes[line.body] and _covered(line, [hole])
-            ]:
-                crossed.append(f"{hole}: {_line(inside[0])}")
+            review = review_of(hole, target)
+            if review.refuted:
+                contradicted.append(f"{target.pod}: {hole}: {', '.join(review.refuted)}")
+            elif not hole.certain and not review.is_founded:
+                unfounded.append(f"{target.pod}: {hole}: {', '.join(review.unfounded) or 'no evidence'}")
+            inside = (line for line in target.lines if self._outcomes[line.body] and hole.covers(line.at_ns))
+            if (line := next(inside, None)) is not None:
+                crossed.append(f"{target.pod}: {hole}: {_line(line)}")
         self._verdict.blame("possible gaps without a reason", unfounded)
         self._verdict.blame("gaps that contradict the journal", contradicted)
         self._verdict.blame("gaps with lines in them that arrived", crossed)

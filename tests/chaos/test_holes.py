@@ -65,7 +65,7 @@ def test_a_gap_whose_evidence_fits_what_happened_passes(story: Story) -> None:
 @pytest.mark.parametrize(
     ("story", "found"),
     [
-        (lambda run: run.gap(6, 7), "it states no evidence"),
+        (lambda run: run.gap(6, 7), "no evidence"),
         (lambda run: run.gap(6, 7, {"case": "it was dark"}), "unknown case 'it was dark'"),
         (lambda run: run.gap(6, 7, NOWHERE), "happened to this log: nothing"),
         (lambda run: run.change(Change.ROTATED, 5).gap(6, 7, NOWHERE), "happened to this log: nothing"),
