@@ -146,6 +146,7 @@ def stamp(number: int) -> str:
 NOWHERE = {"case": "position nowhere, not restarted since", "restarts": 0}
 ROTATED = {"case": "position nowhere, restarted once since", "restarts": 1}
 SKIPPED = {"case": "stream ended cleanly, container restarted twice since", "restarts": 2}
+NO_PREVIOUS = {"case": "position nowhere, restarted twice since, no previous log", "restarts": 2}
 HOLE = {"case": "position nowhere, restarted three times or more since", "restarts": 3}
 BEHIND = {"case": "reading was behind", "behind_seconds": 20.5}
 LATE = {

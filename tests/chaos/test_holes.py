@@ -14,12 +14,13 @@ from tests.chaos.faultless import (
     GONE,
     KILLED,
     LATE,
+    NO_PREVIOUS,
     NOWHERE,
     ROTATED,
     SKIPPED,
     Run,
 )
-from tests.chaos.holes import CASES
+from tests.chaos.holes import CASES, PREVIOUS_IS_NEXT
 from tests.chaos.load import Change, shard_of
 
 Story = Callable[[Run], Run]
@@ -44,6 +45,8 @@ def restarted_twice(run: Run) -> Run:
         lambda run: run.change(Change.ROTATED, 6).gap(6, 7, NOWHERE),
         lambda run: run.change(Change.RESTARTED, 6).gap(6, 7, ROTATED),
         lambda run: restarted_twice(run.lose(7, 8)).gap(6, 9, SKIPPED, reason="instances_skipped"),
+        # The previous instance's log is read next: its restart lies behind the gap.
+        lambda run: restarted_twice(run.lose(7)).gap(6, 8, SKIPPED, reason="instances_skipped"),
         lambda run: run.gap(6, 7, BEHIND),
         lambda run: run.lose_between(0, 9).gap(0, 9, LATE),
         lambda run: run.change(Change.RESTARTED, 6).gap(6, 7, BEGINS_LATE),
@@ -81,6 +84,14 @@ def test_a_gap_whose_evidence_fits_what_happened_passes(story: Story) -> None:
         ),
         (
             lambda run: run.change(Change.RESTARTED, 7).gap(6, 9, SKIPPED, reason="instances_skipped"),
+            "states 2 restarts, there were 1",
+        ),
+        (
+            lambda run: restarted_twice(run).gap(6, 7, SKIPPED, reason="instances_skipped"),
+            "states 2 restarts, there were 1",
+        ),
+        (
+            lambda run: restarted_twice(run).gap(6, 8, NO_PREVIOUS, reason="instances_skipped"),
             "states 2 restarts, there were 1",
         ),
         (
@@ -132,10 +143,8 @@ def test_a_gap_whose_evidence_does_not_fit_is_refused(story: Story, found: str) 
 def test_the_cases_are_those_of_the_docs() -> None:
     reading = (Path(__file__).parents[2] / "docs/reading.md").read_text()
     rows = [row.strip("| ").split(" | ") for row in reading.splitlines() if re.match(r"\| \d+ \|", row)]
-    documented = {
-        case: (gap.split("`")[1], gap.endswith("certain"))
-        for _, case, _, gap in (row for row in rows if len(row) == 4)
-    }
+    gaps = [row for row in rows if len(row) == 4]
+    documented = {case: (gap.split("`")[1], gap.endswith("certain")) for _, case, _, gap in gaps}
     others = CASES.keys() - documented.keys()
     assert documented == {
         name: (case.reason, case.certain) for name, case in CASES.items() if name not in others
@@ -146,3 +155,5 @@ def test_the_cases_are_those_of_the_docs() -> None:
         "the log does not begin with its container",
         "pod gone, its stream was silent for 60 s",
     }
+    taken = "take the previous log from its first line"
+    assert {case for _, case, step, _ in gaps if step == taken} == PREVIOUS_IS_NEXT
