@@ -51,6 +51,9 @@ class Lag:
                 left_out_ns = 0 if one_ns is None else next_ns - one_ns
                 if is_late and left_out_ns >= rotation_ns and left_out_ns - waited_ns >= rotation_ns // 2:
                     self._last_ns = None
+                    if index:
+                        before_ns = times_ns[index - 1]
+                        self.late_seconds = max(0.0, now_ns - self._least_ns - before_ns) / _SECOND_NS
                     return index
                 one_ns, is_late, waited_ns = next_ns, next_ns <= late_ns, 0
         self._least_ns = min(self._least_ns, now_ns - times_ns[-1])

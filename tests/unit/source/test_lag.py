@@ -22,6 +22,7 @@ def test_a_while_that_is_left_out_by_lines_that_came_late_may_hold_a_file() -> N
     lag = Lag(NOON, 8.0)
     assert lag.hole(at(1, 2), now=72.0, behind_seconds=0.0) is None
     assert lag.hole(at(3, 4, 13, 14), now=84.0, behind_seconds=0.0) == 2
+    assert lag.late_seconds == 10.0, "the line before the hole was written 10 s before it came"
     assert lag.hole(at(13, 14), now=84.0, behind_seconds=0.0) is None
 
 
