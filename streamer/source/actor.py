@@ -69,7 +69,7 @@ class TargetActor:
         self._means = means
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._started_at = self._loop.time()
+        self._unread_since = self._loop.time()
         self._follower: Follower | None = None
         self._fault: Exception | None = None
         self._departure = Departure(means.api, means.rights, view.target)
@@ -89,7 +89,7 @@ class TargetActor:
         """How it stands; `now_ns` is by our clock."""
         if self._follower is not None:
             return self._follower.status(now_ns)
-        seconds = self._loop.time() - self._started_at
+        seconds = self._loop.time() - self._unread_since
         return TargetStatus(
             self.target,
             StreamState.OPENING,
@@ -192,18 +192,8 @@ class TargetActor:
 
     async def _follow(self, position: Position | None) -> bool:
         """Read, to the end of the pod; False if the pod turned out not to be ours to follow."""
-        means, target = self._means, self.target
-        self._fault = None
-        self._follower = follower = Follower(
-            means.api,
-            self.view,
-            position,
-            self.owner.put,
-            max_line_bytes=means.max_line_bytes,
-            from_now=means.from_now,
-            patience=means.patience,
-            recovery=means.recovery,
-        )
+        target, self._fault = self.target, None
+        self._follower = follower = self._means.follower(self.view, position, self.owner)
         if not self.is_present():
             follower.depart(self.last)
         log.info("target_followed", target=target.id, node=target.node, resumed=position is not None)
@@ -212,7 +202,7 @@ class TargetActor:
         try:
             give_up = await self._watch_over(follower, reading)
         finally:
-            self._follower = None
+            self._follower, self._unread_since = None, self._loop.time()
             reading.cancel()
             await asyncio.wait([reading])
         if not reading.cancelled():
