@@ -1,5 +1,5 @@
-# `make help` lists the targets. Nothing here needs root; everything that is downloaded or built goes to
-# .venv or to the cache outside the repository.
+# `make help` lists the targets. Only tests of the image and of the real node need root; everything that is
+# downloaded or built goes to .venv or to the cache outside the repository.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -76,12 +76,16 @@ test: test-quick parts  ## The quick tests, the commands as processes, more atta
 test-faults: parts  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).
 	@$(BIN)/python -m pytest -q -m real $(FAULTS) $(ARGS)
 
+.PHONY: test-node
+test-node: parts  ## Of these, a real node alone (kubelet, containerd, runc; needs root): 5 min.
+	@$(BIN)/python -m pytest -q -m node tests/node $(ARGS)
+
 .PHONY: chaos
 chaos: parts  ## The worker under faults at length, with a report: MINUTES=2 SEED=any (ARGS='--only KILL KAFKA_KILL').
 	@$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: parts
-parts: setup  ## Build what tests on real parts need, where that was not done before (20 min; then cached).
+parts: setup  ## Build what tests on real parts need, where that was not done before (25 min; then cached).
 	@$(BIN)/python -m tests.testbed build || test -z "$${CI:-}"
 
 .PHONY: testbed

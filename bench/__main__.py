@@ -8,10 +8,22 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import api_to_kafka, core, core_memory, file_to_kafka, latency, streams
+from bench import (
+    api_to_kafka,
+    core,
+    core_memory,
+    deadnodes,
+    file_to_kafka,
+    herd,
+    latency,
+    memory,
+    pending,
+    streams,
+)
 from tests.testbed.kafka import Kafka
 
 EVERY = ["core", "file", "api", "latency", "quiet", "streams"]
+READING = ["herd", "many", "deadnodes", "memory", "pending", "rollout"]
 
 
 def main() -> None:
@@ -19,13 +31,31 @@ def main() -> None:
     parser.add_argument(
         "which",
         nargs="*",
-        metavar="|".join(EVERY),
-        choices=[*EVERY, []],
-        default=EVERY,
+        metavar="|".join(EVERY + READING),
+        choices=[*EVERY, *READING, []],
+        default=EVERY + READING,
         help="Which ones (all).",
     )
     parser.add_argument("--alerts", type=int, default=500_000, help="How many (default: %(default)s).")
     parser.add_argument("--runs", type=int, default=5, help="How often each (default: %(default)s).")
+    sizes = parser.add_argument_group("of the reading side")
+    sizes.add_argument("--pods", type=int, help="How many pods there are, instead of each one's own number.")
+    sizes.add_argument(
+        "--log-mib", type=float, default=10.0, help="herd, many: of each (default: %(default)s)."
+    )
+    sizes.add_argument(
+        "--link",
+        type=float,
+        nargs="+",
+        default=[60.0, 20.0],
+        help="herd, many: 10^6 bytes/s (default: 60 20).",
+    )
+    sizes.add_argument(
+        "--deadline", type=float, default=120.0, help="herd, many: seconds for a run (default: %(default)s)."
+    )
+    sizes.add_argument(
+        "--seconds", type=float, default=75.0, help="deadnodes, pending: how long (default: %(default)s)."
+    )
     asked = parser.parse_args()
     print(f"{_machine()}\n", flush=True)
     if "core" in asked.which:
@@ -45,6 +75,29 @@ def main() -> None:
             print(asyncio.run(latency.quiet(folder, kafka)), flush=True)
         if "streams" in asked.which:
             print(asyncio.run(streams.bench(folder, kafka)), flush=True)
+        for which in asked.which:
+            if which in READING:
+                print(asyncio.run(_reading(which, folder, kafka, asked)), flush=True)
+
+
+async def _reading(which: str, folder: Path, kafka: Kafka, asked: argparse.Namespace) -> str:
+    """One of the benchmarks of the reading side."""
+    pods = asked.pods
+    match which:
+        case "herd" | "many":
+            link = tuple(asked.link)
+            of_herd = herd.Sizes(pods or 150, pods or 1_500, asked.log_mib, link, asked.deadline)
+            return await (herd.bench if which == "herd" else herd.many)(folder, kafka, of_herd)
+        case "deadnodes":
+            dead = (pods or 300) // 3
+            return await deadnodes.bench(
+                folder, kafka, deadnodes.Sizes((pods or 300) - dead, dead, asked.seconds)
+            )
+        case "memory":
+            of_memory = memory.Sizes(behind_pods=pods or 250, busy_pods=pods or 1_000)
+            return await memory.bench(folder, kafka, of_memory)
+    of_pending = pending.Sizes(pods or 1_000, pods or 5_000, asked.seconds)
+    return await (pending.bench if which == "pending" else pending.rollout)(folder, kafka, of_pending)
 
 
 def _machine() -> str:

@@ -6,9 +6,7 @@ Writer, API server, log endpoint, broker, worker and consumer share the machine:
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import time
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +14,15 @@ import aiokafka
 
 from bench.file_to_kafka import delete_topics
 from bench.site import EVERYTHING_PASSES, Site, Worker, site
-from streamer.simulator import AlertGenerator
+from bench.writing import Writing, greet
 from streamer.transform.stamp import StampReader
 from tests.testbed.kafka import Kafka
-from tests.testbed.pod import Pod
 
 PODS: Final = 20
 RATES: Final = (500, 2_000, 10_000)
 SECONDS: Final = 20.0
 _WARM_SECONDS: Final = 5.0
-_TICK_SECONDS: Final = 0.01
-_LEVELS: Final = ["emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug"]
+LEVELS: Final = ["emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug"]
 
 
 async def bench(folder: Path, kafka: Kafka) -> str:
@@ -49,9 +45,8 @@ async def quiet(
     """What a worker takes in a quiet cluster, with everything on."""
     async with site(folder, kafka, pods) as at:
         with Worker(at, f"quiet-{pods}", {}).running() as worker:
-            await asyncio.to_thread(_greet, at.pods, worker)
-            stop = multiprocessing.get_context("fork").Event()
-            with _writing(at.pods, rate, stop):
+            await asyncio.to_thread(greet, at.pods, worker)
+            with Writing(at.pods, rate):
                 await asyncio.sleep(_WARM_SECONDS)
                 before = worker.cpu_seconds()
                 await asyncio.sleep(seconds)
@@ -66,19 +61,18 @@ async def quiet(
 async def _measure(at: Site, rate: int) -> str:
     name = f"latency-{rate}"
     with Worker(at, name, EVERYTHING_PASSES).running() as worker:
-        await asyncio.to_thread(_greet, at.pods, worker)
+        await asyncio.to_thread(greet, at.pods, worker)
         consumer = aiokafka.AIOKafkaConsumer(
-            *[f"{name}.alerts.{level}" for level in _LEVELS],
+            *[f"{name}.alerts.{level}" for level in LEVELS],
             bootstrap_servers=at.kafka.bootstrap,
             isolation_level="read_committed",
             auto_offset_reset="latest",
             fetch_max_wait_ms=100,
         )
         await consumer.start()
-        stop = multiprocessing.get_context("fork").Event()
         try:
             await consumer.seek_to_end()
-            with _writing(at.pods, rate, stop):
+            with Writing(at.pods, rate):
                 await _delays(consumer, _WARM_SECONDS)
                 before = worker.cpu_seconds()
                 delays = sorted(await _delays(consumer, SECONDS))
@@ -104,40 +98,3 @@ async def _delays(consumer: aiokafka.AIOKafkaConsumer, seconds: float) -> list[f
                 assert written_ns is not None
                 delays.append((now_ns - written_ns) / 1e9)
     return delays
-
-
-def _greet(pods: list[Pod], worker: Worker) -> None:
-    """One alert of each pod: when they have arrived, all streams are open."""
-    generator = AlertGenerator(2)
-    for pod in pods:
-        pod.log().lines([generator.alert(time.time_ns(), "node")])
-    worker.wait_for("lines", len(pods))
-
-
-class _writing:  # noqa: N801 - a context, named for how it reads
-    """Alerts are written at a steady rate, by a process of its own, in the context."""
-
-    def __init__(self, pods: list[Pod], rate: int, stop: Event) -> None:
-        self._stop = stop
-        context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_write, args=(pods, rate, stop), daemon=True)
-
-    def __enter__(self) -> None:
-        self._process.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._process.join()
-
-
-def _write(pods: list[Pod], rate: int, stop: Event) -> None:
-    generator = AlertGenerator(3)
-    began, written = time.monotonic(), 0
-    while not stop.wait(_TICK_SECONDS):
-        due = int((time.monotonic() - began) * rate)
-        share: dict[int, list[bytes | str]] = {}
-        for n in range(written, due):
-            share.setdefault(n % len(pods), []).append(generator.alert(time.time_ns(), "node"))
-        for number, alerts in share.items():
-            pods[number].log().lines(alerts)
-        written = due

@@ -60,13 +60,20 @@ def table(title: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def environment() -> dict[str, str]:
+    """For a measured process: ours, but it may keep its compiled modules, as one that is installed does."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run(
     command: Sequence[str], log: Path, *, until: Callable[[], None] | None = None, stdout: int | None = None
 ) -> Cost:
     """Run a command to its end; with `until`, wait for that and then ask it to end by SIGTERM."""
     started_at = time.monotonic()
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out if stdout is None else stdout, stderr=out)
+        process = subprocess.Popen(
+            command, stdout=out if stdout is None else stdout, stderr=out, env=environment()
+        )
         try:
             done_at = None
             if until is not None:

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
 from pathlib import Path
 from typing import Final
 
 from bench.file_to_kafka import delete_topics
-from bench.site import Worker, site
+from bench.site import Worker, allow_streams, site
 from streamer.simulator import AlertGenerator
 from tests.testbed.kafka import Kafka
 
 COUNTS: Final = (1_000, 5_000)
 _SETTLE_SECONDS: Final = 15.0
 _IDLE_SECONDS: Final = 60.0
-_INOTIFY: Final = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 async def bench(folder: Path, kafka: Kafka) -> str:
     """The table of this benchmark."""
-    _allow_many()
+    allow_streams(max(COUNTS))
     lines = [
         f"### Idle streams, over TLS, for {_IDLE_SECONDS:.0f} s",
         "",
-        "| streams | worker's memory | a stream, beyond the worker without any | CPU, of a core | all open after |",
-        "|---:|---:|---:|---:|---:|",
+        "| streams | worker's memory | a stream, beyond the worker alone | CPU | requests/s | all open after |",
+        "|---:|---:|---:|---:|---:|---:|",
     ]
     base = 0
     for count in (0, *COUNTS):
-        resident, share, opened = await _measure(folder, kafka, count)
+        resident, share, asked, opened = await _measure(folder, kafka, count)
         base = base or resident
         each = f"{(resident - base) / count / 1024:.0f} KiB" if count else ""
-        lines.append(f"| {count:,} | {resident / 2**20:.0f} MiB | {each} | {share:.1%} | {opened:.1f} s |")
+        lines.append(
+            f"| {count:,} | {resident / 2**20:.0f} MiB | {each} | {share:.1%} | {asked:.1f} | {opened:.1f} s |"
+        )
     return "\n".join(lines) + "\n"
 
 
-async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, float]:
+async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, float, float]:
     name = f"streams-{count}"
     async with site(folder, kafka, count) as at:
         generator = AlertGenerator(4)
@@ -48,23 +48,10 @@ async def _measure(folder: Path, kafka: Kafka, count: int) -> tuple[int, float, 
             await asyncio.to_thread(worker.wait_for, "lines", count)
             opened = time.monotonic() - began
             await asyncio.sleep(_SETTLE_SECONDS)
-            before = worker.cpu_seconds()
+            before, asked = worker.cpu_seconds(), at.requests()
             await asyncio.sleep(_IDLE_SECONDS)
             share = (worker.cpu_seconds() - before) / _IDLE_SECONDS
+            requests = (at.requests() - asked).total() / _IDLE_SECONDS
             resident = worker.resident_bytes()
     await delete_topics(kafka.bootstrap, name)
-    return resident, share, opened
-
-
-def _allow_many() -> None:
-    """Each stream holds connections and files in API server and log endpoint, and a watch of the kernel's."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
-    needed = 2 * max(COUNTS)
-    if int(_INOTIFY.read_text()) < needed:
-        try:
-            _INOTIFY.write_text(str(needed))
-        except PermissionError as error:
-            raise RuntimeError(
-                f"this needs root, or: sysctl fs.inotify.max_user_instances={needed}"
-            ) from error
+    return resident, share, requests, opened

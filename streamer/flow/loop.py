@@ -79,6 +79,8 @@ class _LeanTls(_Tls):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._ssl_buffer = self._ssl_buffer_view = _buffer
+        # A reader that has paused holds one record here, and not 256 KiB; the kernel and TCP hold the rest.
+        self._set_read_buffer_limits(READ_BYTES)
         self._write_backlog: list[Any] = []  # mostly empty, and an empty deque takes 760 bytes
 
     def buffer_updated(self, nbytes: int) -> None:

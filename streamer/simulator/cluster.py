@@ -96,10 +96,11 @@ class Cluster:
         containers: Iterable[str] = ("falco",),
         init_containers: Iterable[str] = (),
         waiting: bool = False,
+        waiting_reason: str = "ContainerCreating",
         image: str = "docker.io/falcosecurity/falco:0.44.1",
         utc_offset_minutes: int = 0,
     ) -> Pod:
-        """Create a pod; its containers run at once, unless it has no node or `waiting` is set."""
+        """Create a pod; its containers run at once, unless it has no node or is `waiting` for some reason."""
         if (namespace, name) in self.pods:
             msg = f'pods "{name}" already exists'
             raise ValueError(msg)
@@ -111,7 +112,7 @@ class Cluster:
             labels=dict(FALCO_LABELS if labels is None else labels),
             node=node,
             created_ns=self.clock_ns(),
-            containers={c: Container(c, image) for c in containers},
+            containers={c: Container(c, image, waiting_reason=waiting_reason) for c in containers},
             init_containers=tuple(init_containers),
             utc_offset_minutes=utc_offset_minutes,
         )
@@ -165,6 +166,11 @@ class Cluster:
         self._retire(item)
         item.restart_count += 1
         self._start(pod, item)
+        self._publish(pod)
+
+    def annotate(self, pod: Pod, key: str, value: str) -> None:
+        """Set an annotation: a change of the object that means nothing to its containers."""
+        pod.annotations[key] = value
         self._publish(pod)
 
     def set_label(self, pod: Pod, key: str, value: str | None) -> None:

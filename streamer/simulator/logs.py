@@ -21,11 +21,16 @@ _NEWLINE = 10
 
 
 class LogFile:
-    """One file of a log: the records as a request from its start shows them, stamps included."""
+    """One file of a log: the records as a request from its start shows them, stamps included.
 
-    __slots__ = ("cut", "data", "next", "starts", "times")
+    `history` is what the file begins with: whole lines that any number of files share, so that thousands of pods
+    with large logs need the memory of one.
+    """
+
+    __slots__ = ("cut", "data", "history", "next", "starts", "times")
 
     def __init__(self) -> None:
+        self.history: LogFile | None = None
         self.data = bytearray()
         self.starts = array("Q")
         self.times = array("q")
@@ -34,9 +39,21 @@ class LogFile:
         """Whether the last record was cut before its newline."""
 
     @property
+    def records(self) -> int:
+        """How many records there are."""
+        return len(self.starts) + (self.history.records if self.history else 0)
+
+    @property
     def whole(self) -> int:
         """How many records are not cut."""
-        return len(self.starts) - self.cut
+        return self.records - self.cut
+
+    def part(self, record: int) -> tuple[LogFile, int]:
+        """The file that holds a record itself, and how many records of this one come before that file's."""
+        if self.history is None:
+            return self, 0
+        before = self.history.records
+        return (self.history, 0) if record < before else (self, before)
 
     def continues(self, record: int) -> bool:
         """Whether the record goes on with the line of the one before it (and has no stamp here)."""
@@ -79,6 +96,11 @@ class ContainerLog:
             self._prefix = at.strftime("%Y-%m-%dT%H:%M:%S.%%09d").encode() + self._zone_text
             self._second = second
         return self._prefix % nanosecond
+
+    def begin_with(self, history: ContainerLog) -> None:
+        """Let the current file begin with another log: whole lines in our zone, and nothing is added to it any more."""
+        self.current.history = history.current
+        self._changed.set()
 
     def append(self, text: bytes, time_ns: int) -> None:
         """Append one line (without its newline), in records of `RECORD_BYTES`."""
@@ -175,7 +197,7 @@ class LogReader:
         self._record = 0 if tail_lines is None else max(0, whole - tail_lines)
         # A reader that does not follow gives what was there when it was opened.
         full = tail_lines is not None and whole >= tail_lines
-        self._stop = None if follow else whole if full else len(self._file.starts)
+        self._stop = None if follow else whole if full else self._file.records
         self._timestamps = timestamps
         self._since_ns = since_ns
         self._left = limit_bytes
@@ -211,7 +233,8 @@ class LogReader:
         return True
 
     def _take(self, stop: int, max_bytes: int) -> bytes:
-        file, first = self._file, self._record
+        file, before = self._file.part(self._record)
+        first, stop = self._record - before, min(stop - before, len(file.starts))
         if self._timestamps and self._since_ns is None:
             # The common case costs one copy, however many lines there are.
             begin = file.starts[first]
@@ -222,10 +245,10 @@ class LogReader:
             chunk = bytes(file.data[begin:upto])
             if file.continues(first) != self._inside_line:
                 chunk = self._restamped(chunk, first)
-            self._record = end
+            self._record = before + end
             self._inside_line = chunk[-1] != _NEWLINE
             return chunk
-        return self._take_by_record(stop, max_bytes)
+        return self._take_by_record(file, before, stop, max_bytes)
 
     def _restamped(self, chunk: bytes, record: int) -> bytes:
         """The first record's stamp: put before what was a continuation, or cut where a line goes on."""
@@ -233,12 +256,11 @@ class LogReader:
             return chunk[self.log.stamp_bytes :]
         return self.log.stamp(self._file.times[record]) + chunk
 
-    def _take_by_record(self, stop: int, max_bytes: int) -> bytes:
-        file, log = self._file, self.log
+    def _take_by_record(self, file: LogFile, before: int, stop: int, max_bytes: int) -> bytes:
+        log = self.log
         taken: list[bytes] = []
         size = 0
-        while self._record < stop and size < max_bytes:
-            record = self._record
+        while (record := self._record - before) < stop and size < max_bytes:
             text = bytes(file.data[file.starts[record] : file.end_of(record)])
             if not file.continues(record):
                 text = text[log.stamp_bytes :]
@@ -250,7 +272,7 @@ class LogReader:
             # The kubelet's reader remembers this of records it leaves out as well: the rest of a long
             # line whose first record was too old comes without a stamp.
             self._inside_line = text[-1] != _NEWLINE
-            self._record = record + 1
+            self._record += 1
         return b"".join(taken)
 
     def _limited(self, chunk: bytes) -> bytes:

@@ -41,8 +41,9 @@ class SimulatedApiServer:
 
     `port` 0 takes a free one, and keeps it over stop and start. `token`: the bearer token to ask for.
     `bookmark_seconds`: how often a watch that allows bookmarks gets one.
-    `faults` and `access.denied` may be changed at any time; `log_opens` counts the log requests by
-    (namespace, pod), `streams` holds what is open.
+    `faults` and `access.denied` may be changed at any time; `requests` counts what was asked for pods and their logs,
+    by verb and resource (`list`, `watch`, `get`, `get/log`), refused or not, `log_opens` the logs by (namespace, pod);
+    `streams` holds what is open.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class SimulatedApiServer:
         self.faults = Faults()
         self.access = Access(token)
         self.streams: set[OpenStream] = set()
+        self.requests: collections.Counter[str] = collections.Counter()
         self.log_opens: collections.Counter[tuple[str, str]] = collections.Counter()
         self._bookmark_seconds = bookmark_seconds
         self._lists = PodLists(cluster)
+        self._hung_nodes: set[str] = set()
         self._runner: web.AppRunner | None = None
 
     # Life
@@ -145,10 +148,25 @@ class SimulatedApiServer:
             stream.hang()
         return len(struck)
 
+    def hang_nodes(self, *nodes: str) -> None:
+        """Let kubelets stand still: their open logs bring nothing, and new ones are not answered."""
+        self._hung_nodes.update(nodes)
+        for stream in self.streams:
+            if stream.node in self._hung_nodes:
+                stream.hang()
+
+    def resume_nodes(self) -> None:
+        """Let them go on."""
+        hung, self._hung_nodes = self._hung_nodes, set()
+        for stream in self.streams:
+            if stream.node in hung:
+                stream.resume()
+
     # What every request passes
 
     @web.middleware
     async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._count(request)
         try:
             fault = self.faults.for_request(request.path_qs)
             if fault is not None and fault.gate is not None:
@@ -164,9 +182,17 @@ class SimulatedApiServer:
         except web.HTTPNotFound:
             return web.Response(status=404, text="404 page not found\n")
 
+    def _count(self, request: web.Request) -> None:
+        if "/pods" in request.path:
+            one = "name" in request.match_info
+            verb = "get" if one else "watch" if boolean(request.query, "watch") else "list"
+            self.requests[f"{verb}/log" if request.path.endswith("/log") else verb] += 1
+
     @contextmanager
-    def _open(self, request: web.Request, wake: Callable[[], None]) -> Iterator[OpenStream]:
-        stream = OpenStream(request.path_qs, request, wake)
+    def _open(self, request: web.Request, wake: Callable[[], None], node: str = "") -> Iterator[OpenStream]:
+        stream = OpenStream(request.path_qs, request, wake, node)
+        if node in self._hung_nodes:
+            stream.hang()
         self.streams.add(stream)
         try:
             yield stream
@@ -247,7 +273,8 @@ class SimulatedApiServer:
         instance = choose_instance(pod, container, previous=options.previous)
         self.log_opens[namespace, name] += 1
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-        with self._open(request, instance.log.wake) as stream:
+        with self._open(request, instance.log.wake, pod.node) as stream:
+            await stream.check()
             stream.fault = self.faults.for_log(name)
             # The kubelet commits the header before it reads: what fails later comes inside a 200.
             await response.prepare(request)

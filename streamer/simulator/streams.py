@@ -26,15 +26,17 @@ CHUNK_BYTES = 1 << 18
 class OpenStream:
     """A log or watch that is being answered: `cut` ends it cleanly, `abort` resets its connection.
 
-    `hang` leaves it half open: nothing comes any more, and neither side is told.
+    `hang` leaves it half open: nothing comes any more, and neither side is told, until `resume`. A log's `node` may
+    hang from the start: not even the headers are answered then.
     """
 
     path: str
     request: web.Request
     wake: Callable[[], None]
+    node: str = ""
     is_cut: bool = False
-    is_hung: bool = False
     fault: StreamFault | None = field(default=None)
+    _resumed: asyncio.Event | None = field(default=None)
 
     def cut(self) -> None:
         """End the body at what has been sent so far."""
@@ -45,13 +47,19 @@ class OpenStream:
 
     def hang(self) -> None:
         """Send nothing from now on."""
-        self.is_hung = True
+        self._resumed = self._resumed or asyncio.Event()
         self.wake()
+
+    def resume(self) -> None:
+        """Go on."""
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
 
     async def check(self) -> None:
         """Return, unless the stream hangs."""
-        while self.is_hung:
-            await asyncio.Event().wait()
+        while self._resumed is not None:
+            await self._resumed.wait()
 
     def abort(self) -> None:
         """Reset the connection, with what the client has not yet received."""

@@ -55,6 +55,7 @@ class Credentials:
         self._loader: Any = None
         self._renewal: asyncio.Task[None] | None = None
         self._renewed_at = float("-inf")
+        self._reread_at = float("-inf")
         self._trouble: CredentialsError | None = None
 
     def explain(self, error: Exception) -> str:
@@ -86,7 +87,8 @@ class Credentials:
 
     async def refused(self) -> None:
         """The server does not take them: read all again. Many callers at once cause one renewal."""
-        if self._renewal is not None or time.monotonic() - self._renewed_at >= _RENEW_SECONDS:
+        if self._renewal is not None or time.monotonic() - self._reread_at >= _RENEW_SECONDS:
+            self._reread_at = time.monotonic()
             await self._renewed(again=True)
 
     async def close(self) -> None:

@@ -37,6 +37,7 @@ from streamer.source.verdict import Step, judge
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform import align
+from streamer.transform.match import ends_before_last
 
 _REMOVED_TRIES: Final = 3
 
@@ -319,7 +320,7 @@ class Follower:
                 raise
             return True
         served = DigestRing(end.digests[-len(ring) :]) if ring else DigestRing()
-        if not served or align.ends_with(ring, served) or ring.endswith(served):
+        if not served or align.ends_with(ring, served) or ends_before_last(ring, served):
             return True
         if align.find_ring(DigestRing(ring[-DigestRing.WIDTH :]), end.digests) is not None:
             self._progress.drained = False  # it is ours, and has more

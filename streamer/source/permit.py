@@ -77,12 +77,11 @@ class Permit:
         self.asked_at = loop.time()
         displaced = False
 
-        def late(due_at: float) -> None:
+        def late(due_at: float | None) -> None:
             nonlocal displaced
-            if (
-                loop.time() > due_at + _LATE_SECONDS
-            ):  # the answer may be there, and we too busy to have read it
-                start(loop.time() + SLOW_SECONDS / 4)
+            if due_at is not None and loop.time() > due_at + _LATE_SECONDS:
+                # The answer may be there, and we too busy to have read it: it has one more chance.
+                self._timer = loop.call_later(SLOW_SECONDS / 4, late, None)
                 return
             self._timer = None
             self._lane.nodes.mark(self.node)
@@ -94,13 +93,11 @@ class Permit:
                 displaced = True
                 limit.reschedule(loop.time())
 
-        def start(due_at: float) -> None:
-            self._timer = loop.call_at(due_at, late, due_at)
-
         try:
             async with asyncio.timeout(within_seconds) as limit:
                 if self._lane.nodes_matter(self.node) and self._slots is self._lane.quick:
-                    start(self.asked_at + SLOW_SECONDS)
+                    due_at = self.asked_at + SLOW_SECONDS
+                    self._timer = loop.call_at(due_at, late, due_at)
                 return await request()
         except TimeoutError:
             if not displaced:

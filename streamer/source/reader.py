@@ -121,7 +121,7 @@ class Reader:
                 return InCurrent.UNSURE
             if piece is None:
                 stream.check()
-            new = matcher.finish(stream.last_line()) if piece is None else matcher.feed(piece)
+            new = matcher.finish(stream.last_line(), followed=True) if piece is None else matcher.feed(piece)
             if matcher.found:
                 stream.settle()
                 self._progress.found()

@@ -54,6 +54,11 @@ class ShardStatus:
     coverage: Mapping[Coverage, int] = field(default_factory=dict)
     """How many targets are in each state of coverage."""
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it: the keys of an object are plain strings."""
+        coverage = {state.value: count for state, count in self.coverage.items()}
+        return asdict(self) | {"ledger": self.ledger.as_dict(), "coverage": coverage}
+
 
 @dataclass(frozen=True, slots=True)
 class TargetStatus:
@@ -111,6 +116,6 @@ class Status:
             "refused_pods": self.refused_pods,
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
-            "shards": [asdict(shard) | {"ledger": shard.ledger.as_dict()} for shard in self.shards],
+            "shards": [shard.as_dict() for shard in self.shards],
             "targets": [asdict(target) for target in self.targets],
         }

@@ -58,29 +58,25 @@ class RingMatcher:
                 return self._decide()
         return None
 
-    def finish(self, last: StampedLines) -> StampedLines | None:
-        """The answer has ended; `last` is what stands behind its last newline, which may be the last line taken."""
+    def finish(self, last: StampedLines, *, followed: bool = False) -> StampedLines | None:
+        """The answer has ended; `last` is what stands behind its last newline, which may be the last line taken.
+
+        A stream that was `followed` does not bring a record that was cut before its newline: what it brings may end
+        just before the last line taken.
+        """
         if self.found:
             return None
         new = self.feed(last)
         if new is None and self._held is not None:
             new = self._decide()
         if new is None and self._served:
-            self.found = self._ends(bytes(self._served), len(last.lines))
+            # A tail of long lines may show fewer of them than the ring has: they are its last ones.
+            ends = [bytes(self._served), bytes(self._served[: (self.lines - len(last.lines)) * _WIDTH])]
+            self.found = any(end and align.ends_with(self._ring, DigestRing(end)) for end in ends)
+            if followed and not self.found:
+                self.found = ends_before_last(self._ring, ends[0])
         # A line without a newline is a line only once its container has ended.
         return None if new is None else new.before(len(new.lines) - len(last.lines)) if last.lines else new
-
-    def _ends(self, served: bytes, last_lines: int) -> bool:
-        """Whether an answer ends with the last lines taken, though not with all that the ring has.
-
-        A tail of long lines shows fewer of them. And the last line taken may be a record that was cut before its
-        newline, which the kubelet leaves out of most answers.
-        """
-        ends = [served, served[: len(served) - _WIDTH * last_lines]]
-        rings = [self._ring, DigestRing(self._ring[:-_WIDTH])]
-        return any(
-            end and ring and align.ends_with(ring, DigestRing(end)) for end in ends for ring in rings
-        ) or any(ring and end.endswith(ring) for end in ends for ring in rings[1:])
 
     def _decide(self) -> StampedLines | None:
         held, self._held = self._held, None
@@ -91,3 +87,11 @@ class RingMatcher:
         self.found = True
         self._served.clear()
         return held.after(taken)
+
+
+def ends_before_last(ring: DigestRing, served: bytes) -> bool:
+    """Whether an answer ends with the lines before the last one taken: that one may be a record that was cut."""
+    before = DigestRing(ring[:-_WIDTH])
+    return bool(before and served) and (
+        served.endswith(before) or align.ends_with(before, DigestRing(served[-len(before) :]))
+    )

@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 import yaml
 
-from tests.chaos.proxy import Proxy
 from tests.integration.oracle import PRIORITIES
 from tests.integration.worker import EVERY_ALERT_PASSES
 from tests.testbed.apiserver import KubeApiServer
@@ -26,6 +25,7 @@ from tests.testbed.cluster import FalcoCluster
 from tests.testbed.kafka import Kafka
 from tests.testbed.kubelet import Kubelet
 from tests.testbed.process import Process, free_port
+from tests.testbed.proxy import Proxy
 from tests.testbed.topics import create_topic
 
 SHARDS = 4

@@ -14,10 +14,10 @@ from typing import Any
 
 from tests.chaos.bed import Bed, Site, Worker
 from tests.chaos.load import Journal, Kind, Printer
-from tests.chaos.proxy import Proxy
 from tests.chaos.schedule import PEACEFUL, Fault, Meanwhile, Step
 from tests.chaos.watch import Watch
 from tests.testbed.pod import Pod
+from tests.testbed.proxy import Proxy
 
 RECOVERY_SECONDS = 120.0
 _TICK_SECONDS = 0.1

@@ -27,8 +27,9 @@ pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "k8s/base"
-ONE_NAMESPACE = ROOT / "k8s/overlays/one-namespace"
-NAME = "falco-streamer"
+ALL_NAMESPACES = ROOT / "k8s/overlays/all-namespaces"
+NAME, FALCO = "falco-streamer", "falco"
+"""The namespaces of the worker and of Falco."""
 SECONDS = 20
 
 RIGHTS: set[Right] = {("get", "pods"), ("list", "pods"), ("watch", "pods"), ("get", "pods/log")}
@@ -42,8 +43,10 @@ def server() -> Iterator[KubeApiServer]:
 
 @pytest.fixture(scope="module")
 def kubectl(server: KubeApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """The administrator's."""
-    return kubectl_of(server, tmp_path_factory.mktemp("home"))
+    """The administrator's, of a server on which Falco's namespace exists."""
+    admin = kubectl_of(server, tmp_path_factory.mktemp("home"))
+    assert admin("create", "namespace", FALCO).returncode == 0
+    return admin
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +113,8 @@ def test_every_object_is_there(objects: dict[str, Object]) -> None:
     } == {
         ("Namespace", None, NAME),
         ("ServiceAccount", NAME, NAME),
-        ("ClusterRole", None, NAME),
-        ("ClusterRoleBinding", None, NAME),
+        ("Role", FALCO, NAME),
+        ("RoleBinding", FALCO, NAME),
         ("ConfigMap", NAME, config),
         ("Deployment", NAME, NAME),
         ("NetworkPolicy", NAME, NAME),
@@ -168,15 +171,19 @@ def test_the_root_file_system_is_read_only_and_the_processor_not_limited(objects
 # ---- the account's rights
 
 
+def test_its_rights_in_falcos_namespace_are_those_and_no_others(worker: Kubectl, stranger: Kubectl) -> None:
+    assert worker.rights(FALCO) - stranger.rights(FALCO) == RIGHTS
+
+
 @pytest.mark.parametrize("namespace", [NAME, "default", "kube-system"])
-def test_its_rights_are_those_and_no_others(worker: Kubectl, stranger: Kubectl, namespace: str) -> None:
-    assert worker.rights(namespace) - stranger.rights(namespace) == RIGHTS
+def test_it_has_no_rights_elsewhere(worker: Kubectl, stranger: Kubectl, namespace: str) -> None:
+    assert worker.rights(namespace) == stranger.rights(namespace)
 
 
 @pytest.mark.parametrize("right", sorted(RIGHTS))
-def test_it_may_in_all_namespaces(worker: Kubectl, stranger: Kubectl, right: Right) -> None:
-    assert worker.allows(right, "--all-namespaces")
-    assert not stranger.allows(right, "--all-namespaces")
+def test_it_has_no_rights_in_all_namespaces(worker: Kubectl, right: Right) -> None:
+    assert worker.allows(right, "-n", FALCO)
+    assert not worker.allows(right, "--all-namespaces")
 
 
 @pytest.mark.parametrize(
@@ -198,6 +205,7 @@ def test_it_may_in_all_namespaces(worker: Kubectl, stranger: Kubectl, right: Rig
     ],
 )
 def test_it_may_not(worker: Kubectl, right: Right) -> None:
+    assert not worker.allows(right, "-n", FALCO)
     assert not worker.allows(right, "-n", NAME)
     assert not worker.allows(right, "--all-namespaces")
 
@@ -217,17 +225,17 @@ async def test_the_rights_are_enough_for_what_the_worker_asks(
         assert ended, "a watch did not end when it was cancelled"
         # Allowed, so the answer is that there is no such pod.
         with pytest.raises(ApiError) as missing:
-            await api.pod("default", "nobody")
+            await api.pod(FALCO, "nobody")
         assert missing.value.status == 404
         with pytest.raises(ApiError) as missing:
-            await api.log("default", "nobody", kubernetes.container, LogQuery(follow=True))
+            await api.log(FALCO, "nobody", kubernetes.container, LogQuery(follow=True))
         assert missing.value.status == 404
 
 
 async def test_without_them_it_is_refused(stranger: Kubectl, tmp_path: Path) -> None:
     async with connect(kubeconfig_of(stranger, tmp_path), None) as api:
         with pytest.raises(ApiError) as refused:
-            await api.pod("default", "nobody")
+            await api.pod(FALCO, "nobody")
         assert refused.value.status == 403
 
 
@@ -246,8 +254,8 @@ def test_the_command_reads_the_settings_that_are_mounted(objects: dict[str, Obje
     assert volume["configMap"]["name"] == objects["ConfigMap"]["metadata"]["name"]
 
 
-def test_the_settings_are_for_all_namespaces(settings: Settings) -> None:
-    assert settings.kubernetes.namespaces == ()
+def test_the_settings_are_for_falcos_namespace(settings: Settings) -> None:
+    assert settings.kubernetes.namespaces == (FALCO,)
 
 
 def test_kubernetes_waits_longer_than_the_drain(objects: dict[str, Object], settings: Settings) -> None:
@@ -313,7 +321,7 @@ def test_it_does_not_follow_itself(kubectl: Kubectl, objects: dict[str, Object],
 def test_the_account_is_the_one_that_has_the_rights(objects: dict[str, Object]) -> None:
     spec = pod_of(objects)["spec"]
     account = {"kind": "ServiceAccount", "name": spec["serviceAccountName"], "namespace": NAME}
-    assert objects["ClusterRoleBinding"]["subjects"] == [account]
+    assert objects["RoleBinding"]["subjects"] == [account]
     assert spec["automountServiceAccountToken"] is True
     assert objects["ServiceAccount"]["automountServiceAccountToken"] is False
 
@@ -322,19 +330,28 @@ def test_the_image_is_of_this_version(objects: dict[str, Object]) -> None:
     assert container_of(objects)["image"] == f"{NAME}:{streamer.__version__}"
 
 
-# ---- the variant for one namespace
+# ---- the variant for all namespaces
 
 
-def test_one_namespace_is_all_that_it_needs(private_api_server: KubeApiServer, tmp_path: Path) -> None:
+def test_the_overlay_for_all_namespaces_needs_none_of_falcos(
+    private_api_server: KubeApiServer, tmp_path: Path
+) -> None:
     admin = kubectl_of(private_api_server, tmp_path)
-    assert admin("create", "namespace", "falco").returncode == 0
-    objects = admin.apply(ONE_NAMESPACE)
-    assert admin.apply(ONE_NAMESPACE) == objects
-    assert not objects.keys() & {"ClusterRole", "ClusterRoleBinding"}
-    assert settings_of(objects, tmp_path).kubernetes.namespaces == ("falco",)
+    objects = admin.apply(ALL_NAMESPACES)
+    assert admin.apply(ALL_NAMESPACES) == objects
+    assert not objects.keys() & {"Role", "RoleBinding"}
+    assert settings_of(objects, tmp_path).kubernetes.namespaces == ()
 
+    assert admin("create", "serviceaccount", "stranger", "-n", "default").returncode == 0
+    stranger = with_token(admin, private_api_server, "stranger", "default")
     worker = with_token(admin, private_api_server, NAME, NAME)
-    everybodys = worker.rights("default")
-    assert worker.rights("falco") - everybodys == RIGHTS
-    assert worker.rights(NAME) == everybodys
-    assert not worker.allows(("list", "pods"), "--all-namespaces")
+    for right in sorted(RIGHTS):
+        assert worker.allows(right, "--all-namespaces")
+        assert not stranger.allows(right, "--all-namespaces")
+    for namespace in (NAME, "default", "kube-system"):
+        assert worker.rights(namespace) - stranger.rights(namespace) == RIGHTS
+
+    # The base says at once that Falco is not where it is expected.
+    refused = admin("apply", "--server-side", "-k", BASE)
+    assert refused.returncode == 1
+    assert f'namespaces "{FALCO}" not found' in refused.stderr

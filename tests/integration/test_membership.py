@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from streamer.config import load
 from streamer.sink import Connection, GroupMembership
+from streamer.sink.group import group_members
 from tests.testbed.kafka import Kafka
 from tests.testbed.topics import create_topic
 
@@ -21,6 +23,25 @@ pytestmark = pytest.mark.real
 SHARDS = 8
 SESSION_SECONDS = 6.0
 """The shortest that a broker allows by default."""
+
+
+MEMBER = """
+import asyncio, sys
+from streamer.config import load
+from streamer.sink import Connection, GroupMembership
+
+async def main():
+    bootstrap, cluster, topic, seconds, *name = sys.argv[1:]
+    connection = Connection(load(None, [f"kafka.bootstrap_servers={bootstrap}"], {}, require=()).kafka)
+    member = GroupMembership(connection, cluster=cluster, state_topic=topic, session_seconds=float(seconds),
+                             instance_id=name[0] if name else None)
+    running = asyncio.create_task(member.run())
+    async for shards in member.assignments():
+        print("has", len(shards), flush=True)
+
+asyncio.run(main())
+"""
+"""A member in a process of its own, which says how many shards it has; it can be killed."""
 
 
 class Members:
@@ -43,6 +64,25 @@ class Members:
         )
         self.tasks[made] = asyncio.create_task(made.run())
         return made
+
+    async def join_and_be_killed(self, *instance_id: str) -> None:
+        """A worker that joins, has all shards, and ends without a word."""
+        given = [self._kafka.bootstrap, self._cluster, self.state_topic, str(SESSION_SECONDS), *instance_id]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", MEMBER, *given, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(60):
+                await process.stdout.readuntil(b"has %d\n" % SHARDS)
+        finally:
+            process.kill()
+            await process.wait()
+
+    async def names(self) -> list[str]:
+        """The members, as the group knows them, dead ones among them."""
+        settings = load(None, [f"kafka.bootstrap_servers={self._kafka.bootstrap}"], {}, require=())
+        return [one.name for one in await group_members(Connection(settings.kafka), self._cluster)]
 
     async def leave(self, member: GroupMembership) -> None:
         task = self.tasks.pop(member)
@@ -146,3 +186,21 @@ async def test_a_member_with_a_name_leaves_when_it_is_asked_to(kafka: Kafka) -> 
         await until(lambda: shared(first, second))
         await group.leave(second)
         assert await until(lambda: shared(first)) < 1.5
+
+
+async def test_a_worker_killed_again_and_again_under_one_name_leaves_no_dead_member(kafka: Kafka) -> None:
+    """As a container that is restarted in its pod: the chart gives it the pod's name."""
+    async with group_on(kafka) as group:
+        for _ in range(3):
+            await group.join_and_be_killed("falco-streamer-7d4f9c-x2x9z")
+        last = group.join("falco-streamer-7d4f9c-x2x9z")
+        assert await until(lambda: shared(last)) < SESSION_SECONDS - 1
+        assert await group.names() == ["falco-streamer-7d4f9c-x2x9z"]
+
+
+async def test_without_a_name_the_next_worker_waits_for_the_dead_one(kafka: Kafka) -> None:
+    """Why the chart sets it."""
+    async with group_on(kafka) as group:
+        await group.join_and_be_killed()
+        last = group.join()
+        assert await until(lambda: shared(last)) > SESSION_SECONDS / 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ async def installation(server: KubeApiServer, kafka: Kafka) -> AsyncIterator[Ins
 def grant(kubectl: Kubectl, namespaces: list[str], spoil: Callable[[Any], None] = lambda _: None) -> None:
     """Apply the chart's account, roles and bindings, and no others; `spoil` may change each role's rules."""
     values = ["--values", str(chart.CHART / "ci/minimal-values.yaml")]
-    values += ["--set", f"config.kubernetes.namespaces={{{','.join(namespaces)}}}"] if namespaces else []
+    values += ["--set-json", f"config.kubernetes.namespaces={json.dumps(namespaces)}"]
     parts = [
         word for name in ("serviceaccount", "rbac") for word in ("--show-only", f"templates/{name}.yaml")
     ]

@@ -36,6 +36,11 @@ class LoggedWorker:
         """What runs it."""
         return self._command
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not been stopped."""
+        return self._process is not None
+
     async def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log)
@@ -48,6 +53,11 @@ class LoggedWorker:
             process.send_signal(number)
         async with asyncio.timeout(seconds):
             return await process.wait()
+
+    def send(self, number: int) -> None:
+        """Send a signal, such as SIGSTOP."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it at once, if it runs."""

@@ -104,12 +104,14 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
     made = chart.helm("install", "other", chart.CHART, *to, *values, home=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "helm -n falco test other" in made.stdout
+    assert "in the namespace falco. It has a Role in each, and no rights elsewhere." in made.stdout
     assert "kubectl -n falco exec deployment/other-falco-streamer -- falco-streamer doctor" in made.stdout
     try:
         shown = chart.helm("get", "manifest", "other", *to, home=tmp_path).stdout
         names = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(shown) if one}
         assert ("Deployment", "other-falco-streamer") in names
-        assert ("ClusterRole", "falco-other-falco-streamer") in names
+        assert ("Role", "other-falco-streamer") in names
+        assert not {kind for kind, _ in names} & {"ClusterRole", "ClusterRoleBinding"}
         for kind, name in names:
             found = kubectl("get", kind, name, "-n", "falco", "-o", "json")
             labels = json.loads(found.stdout)["metadata"]["labels"]

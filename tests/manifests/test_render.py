@@ -2,11 +2,13 @@
 
 import copy
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import streamer
 from streamer.config import Settings
@@ -17,6 +19,7 @@ from tests.manifests.sets import (
     SETS,
     Object,
     container,
+    kustomize,
     objects_of,
     of_kind,
     settings_of,
@@ -79,6 +82,7 @@ MINIMAL = ("--values", str(chart.CHART / "ci/minimal-values.yaml"))
         (["--set", "config.cluster="], "config.cluster: the cluster's name is needed"),
         (["--set", "config.kafka.bootstrap_servers=null"], "config.kafka.bootstrap_servers"),
         (["--set", "config.cluster=UPPER"], "/config/cluster"),
+        (["--set", "config.kubernetes.namespaces=null"], "missing property 'namespaces'"),
         (["--set", "replicas=2"], "'replicas' not allowed"),
         (["--set", "image.digest=sha256:abc"], "/image/digest"),
         (["--set", "networkPolicy.apiServer.cidrs={10.0.0.1}"], "/networkPolicy/apiServer/cidrs"),
@@ -155,6 +159,69 @@ def test_the_rights_are_where_the_worker_asks(objects: list[Object], settings: S
     assert sorted(roles) == sorted(settings.kubernetes.namespaces)
 
 
+@pytest.mark.parametrize("name", [one for one in SETS if one != "overlay all-namespaces"])
+def test_rights_in_all_namespaces_are_asked_for_and_no_default(objects: list[Object]) -> None:
+    assert of_kind(objects, "ClusterRole") == of_kind(objects, "ClusterRoleBinding") == []
+    assert of_kind(objects, "Role")
+
+
+def test_falco_is_expected_in_the_namespace_of_its_own_documentation(tmp_path: Path) -> None:
+    for name in ("base", "chart minimal"):
+        assert settings_of(objects_of(name), tmp_path).kubernetes.namespaces == ("falco",)
+
+
+def test_an_explicit_empty_list_makes_a_cluster_role(tmp_path: Path) -> None:
+    text = chart.template(*MINIMAL, "--set-json", "config.kubernetes.namespaces=[]")
+    objects = [one for one in yaml.safe_load_all(text) if one]
+    assert settings_of(objects, tmp_path).kubernetes.namespaces == ()
+    (role,) = of_kind(objects, "ClusterRole")
+    (narrow,) = of_kind(objects_of("chart minimal"), "Role")
+    assert role["rules"] == narrow["rules"]
+    assert of_kind(objects, "Role") == []
+    assert loose_ends(objects) == []
+
+
+def test_falco_in_another_namespace_as_documented_for_kustomize(tmp_path: Path) -> None:
+    page = (chart.K8S.parent / "docs/deployment.md").read_text()
+    section = page[page.index("\n## Rights\n") :]
+    (overlay, given) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)[:2]
+    folder = tmp_path / "overlays" / "mine"
+    folder.mkdir(parents=True)
+    shutil.copytree(chart.K8S / "base", tmp_path / "base")
+    (folder / "kustomization.yaml").write_text(overlay)
+    (folder / "streamer.yaml").write_text(given)
+    objects = [one for one in yaml.safe_load_all(kustomize(folder)) if one]
+    assert settings_of(objects, tmp_path).kubernetes.namespaces == ("security",)
+    assert [one["metadata"]["namespace"] for one in of_kind(objects, "RoleBinding")] == ["security"]
+    assert worker(objects)["metadata"]["namespace"] == chart.NAME
+    assert loose_ends(objects) == []
+
+
+# ---- the name in the group of workers
+
+
+def test_each_worker_has_its_pods_name_in_the_group(objects: list[Object], settings: Settings) -> None:
+    """It survives a restart of the container, and no two pods share it: see docs/deployment.md."""
+    (name,) = [
+        one for one in container(objects)["env"] if one["name"] == "FALCO_STREAMER__KAFKA__GROUP_INSTANCE_ID"
+    ]
+    assert name == {"name": name["name"], "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+    # The variable is the setting: no `value` of it, and no other key.
+    assert settings.kafka.group_instance_id == "from-the-pod"
+
+
+def test_a_rollout_starts_the_next_worker_before_it_stops_the_last(objects: list[Object]) -> None:
+    deployment = worker(objects)
+    assert deployment["kind"] == "Deployment"
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
+
+
+# ---- network
+
+
 def test_the_policy_lets_it_reach_its_brokers(objects: list[Object], settings: Settings) -> None:
     for policy in of_kind(objects, "NetworkPolicy"):
         open_ports = {
@@ -165,7 +232,7 @@ def test_the_policy_lets_it_reach_its_brokers(objects: list[Object], settings: S
         assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
 
 
-PLAIN = ["base", "overlay dev", "overlay gitlab-managed-apps", "overlay one-namespace", "chart minimal"]
+PLAIN = ["base", "overlay dev", "overlay gitlab-managed-apps", "overlay all-namespaces", "chart minimal"]
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "overlay production"])

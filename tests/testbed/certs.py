@@ -76,11 +76,16 @@ class Authority:
         self.certificate.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
 
     def server(
-        self, name: str, *, names: Sequence[str] | None = None, ends_in: dt.timedelta = _DAY
+        self,
+        name: str,
+        *,
+        names: Sequence[str] | None = None,
+        address: str = "127.0.0.1",
+        ends_in: dt.timedelta = _DAY,
     ) -> KeyPair:
-        """Sign a serving certificate for 127.0.0.1 and the API server's names, or for other names."""
-        loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        ours: list[x509.GeneralName] = [*map(x509.DNSName, _NAMES), loopback]
+        """Sign a serving certificate for an address and the API server's names, or for other names."""
+        where = x509.IPAddress(ipaddress.ip_address(address))
+        ours: list[x509.GeneralName] = [*map(x509.DNSName, _NAMES), where]
         named = x509.SubjectAlternativeName(ours if names is None else map(x509.DNSName, names))
         return self._sign(name, _name(name), ExtendedKeyUsageOID.SERVER_AUTH, named, ends_in=ends_in)
 

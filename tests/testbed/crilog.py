@@ -57,6 +57,10 @@ class CriLog:
         written = os.write(self._file, data)
         assert written == len(data), "the disk is full"
 
+    def begin_with(self, records: bytes) -> None:
+        """Put records before those that were written, while nobody reads the log: it was larger all along."""
+        self.path.write_bytes(records + self.path.read_bytes())
+
     def rename(self) -> Path:
         """Do the kubelet's half of a rotation; until reopen() lines go on into the renamed file."""
         # The kubelet's names differ by the second, and it rotates every 10 s at most. Tests are quicker.

@@ -185,6 +185,27 @@ _ETCD = _Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "about 1 min")
 _APISERVER = _Program("kubernetes", "kube-apiserver", "k8s.io/kubernetes", "4 to 6 min on 2 cores")
 _KUBECTL = _Program("kubectl", "kubectl", "k8s.io/kubectl", "1 to 2 min")
 _KUBELET = _Program("kubernetes", "kubelet", "k8s.io/cri-client", "seconds, after the API server")
+_NODE_KUBELET = _Program(
+    "kubernetes", "node-kubelet", "k8s.io/kubernetes", "1 to 2 min, after the API server"
+)
+_REMOVE_CONTAINER = _Program(
+    "kubernetes", "remove-container", "k8s.io/cri-client", "seconds, after the kubelet"
+)
+_CONTAINERD, _CTR, _SHIM = (
+    _Program(
+        "containerd",
+        package,
+        "github.com/containerd/containerd/v2",
+        takes,
+        source=f"github.com/containerd/containerd/v2/cmd/{package}",
+    )
+    for package, takes in (
+        ("containerd", "2 to 3 min"),
+        ("ctr", "seconds, after containerd"),
+        ("containerd-shim-runc-v2", "seconds, after containerd"),
+    )
+)
+_PRINTER = _Program("containerd", "printer", "github.com/containerd/containerd/v2", "seconds")
 _HELM = _Program("helm", "helm", "helm.sh/helm/v4", "1 to 3 min", source="helm.sh/helm/v4/cmd/helm")
 _HELMFILE = _Program(
     "helmfile",
@@ -216,11 +237,45 @@ def etcd() -> Path:
 
 def apiserver() -> Path:
     """Return the kube-apiserver program."""
+    return _APISERVER.path(_stamp())
+
+
+def node_kubelet() -> Path:
+    """Return Kubernetes' own kubelet, of the API server's version."""
+    return _NODE_KUBELET.path(_stamp())
+
+
+def _stamp() -> str:
     # A release is stamped with its version by its build script; unstamped it calls itself v0.0.0-master.
     stamp = "k8s.io/component-base/version"
     major, minor, _ = _APISERVER.version.removeprefix("v").split(".", 2)
     values = {"gitVersion": _APISERVER.version, "gitMajor": major, "gitMinor": minor}
-    return _APISERVER.path("".join(f" -X {stamp}.{name}={value}" for name, value in values.items()))
+    return "".join(f" -X {stamp}.{name}={value}" for name, value in values.items())
+
+
+def containerd() -> Path:
+    """Return the containerd program."""
+    return _CONTAINERD.path()
+
+
+def shim() -> Path:
+    """Return the program that containerd starts for each pod."""
+    return _SHIM.path()
+
+
+def ctr() -> Path:
+    """Return containerd's own client."""
+    return _CTR.path()
+
+
+def remove_container() -> Path:
+    """Return the program that removes containers as the kubelet's garbage collection does."""
+    return _REMOVE_CONTAINER.path()
+
+
+def printer() -> Path:
+    """Return the program that the pods of a real node run."""
+    return _PRINTER.path()
 
 
 def kubectl() -> Path:

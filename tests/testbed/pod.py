@@ -24,6 +24,8 @@ class Container:
         self.restart_count = 0
         self.container_id = ""
         self.deleted = False
+        self._ids: dict[int, str] = {}
+        self._removed: dict[int, str] = {}
         self._state_file = pod_folder / f"{name}.json"
         self._state: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
         self._last: dict[str, Any] = {}
@@ -42,6 +44,7 @@ class Container:
             self._become_last()
             self.restart_count += 1
         self.container_id = f"containerd://{uuid.uuid4().hex}{uuid.uuid4().hex}"
+        self._ids[self.restart_count] = self.container_id
         self._state = {"running": {"startedAt": _now()}}
         self.log.open(self.restart_count)
         self.save()
@@ -67,6 +70,13 @@ class Container:
         self._state = {"waiting": {"reason": "CrashLoopBackOff"}}
         self.save()
 
+    def remove(self, instance: int) -> None:
+        """Remove an instance that has ended, and its log, as garbage collection and deletion do."""
+        assert instance < self.restart_count or not self.running, f"instance {instance} runs"
+        self.log.path.with_name(f"{instance}.log").unlink()
+        self._removed[instance] = self._ids[instance]
+        self.save()
+
     def _become_last(self) -> None:
         if "terminated" in self._state:
             self._last = self._state
@@ -79,6 +89,7 @@ class Container:
             "running": self.running,
             "waiting": self._state.get("waiting", {}).get("reason", ""),
             "lastTerminated": self._last_terminated,
+            "removed": self._removed,
             "deleted": self.deleted,
         }
         draft = self._state_file.with_suffix(".draft")

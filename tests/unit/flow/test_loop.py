@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from streamer.flow.loop import Loop
+from streamer.flow.loop import READ_BYTES, Loop
 from tests.testbed.certs import Authority
 
 MUCH: Final = 1024 * 1024
@@ -100,6 +100,43 @@ def test_what_is_sent_arrives_in_order_and_the_end_is_heard(tmp_path: Path) -> N
             writer.close()
             await writer.wait_closed()
             assert await reader.read() == b""
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(asyncio.wait_for(work(), 30))
+
+
+def test_a_connection_that_is_not_read_holds_little_and_loses_nothing(tmp_path: Path) -> None:
+    """asyncio's TLS goes on reading up to 256 KiB of ciphertext, which makes 256 MiB for a thousand streams."""
+    authority = Authority(tmp_path)
+
+    class Pausing(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.received, self.all = 0, asyncio.Event()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self.transport = transport
+            transport.pause_reading()
+
+        def data_received(self, data: bytes) -> None:
+            self.received += len(data)
+            if self.received == MUCH:
+                self.all.set()
+
+    async def work() -> None:
+        context = ssl.create_default_context(cafile=authority.certificate)
+        loop = asyncio.get_running_loop()
+        async with echo(authority) as port:
+            transport, protocol = await loop.create_connection(Pausing, "127.0.0.1", port, ssl=context)
+            tls = transport._ssl_protocol  # type: ignore[attr-defined]
+            transport.write(b"?")
+            while not tls._ssl_reading_paused:  # noqa: ASYNC110  # nobody tells of it
+                await asyncio.sleep(0.01)
+            held_bytes = tls._incoming.pending
+            transport.resume_reading()
+            await protocol.all.wait()
+            transport.close()
+        assert READ_BYTES <= held_bytes <= 2 * READ_BYTES
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(asyncio.wait_for(work(), 30))

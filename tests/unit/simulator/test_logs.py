@@ -204,3 +204,37 @@ def test_with_the_kubelets_bugs_one_rotation_of_a_follower_that_keeps_up_is_harm
     log.rotate()
     log.append(b"second", NOON)
     assert read_all(reader) == b"first\nsecond\n"
+
+
+WHOLE = st.lists(st.builds(Record, TEXTS, st.just(True), TIMES), max_size=6)
+
+
+@given(
+    history=WHOLE,
+    records=RECORDS,
+    timestamps=st.booleans(),
+    since_ns=st.none() | TIMES,
+    tail_lines=st.none() | st.integers(0, 14),
+    max_bytes=st.integers(1, 200),
+)
+def test_a_log_that_begins_with_another_reads_as_one_that_holds_all_of_it(
+    history: list[Record],
+    records: list[Record],
+    timestamps: bool,
+    since_ns: int | None,
+    tail_lines: int | None,
+    max_bytes: int,
+) -> None:
+    before, log, plain = ContainerLog(), ContainerLog(), ContainerLog()
+    for record in history:
+        write(before, record)
+    log.begin_with(before)
+    for record in history + records:
+        write(plain, record)
+    for record in records:
+        write(log, record)
+    made = [
+        read_all(LogReader(each, timestamps=timestamps, since_ns=since_ns, tail_lines=tail_lines), max_bytes)
+        for each in (log, plain)
+    ]
+    assert made[0] == made[1]

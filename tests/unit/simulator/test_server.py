@@ -326,3 +326,30 @@ async def test_hundreds_of_follows_are_served_at_once(cluster: Cluster, server: 
         for n, pod in enumerate(pods):
             cluster.append(pod, b"line %d" % n)
         assert await asyncio.gather(*tasks) == [b"line %d\n" % n for n in range(count)]
+
+
+async def test_requests_are_counted_by_verb_and_resource_also_those_that_are_refused(
+    pod: Pod, server: SimulatedApiServer, client: aiohttp.ClientSession
+) -> None:
+    server.faults.answer("/pods/p$", 503)
+    for path in ("/api/v1/pods", "/api/v1/namespaces/falco/pods/p", LOG, LOG, "/version"):
+        await status_of(client, path)
+    assert server.requests == {"list": 1, "get": 1, "get/log": 2}
+
+
+async def test_a_node_that_hangs_answers_no_log_request_and_its_open_logs_bring_nothing_until_it_goes_on(
+    cluster: Cluster, pod: Pod, server: SimulatedApiServer, client: aiohttp.ClientSession
+) -> None:
+    cluster.add_pod("falco", "q", node="node-2")
+    async with client.get(f"{FOLLOW}&timestamps=true") as opened:
+        server.hang_nodes("node-1")
+        cluster.append(pod, b"late")
+        waiting = asyncio.ensure_future(status_of(client, LOG))
+        assert await status_of(client, LOG.replace("/p/", "/q/")) == 200
+        assert await status_of(client, "/api/v1/namespaces/falco/pods/p") == 200
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(opened.content.readline(), 0.2)
+        assert not waiting.done()
+        server.resume_nodes()
+        assert (await opened.content.readline()).endswith(b"late\n")
+        assert await waiting == 200

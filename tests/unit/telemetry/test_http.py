@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
-from streamer.model import Ledger
+from streamer.model import Coverage, Ledger
 from streamer.telemetry.http import HttpServer, ListenError
 from streamer.telemetry.status import Check, ShardStatus, Status
 
@@ -24,7 +24,8 @@ class Site:
         self.url = ""
 
     def status(self) -> Status:
-        shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0)
+        coverage = {Coverage.SILENT: 2}
+        shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0, coverage=coverage)
         return Status("prod-eu-1", [Check(name, why) for name, why in self.checks.items()], [shard])
 
     async def get(self, path: str) -> tuple[int, str]:
@@ -98,6 +99,7 @@ async def test_the_status_is_json_of_everything(site: Site) -> None:
     assert found["cluster"] == "prod-eu-1"
     assert found["ledger"] == site.ledger.as_dict()
     assert found["shards"][0]["ledger"]["published"] == 1
+    assert found["shards"][0]["coverage"] == {"silent": 2}
     assert found["checks"][1] == {"name": "pods listed", "why": "listing", "needed": True}
 
 

@@ -1,6 +1,6 @@
 {{/* All that is read from the API server. */}}
 {{- define "falco-streamer.rules" -}}
-# list and watch find Falco's pods; get tells a pod that is gone from one that only lost its label.
+# list and watch find Falco's pods; get distinguishes a deleted pod from one that lost its label.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]

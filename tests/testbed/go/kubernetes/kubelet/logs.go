@@ -71,6 +71,9 @@ func (e *logEndpoint) read(
 	if _, err := out.Write([]byte{}); err != nil {
 		return err
 	}
+	if removed, is := state.Removed[instance]; is {
+		return fmt.Errorf("unable to retrieve container logs for %v", removed)
+	}
 	id := containerID{dir: dir, container: container, restartCount: instance}
 	now := time.Now()
 	read := &logs.LogOptions{

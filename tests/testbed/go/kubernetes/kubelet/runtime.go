@@ -23,6 +23,8 @@ type containerState struct {
 	Waiting string `json:"waiting"`
 	// LastTerminated is the restartCount of the instance in lastState.terminated.
 	LastTerminated *int `json:"lastTerminated"`
+	// Removed are the ids of those instances that the runtime has removed, with their logs, by restartCount.
+	Removed map[int]string `json:"removed"`
 	// Deleted: the kubelet knows the pod no more. Streams that are open go on.
 	Deleted bool `json:"deleted"`
 }

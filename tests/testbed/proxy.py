@@ -1,4 +1,7 @@
-"""A TCP proxy on loopback whose connections can be slowed down, cut, or left half open."""
+"""A TCP proxy on loopback that counts what it forwards, and can limit bandwidth, add delay, cut, or hang connections.
+
+A dead node is `BlackHole`: a port that answers nothing, not even the opening of a connection.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Self
 from tests.testbed.process import free_port
 
 _CHUNK = 64 * 1024
+_FULL = 4  # connections; a backlog of 0 holds one, and the kernel is generous by one or two
 # A close with this is a reset: what the other side has not read yet is thrown away.
 _RESET = struct.pack("ii", 1, 0)
 # A socket with this filter (keep 0 bytes of a packet) confirms nothing: what comes is dropped before TCP sees it.
@@ -47,12 +51,18 @@ class _Link:
             end.transport.abort()
 
     async def pump(self, source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        near = self._ends[0]
         while chunk := await source.read(_CHUNK):
             await self._carries.wait()
-            if self._proxy.latency_seconds:
-                await asyncio.sleep(self._proxy.latency_seconds)
+            seconds = self._proxy.latency_seconds
+            if to is near:
+                seconds += self._proxy.reserve_seconds(len(chunk))
+            if seconds > 0:
+                await asyncio.sleep(seconds)
                 await self._carries.wait()
             to.write(chunk)
+            if to is near:
+                self._proxy.served_bytes += len(chunk)
             await to.drain()
 
 
@@ -62,13 +72,26 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
         self.latency_seconds = 0.0
-        """Added to each piece of data, in both directions."""
+        """Added to each piece of data (64 KiB at most), in both directions."""
+        self.served_bytes_per_second: float | None = None
+        """Bandwidth from the target to all clients together, in turns of one piece each; None is no limit."""
+        self.served_bytes = 0
+        """How much the target has sent through, TLS and headers included."""
         self.connections = 0
         """How many were ever made."""
         self._target_port = target_port
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+        self._free_at = 0.0  # when all that was read so far has passed the limit, on the loop's clock
+
+    def reserve_seconds(self, size: int) -> float:
+        """Take so many bytes of the bandwidth; returns how long they take, with all that comes before them."""
+        if self.served_bytes_per_second is None:
+            return 0.0
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(now, self._free_at) + size / self.served_bytes_per_second
+        return self._free_at - now
 
     def reset(self) -> None:
         """Cut all connections."""
@@ -127,3 +150,26 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
             for end in (near, far):
                 end.close()
+
+
+class BlackHole:
+    """A port whose connections are never opened, as those to a machine without power; as a context manager."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        """Listen, accept nothing, and fill the kernel's queue: it then drops every further SYN."""
+        listener = socket.create_server(("127.0.0.1", self.port), backlog=0)
+        self._sockets.append(listener)
+        for _ in range(_FULL):
+            one = socket.socket()
+            one.setblocking(False)
+            one.connect_ex(("127.0.0.1", self.port))
+            self._sockets.append(one)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._sockets:
+            one.close()

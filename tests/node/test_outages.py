@@ -1,0 +1,113 @@
+"""Parts of a real node, its API server and workers that end and come back, while pods print."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from time import time_ns
+
+import pytest
+
+from tests.node.findings import Findings
+from tests.node.stage import Stage
+from tests.testbed.node_cluster import NodePod
+
+pytestmark = [pytest.mark.real, pytest.mark.node]
+
+RATE = 400
+"""Lines of 400 bytes per second and pod: a log is rotated every 7 s or so."""
+SECOND_NS = 1_000_000_000
+
+
+@pytest.mark.xfail(strict=False, reason="a retry that waits does not notice that the kubelet is back")
+async def test_after_a_crash_of_the_kubelet_logs_are_read_again_within_a_second(stage: Stage) -> None:
+    """What was written while it was down may be rotated away at its start: its log manager looks at once."""
+    node = stage.node
+    pods = await _printing(stage)
+    await asyncio.to_thread(node.kill_kubelet)
+    found = await _after_an_outage(stage, pods, 2, node.start_kubelet)
+    assert found.late == [], found
+
+
+async def test_a_containerd_that_is_killed_costs_nothing(stage: Stage) -> None:
+    """Pods that print wait for it: it writes their logs."""
+    node = stage.node
+    pods = await _printing(stage)
+    await asyncio.to_thread(node.kill_containerd)
+    await asyncio.to_thread(node.start_containerd)
+    await _print_on(pods, 5)
+    found = await stage.finish()
+    assert found.exact, found
+    assert found.missing == [], found
+
+
+@pytest.mark.xfail(strict=False, reason="the back-off of 15 s outlasts the outage")
+async def test_after_an_outage_of_the_api_server_logs_are_read_again_within_a_second(stage: Stage) -> None:
+    node = stage.node
+    pods = await _printing(stage)
+    await asyncio.to_thread(node.server.kill)
+    try:
+        found = await _after_an_outage(stage, pods, 15, node.server.start)
+    finally:  # a kubelet that was running takes up to 30 s to notice that the API server is back
+        await asyncio.to_thread(node.kill_kubelet)
+        await asyncio.to_thread(node.start_kubelet)
+    assert found.late == [], found
+
+
+async def test_workers_that_are_killed_again_and_again_publish_every_line_once(stage: Stage) -> None:
+    await stage.add_worker()
+    await _printing(stage)
+    for number in range(3):
+        worker = stage.workers[number % 2]
+        await worker.stop(signal.SIGKILL)
+        await worker.start()
+        await stage.until_ready(worker)
+        await stage.until_more(2 * RATE)
+    found = await stage.finish()
+    assert found.exact, found
+    assert found.missing == [], found
+
+
+@pytest.mark.xfail(strict=False, reason="the previous instance is asked for again and again, for 15 s")
+async def test_a_previous_container_that_is_removed_does_not_keep_the_next_from_being_read(
+    stage: Stage,
+) -> None:
+    """The kubelet's garbage collection comes between the start of the next instance and our question."""
+    (pod,) = await _printing(stage, "-bytes=1000", pods=1)
+    (worker,) = stage.workers
+    worker.send(signal.SIGSTOP)
+    await pod.kill()
+    await pod.until_running(1)
+    assert await asyncio.to_thread(stage.node.collect_garbage, pod.uid) == [0]
+    worker.send(signal.SIGCONT)
+    await _print_on([pod], 8)
+    found = await stage.finish()
+    assert found.exact, found
+    unread = [line for line in found.missing if line.instance == 1]
+    assert unread == [], f"{len(unread)} lines of the next instance: {found}"
+
+
+async def _printing(stage: Stage, size: str = "-bytes=400", pods: int = 2) -> list[NodePod]:
+    """Pods that print without an end, and are read."""
+    made = [await stage.cluster.add_pod(f"falco-{number}", f"-rate={RATE}", size) for number in range(pods)]
+    await stage.until_more(RATE)
+    return made
+
+
+async def _print_on(pods: Sequence[NodePod], seconds: int) -> None:
+    """Wait until pods have printed for so long, by their own account."""
+    await asyncio.gather(*(pod.until_written(pod.records + seconds * RATE) for pod in pods))
+
+
+async def _after_an_outage(
+    stage: Stage, pods: Sequence[NodePod], seconds: int, start: Callable[[], None]
+) -> Findings:
+    """End an outage after so long, and compare once the pods have printed for as long as a slow reader may take."""
+    await _print_on(pods, seconds)
+    await asyncio.to_thread(start)
+    back_ns = time_ns()
+    await _print_on(pods, 8)
+    found = await stage.finish(late_ns=back_ns + SECOND_NS)
+    assert found.exact, found
+    return found
