@@ -29,9 +29,7 @@ log = structlog.get_logger()
 class TargetState(StrEnum):
     """What an actor is at."""
 
-    ATTACHING = (
-        "attaching"  # waits for the position, and to know whether a pod that is not in the watch has left
-    )
+    ATTACHING = "attaching"  # waits for the position, and to know whether a pod out of the watch has left
     FOLLOWING = "following"  # its follower reads
     DRAINING = "draining"  # the pod is gone from the watch; its follower reads what is left
     DONE = "done"  # read to the end of the pod
@@ -41,8 +39,7 @@ class TargetState(StrEnum):
 class TargetActor:
     """Owns everything that is done for one target. Run by one task, which may be cancelled at any time.
 
-    `update`, `depart` and `wake` may be called at any time as well. `on_end` is called when nothing more will happen:
-    in the same step in which the actor last looked whether its target is wanted.
+    `on_end` is called when nothing more will happen: in the step in which it last looked whether its target is wanted.
     """
 
     def __init__(
