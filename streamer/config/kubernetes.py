@@ -80,7 +80,7 @@ class Kubernetes(Section):
         "below max.message.bytes of every topic.",
     )
     max_uncommitted_bytes: Whole = Field(
-        default=33_554_432,
+        default=25_165_824,
         ge=1_048_576,
         le=17_179_869_184,
         description="How many bytes of lines, over all pods and shards of a worker, may be read and not yet committed "

@@ -84,7 +84,7 @@ class CoverageWatch:
                 self._text_ns[target.id] = now_ns
 
     def _coverage(self, status: TargetStatus, now_ns: int) -> Coverage:
-        if status.state is StreamState.ENDED or status.unread_seconds >= BLIND_SECONDS:
+        if status.state in (StreamState.PENDING, StreamState.ENDED) or status.unread_seconds >= BLIND_SECONDS:
             return Coverage.BLIND
         text_ns = self._text_ns.get(status.target.id)
         if text_ns is not None and now_ns - text_ns < TEXT_SECONDS * _SECOND_NS:

@@ -28,7 +28,7 @@ from streamer.source.unreachable import trouble as unreachable
 __all__ = ["ApiConfigError", "ApiError", "KubernetesApi", "LogAnswer", "LogQuery", "connect"]
 
 _HEADERS_SECONDS: Final = 30.0
-_LOG_READ_BYTES: Final = 8 * 1024
+_LOG_READ_BYTES: Final = 16 * 1024
 """aiohttp pauses a connection above twice this: with one TLS record more, that is what a stream may hold in memory."""
 
 

@@ -20,7 +20,7 @@ __all__ = ["LIMITS", "Budget", "Lane", "Limits", "NoSlotError", "Permit"]
 T = TypeVar("T")
 
 LIMITS: Final[Mapping[Lane, Limits]] = {
-    Lane.DISCOVERY: Limits(10, 20, 50, wait_seconds=60),
+    Lane.DISCOVERY: Limits(10, 50, 100, wait_seconds=60),
     Lane.POD: Limits(50, 200, 200, wait_seconds=30),
     # As many at once as may begin in SLOW_SECONDS: where all nodes hang, the rate is the only limit nevertheless.
     Lane.OPEN: Limits(100, 100, 100, wait_seconds=300, slow_at_once=200),

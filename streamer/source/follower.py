@@ -40,6 +40,10 @@ from streamer.transform import align
 from streamer.transform.match import ends_before_last
 
 _REMOVED_TRIES: Final = 3
+_BURST_STEPS: Final = 20
+_WAITS: Final = frozenset(
+    (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
+)
 
 log = structlog.get_logger()
 
@@ -84,6 +88,7 @@ class Follower:
         """How the log ended when a finite answer last showed it."""
         self._held_lines: int | None = patience.tail_lines
         """In how many of the log's last lines the position was found; None: in the whole log."""
+        self._next_step_at = 0.0
         self._error: ApiError | None = None
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.ASK_POD: self._ask_pod,
@@ -193,6 +198,8 @@ class Follower:
     async def _do(self, step: Step) -> None:
         """Do one step. What it raises is evidence as well."""
         try:
+            if step not in _WAITS:
+                await self._pace()
             await self._steps[step]()
             if step is not Step.RETRY:
                 self._error = None
@@ -205,6 +212,16 @@ class Follower:
                 await self._refused(error)
         except aiohttp.ClientError as error:
             await self._refused(ApiError(0, f"the answer broke: {error!r}"))
+
+    async def _pace(self) -> None:
+        """Make no request sooner than a second after the one before, on average: no answer may lead to a request loop.
+
+        `_BURST_STEPS` may follow each other at once: a restart takes about ten.
+        """
+        clock = asyncio.get_running_loop().time
+        self._next_step_at = max(self._next_step_at, clock() - _BURST_STEPS) + 1.0
+        if (seconds := self._next_step_at - clock()) > 0:
+            await asyncio.sleep(seconds)
 
     async def _refused(self, error: ApiError) -> None:
         refusal = _refusal(error)
@@ -302,6 +319,7 @@ class Follower:
             self._progress.backoff.reset()
         elif end.how.value == "out of order":
             self._progress.doubts += 1
+        self._progress.enter(StreamState.OPENING)  # what is asked next is not reading
         self._start_search()
         self._saw(stream=end, fresh=True)
 
@@ -560,7 +578,7 @@ class Follower:
             await self._status.wait_for_news(seconds)
 
     async def _await_start(self) -> None:
-        self._progress.enter(StreamState.WAITING)
+        self._progress.enter(StreamState.PENDING)
         await self._await_change(self._patience.start_seconds)
 
     async def _await_restart(self) -> None:

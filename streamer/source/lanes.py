@@ -89,7 +89,7 @@ class LaneSlots:
         self.quick.counted = self.slow.counted = partial(facts.api_requests, lane, "under_way")
 
     def queue(self, node: str) -> Waiter:
-        """Stand in line."""
+        """Queue a request for a node, "" where none matters."""
         waiter = Waiter(node)
         if not self._divert(waiter):
             self.quick.queue(waiter)
@@ -105,7 +105,7 @@ class LaneSlots:
         return bool(node and self.limits.slow_at_once)
 
     def refused(self, retry_after_seconds: float | None) -> None:
-        """The server has too much to do: the whole lane waits, for as long as it says or ever longer."""
+        """The server has too much to do: the whole lane waits, for as long as it says, or longer each time."""
         now = asyncio.get_running_loop().time()
         if retry_after_seconds is None:
             if now < self.quick.not_before:

@@ -62,7 +62,7 @@ class Progress:
     def enter(self, state: StreamState) -> None:
         """Say what the follower is at."""
         self.state = state
-        if state in (StreamState.FOLLOWING, StreamState.ENDED):
+        if state in (StreamState.FOLLOWING, StreamState.PENDING, StreamState.ENDED):
             self._unread_since = None
         elif self._unread_since is None:
             self._unread_since = self._clock()

@@ -140,7 +140,7 @@ def _targets(targets: Sequence[TargetStatus]) -> str:
 
 
 def _badness(one: TargetStatus) -> tuple[bool, float, str]:
-    open_or_over = one.state in {StreamState.FOLLOWING, StreamState.ENDED}
+    open_or_over = one.state in {StreamState.FOLLOWING, StreamState.PENDING, StreamState.ENDED}
     return open_or_over, -max(one.unread_seconds, one.behind_seconds), one.target.pod_name
 
 

@@ -16,7 +16,8 @@ class StreamState(StrEnum):
 
     OPENING = "opening"  # asking for the log, finding the place in it
     FOLLOWING = "following"  # a stream is open, and brings what is written
-    WAITING = "waiting"  # before the next try: the last one failed, or the container has not started yet
+    PENDING = "pending"  # the container has not started yet
+    WAITING = "waiting"  # before the next try: the last one failed
     ENDED = "ended"  # the container has ended and its log was read; it may start again
 
 

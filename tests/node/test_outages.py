@@ -16,17 +16,21 @@ from tests.testbed.node_cluster import NodePod
 pytestmark = [pytest.mark.real, pytest.mark.node]
 
 RATE = 400
-"""Lines of 400 bytes per second and pod: a log is rotated every 7 s or so."""
+"""Lines per second and pod, of 400 bytes by default: a log is rotated every 7 s or so."""
+LARGE = "-bytes=1000"
+"""With these it is rotated whenever the kubelet looks, every 3 s: who comes late has lost lines."""
 SECOND_NS = 1_000_000_000
+IN_TIME_NS = 2 * SECOND_NS
+"""After so long logs are read again: a second, and one more for a busy machine."""
 
 
 @pytest.mark.xfail(strict=False, reason="a retry that waits does not notice that the kubelet is back")
-async def test_after_a_crash_of_the_kubelet_logs_are_read_again_within_a_second(stage: Stage) -> None:
+async def test_after_a_crash_of_the_kubelet_logs_are_read_again_at_once(stage: Stage) -> None:
     """What was written while it was down may be rotated away at its start: its log manager looks at once."""
     node = stage.node
-    pods = await _printing(stage)
+    pods = await _printing(stage, LARGE)
     await asyncio.to_thread(node.kill_kubelet)
-    found = await _after_an_outage(stage, pods, 2, node.start_kubelet)
+    found = await _after_an_outage(stage, pods, 5, node.start_kubelet)
     assert found.late == [], found
 
 
@@ -43,9 +47,9 @@ async def test_a_containerd_that_is_killed_costs_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.xfail(strict=False, reason="the back-off of 15 s outlasts the outage")
-async def test_after_an_outage_of_the_api_server_logs_are_read_again_within_a_second(stage: Stage) -> None:
+async def test_after_an_outage_of_the_api_server_logs_are_read_again_at_once(stage: Stage) -> None:
     node = stage.node
-    pods = await _printing(stage)
+    pods = await _printing(stage, LARGE)
     await asyncio.to_thread(node.server.kill)
     try:
         found = await _after_an_outage(stage, pods, 15, node.server.start)
@@ -56,14 +60,15 @@ async def test_after_an_outage_of_the_api_server_logs_are_read_again_within_a_se
 
 
 async def test_workers_that_are_killed_again_and_again_publish_every_line_once(stage: Stage) -> None:
+    """The pods are slow: no log is rotated twice while nobody reads it."""
     await stage.add_worker()
-    await _printing(stage)
+    await _printing(stage, "-rate=50")
     for number in range(3):
         worker = stage.workers[number % 2]
         await worker.stop(signal.SIGKILL)
         await worker.start()
         await stage.until_ready(worker)
-        await stage.until_more(2 * RATE)
+        await stage.until_more(100)
     found = await stage.finish()
     assert found.exact, found
     assert found.missing == [], found
@@ -74,7 +79,7 @@ async def test_a_previous_container_that_is_removed_does_not_keep_the_next_from_
     stage: Stage,
 ) -> None:
     """The kubelet's garbage collection comes between the start of the next instance and our question."""
-    (pod,) = await _printing(stage, "-bytes=1000", pods=1)
+    (pod,) = await _printing(stage, LARGE, pods=1)
     (worker,) = stage.workers
     worker.send(signal.SIGSTOP)
     await pod.kill()
@@ -88,10 +93,11 @@ async def test_a_previous_container_that_is_removed_does_not_keep_the_next_from_
     assert unread == [], f"{len(unread)} lines of the next instance: {found}"
 
 
-async def _printing(stage: Stage, size: str = "-bytes=400", pods: int = 2) -> list[NodePod]:
+async def _printing(stage: Stage, *changed: str, pods: int = 2) -> list[NodePod]:
     """Pods that print without an end, and are read."""
-    made = [await stage.cluster.add_pod(f"falco-{number}", f"-rate={RATE}", size) for number in range(pods)]
-    await stage.until_more(RATE)
+    arguments = [f"-rate={RATE}", "-bytes=400", *changed]
+    made = [await stage.cluster.add_pod(f"falco-{number}", *arguments) for number in range(pods)]
+    await stage.until_more(100)
     return made
 
 
@@ -104,10 +110,20 @@ async def _after_an_outage(
     stage: Stage, pods: Sequence[NodePod], seconds: int, start: Callable[[], None]
 ) -> Findings:
     """End an outage after so long, and compare once the pods have printed for as long as a slow reader may take."""
+    began_ns = time_ns()
     await _print_on(pods, seconds)
     await asyncio.to_thread(start)
     back_ns = time_ns()
     await _print_on(pods, 8)
-    found = await stage.finish(late_ns=back_ns + SECOND_NS)
+    found = await stage.finish(late_ns=back_ns + IN_TIME_NS)
+    for pod in pods:
+        print(f"{pod.name}: {_out_of_reach(pod, began_ns, back_ns)} lines were out of reach")  # noqa: T201
     assert found.exact, found
     return found
+
+
+def _out_of_reach(pod: NodePod, began_ns: int, back_ns: int) -> int:
+    """How many lines of an outage were rotated away by half a second after it: no reader is to blame for these."""
+    lines = pod.written()
+    current = next(line.file for line in lines if line.at_ns > back_ns + SECOND_NS // 2)
+    return sum(line.file < current for line in lines if began_ns < line.at_ns < back_ns)
