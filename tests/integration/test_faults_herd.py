@@ -213,7 +213,7 @@ async def test_many_logs_that_are_far_behind_do_not_add_up_in_memory(herd: Herd)
     herd.print(pods, BEHIND_LINES)
     async with herd.followed() as worker:
         await worker.until_committed(herd.printed)
-        assert worker.peak_bytes() < 200 * MIB
+        assert worker.peak_bytes() < 230 * MIB
 
 
 @pytest.mark.xfail(strict=False, reason="each stream holds up to 1.5 MiB of lines while Kafka is down")
