@@ -49,6 +49,27 @@ Gives the instance whose log it is where that is known better by now than when t
 """
 
 
+class _Pace:
+    """Whether lines come as fast as they were written: then what was there when the log was opened is through."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._window_seconds = window_seconds
+        self._clock = asyncio.get_running_loop().time
+        self._since: tuple[float, int] | None = None
+
+    def is_live(self, time_ns: int) -> bool:
+        """Take the time of a line that has just come. Compared are two lines that came a window apart."""
+        now = self._clock()
+        if self._since is None:
+            self._since = now, time_ns
+        came_seconds = now - self._since[0]
+        if came_seconds < self._window_seconds:
+            return False
+        written_seconds = (time_ns - self._since[1]) / 1_000_000_000
+        self._since = now, time_ns
+        return abs(written_seconds - came_seconds) <= came_seconds / 4
+
+
 @dataclass(slots=True)
 class _Open:
     """The stream at hand, and what was found out about it."""
@@ -104,17 +125,14 @@ class Reader:
         `tail_lines` were requested, or the whole log (None).
 
         `is_held`: a finite answer held the position, so it will come, however slowly. Else a pause is taken for the
-        end of what there is. Raises `aiohttp.ClientError`, `KubeletError`.
+        end of what there was, and so are lines that come as fast as they were written. That the answer is slow means
+        nothing. Raises `aiohttp.ClientError`, `KubeletError`.
         """
         matcher = RingMatcher(self._progress.ring, anchored=tail_lines is None)
         most_lines = inf if tail_lines is None else tail_lines + RING_LINES
-        # A stream that trickles never pauses; one whose position is known to come has all the time it takes.
-        until = inf if is_held else stream.opened_at + 3 * self._patience.quiet_seconds
         pause_seconds = self._patience.silent_seconds if is_held else self._patience.quiet_seconds
-        clock = asyncio.get_running_loop().time
+        pace = _Pace(2 * self._patience.quiet_seconds)
         while matcher.lines < most_lines:
-            if clock() > until:
-                return InCurrent.UNSURE
             try:
                 piece = await stream.read(pause_seconds)
             except TimeoutError:
@@ -130,6 +148,8 @@ class Reader:
                 return InCurrent.HELD
             if piece is None:
                 break
+            if not is_held and piece.lines and pace.is_live(piece.times_ns[-1]):
+                return InCurrent.UNSURE
         return InCurrent.NOT_IN_TAIL
 
     async def follow(

@@ -148,7 +148,6 @@ async def herd(tmp_path: Path, kafka: Kafka) -> AsyncIterator[Herd]:
         yield made
 
 
-@pytest.mark.xfail(strict=False, reason="a tail that takes longer than 3 s to come is requested again")
 async def test_a_restart_behind_a_slow_link_is_served_the_tails_and_no_more(
     site: Site, api_server: KubeApiServer, tmp_path: Path
 ) -> None:
