@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import yaml
 
+from tests.chaos.load import SHARDS
 from tests.integration.oracle import PRIORITIES
 from tests.integration.worker import EVERY_ALERT_PASSES
 from tests.testbed.apiserver import KubeApiServer
@@ -28,7 +29,6 @@ from tests.testbed.process import Process, free_port
 from tests.testbed.proxy import Proxy
 from tests.testbed.topics import create_topic
 
-SHARDS = 4
 PARTITIONS = 2
 STREAM_SECONDS = 4 * 3600.0
 """A kubelet's limit."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos.bed import Bed, Site, Worker
-from tests.chaos.load import Journal, Kind, Printer
+from tests.chaos.load import Change, Journal, Kind, Printer
 from tests.chaos.schedule import PEACEFUL, Fault, Meanwhile, Step
 from tests.chaos.watch import Watch
 from tests.testbed.pod import Pod
@@ -24,12 +24,7 @@ _TICK_SECONDS = 0.1
 _SHORT_ROTATION_SECONDS = 3.0
 _ENDED_SECONDS = 1.0
 """How long a deleted pod's object outlives its container: a kubelet looks at its containers once a second."""
-_INBOX_SECONDS = 15.0
-"""The inboxes take what is written in this time at least; then streams stand still, and the kubelet waits.
-
-A shard's takes 4 MiB, and chance may give one shard six of the ten pods that write 45 kB/s each.
-"""
-_READING_GOES_ON = {
+_KAFKA = {
     Fault.KAFKA_KILL,
     Fault.KAFKA_STOP,
     Fault.KAFKA_FREEZE,
@@ -37,7 +32,7 @@ _READING_GOES_ON = {
     Fault.KAFKA_LATENCY,
     Fault.KAFKA_HANG,
 }
-"""An outage of Kafka closes and opens no stream, so nothing that happens to a log meanwhile may cost a gap."""
+"""An outage of Kafka closes no stream: a log is read on until there is no more room for what was read."""
 
 
 @dataclass
@@ -48,8 +43,6 @@ class History:
     meanwhile: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     recoveries: dict[str, list[float]] = field(default_factory=dict)
-    long_outages: int = 0
-    """So long that two rotations may have passed: each may cost every target one gap."""
     violations: list[str] = field(default_factory=list)
 
 
@@ -66,11 +59,6 @@ class Conductor:
         self._pods: dict[str, Pod] = {}
         self._restarts: Counter[str] = Counter()  # since all was well; three unseen ones are a certain gap
         self._rotated_at: dict[str, float] = {}
-        self._reading_disturbed = False
-        self._frozen_at: float | None = None  # Kafka stands still since then
-        self._uncommitted: list[
-            Pod
-        ] = []  # changed while only Kafka was away, and the worker not yet back at work
         self._departed: set[str] = set()
         self._all_is_well = False
         self.history = History()
@@ -128,8 +116,8 @@ class Conductor:
             self.history.faults[step.fault] += 1
             if step.fault not in PEACEFUL:
                 self._all_is_well = False
-                if step.fault not in _READING_GOES_ON:
-                    self._disturb_reading()
+                self._journal.epoch.kafka_disturbed |= step.fault in _KAFKA
+                self._journal.epoch.disturbed |= step.fault not in _KAFKA
             await self._do(step)
             if step.settle:
                 await self.settle(step.fault)
@@ -153,9 +141,9 @@ class Conductor:
                 break
             await asyncio.sleep(0.02)
         self.history.recoveries.setdefault(after, []).append(time.monotonic() - started)
-        self._all_is_well, self._reading_disturbed = True, False
+        self._all_is_well = True
+        self._journal.settled(since_ns)
         self._restarts.clear()
-        self._uncommitted.clear()
         self._departed.clear()
 
     def _behind(self, since_ns: int) -> list[str]:
@@ -164,13 +152,6 @@ class Conductor:
             for name, pod in self._pods.items()
             if pod.container().running and self._watch.newest_ns.get(pod.uid, 0) < since_ns
         ]
-
-    def _disturb_reading(self) -> None:
-        """From now on streams may be gone; and with them what they held and Kafka did not take in time."""
-        self._reading_disturbed = True
-        for pod in self._uncommitted:
-            self._journal.add(pod).excuses += 1
-        self._uncommitted.clear()
 
     @property
     def _bed(self) -> Bed:
@@ -246,12 +227,8 @@ class Conductor:
         await asyncio.to_thread(start)
 
     async def _freeze(self, step: Step, freeze: Callable[[], None], resume: Callable[[], None]) -> None:
-        # The inbox of a shard holds what is written in half a minute and more.
-        self.history.long_outages += step.seconds > (30 if step.fault is Fault.KAFKA_FREEZE else 15)
         await asyncio.to_thread(freeze)
-        self._frozen_at = time.monotonic() if step.fault is Fault.KAFKA_FREEZE else None
         await self._during(step)
-        self._frozen_at = None
         resume()
 
     async def _cut(self, step: Step) -> None:
@@ -311,26 +288,14 @@ class Conductor:
         among = [pod for name, pod in sorted(self._pods.items()) if name.startswith(fate)]
         return among[draw % len(among)]
 
-    def _excuse(self, pod: Pod) -> None:
-        """What happens to this pod now may cost a possible gap, if its log cannot be read at the moment.
-
-        While only Kafka is away, no: the streams are open. Unless these are lost, too, before all is committed, or
-        the inboxes are full: who stands still while a pod leaves cannot know that its log was read to the end.
-        """
-        inboxes_full = self._frozen_at is not None and time.monotonic() > self._frozen_at + _INBOX_SECONDS
-        if self._reading_disturbed or inboxes_full:
-            self._journal.add(pod).excuses += 1
-        elif not self._all_is_well:
-            self._uncommitted.append(pod)
-
     async def _rotate(self, pod: Pod) -> None:
         wait_seconds = self._rotated_at.get(pod.uid, 0.0) + _SHORT_ROTATION_SECONDS - time.monotonic()
         await asyncio.sleep(wait_seconds)
-        self._excuse(pod)
         pod.log().rename()
         # Until the runtime has opened the new file, lines go on into the renamed one.
         self._printer.print(pod, 3)
         await asyncio.sleep(0.05)
+        self._journal.change(pod, Change.ROTATED)
         pod.log().reopen()
         self._printer.print(pod, 3)
         self._rotated_at[pod.uid] = time.monotonic()
@@ -339,28 +304,31 @@ class Conductor:
         if self._restarts[pod.uid] >= 2:
             return
         self._restarts[pod.uid] += 1
-        self._excuse(pod)
         self._printer.print(pod, 3)
+        await self._start_next(pod)
+        self._printer.print(pod, 3)
+
+    async def _start_next(self, pod: Pod) -> None:
+        self._journal.change(pod, Change.RESTARTED)
         await pod.restart()
-        self._printer.print(pod, 3)
 
     async def _crash_loop(self, pod: Pod, pauses: Iterable[float]) -> None:
         for pause in pauses:
             self._printer.print(pod, 3)
             await pod.back_off()
             await asyncio.sleep(pause / 2)
-            await pod.restart()
+            await self._start_next(pod)
             self._printer.print(pod, 3)
             await asyncio.sleep(pause)
 
     async def _recreate(self, pod: Pod) -> None:
         """As a node does it: grace period, the container ends, the object goes; then one of the same name comes."""
-        self._excuse(pod)
         await pod.delete(grace_seconds=30)
         await asyncio.sleep(0.3)
         self._printer.print(pod, 3)
         await pod.end()
         await asyncio.sleep(_ENDED_SECONDS)
+        self._journal.change(pod, Change.DELETED)
         await pod.delete()
         await self._again(pod)
 
@@ -372,9 +340,9 @@ class Conductor:
 
     async def _rotated_away(self, step: Step) -> None:
         pod = self._victim("rotated", step.victim)
-        self._excuse(pod)
         for _ in range(2):
             self._printer.print(pod, 5)
+            self._journal.change(pod, Change.ROTATED)
             pod.log().rotate()
         self._printer.print(pod, 5)
 
@@ -383,13 +351,13 @@ class Conductor:
         self._journal.add(pod).holes += 1
         for _ in range(3):
             self._printer.print(pod, 5)
-            await pod.restart()
+            await self._start_next(pod)
         self._printer.print(pod, 5)
 
     async def _gone(self, step: Step) -> None:
         pod = self._victim("mortal", step.victim)
-        self._excuse(pod)
         self._printer.print(pod, 5)
+        self._journal.change(pod, Change.DELETED_BY_FORCE)
         await pod.delete()
         await self._again(pod)
 

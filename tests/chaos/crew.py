@@ -6,7 +6,6 @@ import asyncio
 import random
 import sys
 import time
-import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,11 +14,11 @@ from enum import StrEnum
 
 import orjson
 
-from tests.chaos.bed import SHARDS, Site, Worker
-from tests.chaos.judge import Seen, Verdict, judge
-from tests.chaos.load import Journal, Kind, Printer
+from tests.chaos.bed import Site, Worker
+from tests.chaos.judge import Verdict
+from tests.chaos.load import SHARDS, Journal, Kind, Printer
+from tests.chaos.run import verdict_on
 from tests.chaos.watch import Watch, watching
-from tests.integration.oracle import oracle
 from tests.testbed.pod import Pod
 
 SESSION_SECONDS = 10.0
@@ -167,10 +166,6 @@ class Crew:
                 verdict.violations.append(f"{worker.tracebacks()} tracebacks in the log of worker {index}")
         return verdict
 
-    def shard_of(self, pod: Pod) -> int:
-        """Where a pod belongs, said once more by the judge."""
-        return zlib.crc32(pod.uid.encode()) % SHARDS
-
     def fenced(self) -> Counter[tuple[int, int]]:
         """How often each worker was fenced, by worker and shard."""
         return Counter(
@@ -178,19 +173,6 @@ class Crew:
             for index, worker in enumerate(self.workers)
             for event in worker.heard("shard_fenced")
         )
-
-
-async def verdict_on(site: Site, journal: Journal) -> Verdict:
-    """What is in the topics and in the state, against what was written."""
-    async with oracle(site.bootstrap, site.topics) as records:
-        await records.read_to_end()
-    async with oracle(site.bootstrap, [site.state_topic]) as state:
-        await state.read_to_end()
-    return judge(site.name, journal, map(_seen, records.records), map(_seen, state.records))
-
-
-def _seen(record: object) -> Seen:
-    return Seen(*(getattr(record, name) for name in Seen._fields))
 
 
 @asynccontextmanager

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from tests.chaos.holes import Hole, review_of
 from tests.chaos.load import Journal, Kind, Line, TargetLog
 
 _SHOWN = 5  # examples of each violation
-_SHOWN_CHARACTERS = 200
+_SHOWN_CHARACTERS = 600
 _OPEN_END_NS = 120 * 1_000_000_000
 
 
@@ -29,24 +30,6 @@ class Seen(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
-
-
-class Hole(NamedTuple):
-    """A gap record: lines after `from_ns` and before `to_ns` may be missing; None is as far as there are any."""
-
-    uid: str
-    certain: bool
-    reason: str
-    detail: str
-    from_ns: int | None
-    to_ns: int | None
-    open_ended: bool = False
-    """The record names no end: this one is where the next alert arrived. Who reads no alerts cannot say."""
-
-    def covers(self, at_ns: int) -> bool:
-        """Whether a line of this time lies in it."""
-        low = self.from_ns if self.from_ns is not None else -1
-        return low < at_ns and (self.to_ns is None or at_ns < self.to_ns)
 
 
 @dataclass
@@ -69,18 +52,15 @@ class Verdict:
             self.violations.append(f"{len(examples)} {what}: {shown}")
 
 
-def judge(
-    name: str, journal: Journal, records: Iterable[Seen], state: Iterable[Seen], *, long_outages: int = 0
-) -> Verdict:
+def judge(name: str, journal: Journal, records: Iterable[Seen], state: Iterable[Seen]) -> Verdict:
     """Give the verdict on a run of the cluster called `name`; `records` in the order of each partition."""
-    return _Judge(name, journal, long_outages).decide(list(records), list(state))
+    return _Judge(name, journal).decide(list(records), list(state))
 
 
 class _Judge:
-    def __init__(self, name: str, journal: Journal, long_outages: int) -> None:
+    def __init__(self, name: str, journal: Journal) -> None:
         self._name = name
         self._journal = journal
-        self._long_outages = long_outages
         self._verdict = Verdict(lines=sum(1 for _ in journal.lines()))
         self._outcomes: Counter[bytes] = Counter()
         self._holes: dict[str, list[Hole]] = defaultdict(list)
@@ -148,6 +128,7 @@ class _Judge:
                 value["detail"],
                 _nanoseconds(value["from"]),
                 _nanoseconds(value["to"]),
+                value["evidence"],
             )
             self._holes[hole.uid].append(self._closed(hole))
             self._verdict.gaps[f"{hole.reason}, {'certain' if hole.certain else 'possible'}"] += 1
@@ -156,7 +137,7 @@ class _Judge:
         )
 
     def _closed(self, hole: Hole) -> Hole:
-        """A gap without an end was told when no later line was there: the next that did arrive is its end.
+        """A gap without an end was reported when no later line was there: the next that did arrive is its end.
 
         Only of a pod that is gone all that follows may be missing; else what comes much later is no part of it.
         """
@@ -186,23 +167,34 @@ class _Judge:
             self._verdict.missing += len(missing)
             outside += [_line(line) for line in missing if not _covered(line, holes)]
             self._certain(target, holes, missing)
-            allowed = target.excuses + self._long_outages
-            if len(possible := [hole for hole in holes if not hole.certain]) > allowed:
-                self._verdict.violations.append(
-                    f"{target.pod} ({target.uid}) has {len(possible)} possible gaps, {allowed} had a reason: "
-                    + "; ".join(map(_hole, possible[:_SHOWN]))
-                )
+            self._evidence(target, holes)
         self._verdict.blame("alerts lost outside any gap", outside)
+
+    def _evidence(self, target: TargetLog, holes: list[Hole]) -> None:
+        """Nothing that a gap states contradicts the journal, and a possible one has a reason there."""
+        unfounded, contradicted, crossed = [], [], []
+        for hole in holes:
+            review = review_of(hole, target)
+            if review.refuted:
+                contradicted.append(f"{target.pod}: {hole}: {', '.join(review.refuted)}")
+            elif not hole.certain and not review.is_founded:
+                unfounded.append(f"{target.pod}: {hole}: {', '.join(review.unfounded) or 'no evidence'}")
+            inside = (line for line in target.lines if self._outcomes[line.body] and hole.covers(line.at_ns))
+            if (line := next(inside, None)) is not None:
+                crossed.append(f"{target.pod}: {hole}: {_line(line)}")
+        self._verdict.blame("possible gaps without a reason", unfounded)
+        self._verdict.blame("gaps that contradict the journal", contradicted)
+        self._verdict.blame("gaps with lines in them that arrived", crossed)
 
     def _certain(self, target: TargetLog, holes: list[Hole], missing: list[Line]) -> None:
         certain = [hole for hole in holes if hole.certain]
         if len(certain) != target.holes:
             self._verdict.violations.append(
                 f"{target.pod} ({target.uid}) has {len(certain)} certain gaps for {target.holes} certain holes: "
-                + "; ".join(map(_hole, certain[:_SHOWN]))
+                + "; ".join(map(str, certain[:_SHOWN]))
             )
         empty = [hole for hole in certain if not any(_covered(line, [hole]) for line in missing)]
-        self._verdict.blame("certain gaps in which nothing is missing", [_hole(hole) for hole in empty])
+        self._verdict.blame("certain gaps in which nothing is missing", empty)
 
     def _ledger(self, state: list[Seen], by_kind: dict[str, list[Seen]]) -> None:
         """The committed ledger against a recount from what was written and what can be read."""
@@ -314,7 +306,3 @@ def _where(record: Seen) -> str:
 def _line(line: Line) -> str:
     at = dt.datetime.fromtimestamp(line.at_ns / 1e9, dt.UTC)
     return f"{line.uid}/{line.number} of {at:%H:%M:%S.%f}"
-
-
-def _hole(hole: Hole) -> str:
-    return f"{hole.reason} {hole.from_ns}..{hole.to_ns} ({hole.detail})"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
+from typing import NamedTuple
 
 from streamer.simulator import AlertGenerator
 from tests.testbed.crilog import record
@@ -15,6 +18,9 @@ from tests.testbed.pod import Pod
 # containerd cuts lines into parts of this size.
 _PART_BYTES = 16 * 1024
 _BROKEN, _TEXT = 0.005, 0.02  # shares of the lines
+SHARDS = 4
+_SHARE_BYTES = 25_165_824 / 2 / SHARDS
+"""Of `kubernetes.max_uncommitted_bytes`, what each shard has for itself: until it is used up, reading goes on."""
 
 
 class Kind(Enum):
@@ -36,6 +42,43 @@ class Line:
     body: bytes
 
 
+class Change(StrEnum):
+    """What was done to a target's log."""
+
+    ROTATED = "rotated"
+    RESTARTED = "restarted"
+    DELETED = "deleted"  # its container had ended before
+    DELETED_BY_FORCE = "deleted by force"
+
+
+@dataclass(slots=True)
+class Epoch:
+    """The time between two moments at which all was well: everything written before it was read and committed."""
+
+    disturbed: bool = False
+    """Streams may have been closed, or have brought nothing."""
+    kafka_disturbed: bool = False
+    """Kafka may have taken nothing: what was read waited, and nothing more was read once there was no room."""
+    written_bytes: Counter[int] = field(default_factory=Counter)
+    """The size of the lines by shard."""
+
+    def may_not_read(self, uid: str) -> bool:
+        """Whether this target's log may not have been read at some time."""
+        return self.disturbed or (self.kafka_disturbed and self.written_bytes[shard_of(uid)] >= _SHARE_BYTES)
+
+    def wrote(self, line: Line) -> None:
+        """Count a line."""
+        self.written_bytes[shard_of(line.uid)] += len(line.body)
+
+
+class Event(NamedTuple):
+    """A change of a target's log; `at_ns` is by the clock of its lines: after those before it."""
+
+    what: Change
+    at_ns: int
+    epoch: Epoch
+
+
 @dataclass(slots=True)
 class TargetLog:
     """All that one pod instance ever printed, and what was done to it."""
@@ -44,9 +87,7 @@ class TargetLog:
     pod: str
     uid: str
     lines: list[Line] = field(default_factory=list)
-    excuses: int = 0
-    """Rotations, restarts and deletions while its log could not be read or the worker was not back at it: each
-    may cost one gap."""
+    changes: list[Event] = field(default_factory=list)
     holes: int = 0
     """What was done on purpose so that lines are certainly out of reach: each costs exactly one certain gap."""
 
@@ -55,13 +96,20 @@ class TargetLog:
         """The key of its records."""
         return f"{self.namespace}/{self.pod}".encode()
 
+    def now_ns(self) -> int:
+        """The time for the next line or change: no two have the same."""
+        last_line_ns = self.lines[-1].at_ns if self.lines else 0
+        last_change_ns = self.changes[-1].at_ns if self.changes else 0
+        return max(time.time_ns(), last_line_ns + 1, last_change_ns + 1)
+
 
 class Journal:
-    """What was written, by target and by content."""
+    """What was written, by target and by content, and what was done meanwhile."""
 
     def __init__(self) -> None:
         self.targets: dict[str, TargetLog] = {}
         self.by_body: dict[bytes, Line] = {}
+        self.epoch = Epoch()
 
     def add(self, pod: Pod) -> TargetLog:
         """Keep a journal of this pod, too."""
@@ -77,6 +125,26 @@ class Journal:
         assert line.body not in self.by_body
         self.by_body[line.body] = line
         self.targets[line.uid].lines.append(line)
+        self.epoch.wrote(line)
+
+    def change(self, pod: Pod, what: Change) -> None:
+        """Take down a change that is made to a pod's log now, before another line is written."""
+        target = self.add(pod)
+        target.changes.append(Event(what, target.now_ns(), self.epoch))
+
+    def settled(self, since_ns: int) -> None:
+        """All is well: what was written before `since_ns` is committed."""
+        self.epoch = Epoch()
+        for target in self.targets.values():
+            for line in reversed(target.lines):
+                if line.at_ns < since_ns:
+                    break
+                self.epoch.wrote(line)
+
+
+def shard_of(uid: str) -> int:
+    """Where a pod belongs, by the documented rule and not by the worker's code."""
+    return zlib.crc32(uid.encode()) % SHARDS
 
 
 class Printer:
@@ -93,7 +161,7 @@ class Printer:
         raw = []
         for _ in range(count):
             number = len(target.lines)
-            at_ns = max(time.time_ns(), target.lines[-1].at_ns + 1 if target.lines else 0)
+            at_ns = target.now_ns()
             line = Line(pod.uid, number, at_ns, kind or self._kind(), b"")
             line = Line(pod.uid, number, at_ns, line.kind, self._body(line, pod))
             self.journal.note(line)
@@ -103,7 +171,7 @@ class Printer:
     def large(self, pod: Pod, size: int) -> None:
         """Print one alert of so many bytes, and hardly one less when it is compressed."""
         target = self.journal.add(pod)
-        number, at_ns = len(target.lines), time.time_ns()
+        number, at_ns = len(target.lines), target.now_ns()
         body = self._body(Line(pod.uid, number, at_ns, Kind.ALERT, b""), pod)
         padding = noise(self._random, size - len(body) - len(b'"noise":"",'))
         body = body.replace(b'"output_fields":{', b'"output_fields":{"noise":"%b",' % padding, 1)

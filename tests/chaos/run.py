@@ -92,7 +92,7 @@ class Play:
         seconds = time.monotonic() - self._started
         for each in self.conductor.workers:
             await each.kill()
-        verdict = await _verdict(self.site, self.journal, history)
+        verdict = await verdict_on(self.site, self.journal)
         return Report(history, verdict, _heard(self.conductor.workers, history), seconds)
 
     async def _arrival(self, patience_seconds: float = 10.0) -> None:
@@ -129,18 +129,13 @@ async def run(folder: Path, steps: Iterable[Step], seconds: float, seed: int, ra
         return await play.finish()
 
 
-async def _verdict(site: Site, journal: Journal, history: History) -> Verdict:
+async def verdict_on(site: Site, journal: Journal) -> Verdict:
+    """What is in the topics and in the state, against what was written."""
     async with oracle(site.bootstrap, site.topics) as records:
         await records.read_to_end()
     async with oracle(site.bootstrap, [site.state_topic]) as state:
         await state.read_to_end()
-    return judge(
-        site.name,
-        journal,
-        map(_seen, records.records),
-        map(_seen, state.records),
-        long_outages=history.long_outages,
-    )
+    return judge(site.name, journal, map(_seen, records.records), map(_seen, state.records))
 
 
 def _seen(record: object) -> Seen:

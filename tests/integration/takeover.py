@@ -14,9 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.chaos.bed import SHARDS, Site
+from tests.chaos.bed import Site
 from tests.chaos.crew import Crew, crew, shards_of
-from tests.chaos.load import Kind
+from tests.chaos.load import SHARDS, Kind, shard_of
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
@@ -73,7 +73,7 @@ async def measure(
     moved: list[float] = []
     stayed: list[float] = []
     for pod in made.pods:
-        owner, shard = before.get(made.shard_of(pod)), made.shard_of(pod)
+        owner, shard = before.get(shard_of(pod.uid)), shard_of(pod.uid)
         undisturbed = owner == after.get(shard) and owner != victim
         (stayed if undisturbed else moved).append(silences.longest[pod.uid])
     return sorted(moved), sorted(stayed)

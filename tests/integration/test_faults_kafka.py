@@ -98,7 +98,6 @@ async def test_a_quota_slows_us_down_and_breaks_nothing(own_servers: Bed) -> Non
                 play.printer.print(pod, BURST_LINES, Kind.ALERT)
             await conductor.settle("a burst")
             assert await slow_transactions(worker) > before, "the quota was never reached"
-            conductor.history.long_outages += 1  # who waits for longer than two rotations take says so
             await asyncio.to_thread(own_servers.kafka.limit_producers, 1000 * QUOTA_BYTES)
             await conductor.settle("the quota's end")
         report = await play.finish()

@@ -14,8 +14,8 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from tests.chaos.bed import SHARDS, Bed, Site
-from tests.chaos.load import Kind, noise
+from tests.chaos.bed import Bed, Site
+from tests.chaos.load import SHARDS, Kind, noise
 from tests.chaos.run import RATE, playing
 from tests.chaos.schedule import Fault, Meanwhile, Step
 from tests.integration.oracle import oracle

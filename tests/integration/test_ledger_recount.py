@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.chaos.bed import SHARDS, Site
+from tests.chaos.bed import Site
+from tests.chaos.load import SHARDS
 from tests.chaos.run import playing
 from tests.integration.oracle import Oracle, oracle
 
