@@ -80,7 +80,8 @@ class InPrevious(StrEnum):
     NOT_IN_TAIL = "not in the tail"
     ABSENT = "not in the log"
     ROTATED = "rotated away, its last lines were taken"  # the log is the one that was read
-    NO_LOG = "there is no log"  # never was, was removed, or has no line
+    NO_LOG = "there is no log"  # never was, or was removed
+    EMPTY = "the log has no line"
     HELD = "in the log"  # and the log was read from there to its end
     TAKEN = "another instance's log, read whole"
 
@@ -112,6 +113,8 @@ class Evidence:
     """As it was last described; as it was at the last, where it is gone."""
     has_position: bool = True
     """Lines of this target were taken."""
+    on_record: bool = False
+    """The target was known before, or before its container started: all that it prints is ours to read."""
     instance: Instance | None = None
     """Whose lines were taken last, as far as the API has told."""
     drained: bool = False

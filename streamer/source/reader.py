@@ -26,7 +26,7 @@ from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.search import end_after, last_line
-from streamer.source.stream import KubeletError, LogRemovedError, LogStream, Where, open_log
+from streamer.source.stream import KubeletError, LogRemovedError, LogStream, Where, is_log_removed, open_log
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
@@ -161,7 +161,10 @@ class Reader:
         may only be the lines of a clock that was set back: where they come again and again, they are believed.
         """
         progress = self._progress
-        progress.belongs_to(instance)
+        if (
+            begin is None
+        ):  # else no line of this instance was taken yet: what is known of the one before still holds
+            progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
@@ -180,8 +183,11 @@ class Reader:
         finally:
             opened.stream.close()
             self._open = None
+        if end.how is HowEnded.OUT_OF_ORDER and not end.taken_lines:
+            progress.doubts += 1
         if opened.begin is not None and end.how is HowEnded.CLEAN and not end.in_doubt:
             await opened.begin(None)
+            progress.belongs_to(opened.instance)
         return end
 
     def _renew_at(self) -> float:
@@ -221,7 +227,6 @@ class Reader:
             except TimeoutError:
                 if expecting:
                     return self._ended(opened, HowEnded.OUT_OF_ORDER, "it does not bring what the log has")
-                opened.in_doubt = True
                 wait_seconds, expecting = await self._check_silence(opened)
                 continue
             except aiohttp.ClientError as error:
@@ -323,6 +328,7 @@ class Reader:
     async def _check_silence(self, opened: _Open) -> tuple[float, bool]:
         """Check whether the log has more than the stream brought: how long to wait now, and whether for something."""
         patience, ring = self._patience, self._progress.ring
+        doubted, opened.in_doubt = opened.in_doubt, True
         asked_at = asyncio.get_running_loop().time()
         long_seconds = patience.seconds_to_probe(asked_at, self._probes, self._progress.mean_pause_seconds)
         ended = not self._status.view.running
@@ -341,6 +347,8 @@ class Reader:
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._where, cause=repr(error))
+            if is_log_removed(error):  # a live kubelet has removed it: that says nothing against the stream
+                opened.in_doubt = doubted
             return long_seconds, False
         wait_seconds = long_seconds
         if not end.ring and ring:

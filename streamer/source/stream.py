@@ -34,6 +34,13 @@ class LogRemovedError(KubeletError):
     """The container, and its log with it, was removed from the node; or its runtime does not answer."""
 
 
+def is_log_removed(error: Exception) -> bool:
+    """Whether a request failed because the container and its log are gone from the node."""
+    return isinstance(error, LogRemovedError) or (
+        isinstance(error, ApiError) and (error.status, error.kind) == (404, "pods/log")
+    )
+
+
 class Where(NamedTuple):
     """The address of a log. It has no uid: a later pod of the same name has the same."""
 

@@ -68,8 +68,14 @@ CASES: Final[dict[str, Evidence]] = {
     "container not started yet": Evidence(replace(RUNNING, instance=None, running=False), has_position=False),
     "first connection, start: now": Evidence(RUNNING, has_position=False, from_now=True),
     "first connection, pod not requested yet": Evidence(RUNNING, has_position=False),
+    "first line to come, container was restarted twice or more since the target is on record": Evidence(
+        restarted(THIRD), has_position=False, asked=True, on_record=True
+    ),
     "first connection, container was restarted before": Evidence(
         restarted(SECOND_RUN), has_position=False, asked=True
+    ),
+    "first line to come, the previous log was removed since the target is on record": Evidence(
+        restarted(SECOND_RUN), has_position=False, asked=True, on_record=True, previous=InPrevious.NO_LOG
     ),
     "first connection": Evidence(RUNNING, has_position=False, asked=True),
     "own log complete, container waits for its restart": Evidence(
