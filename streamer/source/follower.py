@@ -197,6 +197,7 @@ class Follower:
             drained=progress.drained,
             departed=status.departed,
             ended_known_at=status.ended_at,
+            deleting_known_at=status.deleting_at,
         )
 
     def _saw(self, **facts_seen: object) -> None:
@@ -249,8 +250,9 @@ class Follower:
 
     async def _await_departure(self) -> None:
         """A request says that the pod is gone: the watch knows how it left, and may say so a little later."""
+        asked_at = asyncio.get_running_loop().time()
         await self._status.wait_while(lambda _: True, self._patience.departed_seconds)
-        self._saw(gone=True)
+        self._saw(gone=True, gone_at=min(asked_at, self._status.departed_at))
 
     # The pod
 

@@ -26,7 +26,15 @@ from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.search import end_after, last_line
-from streamer.source.stream import KubeletError, LogRemovedError, LogStream, Where, is_log_removed, open_log
+from streamer.source.stream import (
+    KubeletError,
+    LogFileMissingError,
+    LogRemovedError,
+    LogStream,
+    Where,
+    is_log_removed,
+    open_log,
+)
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
@@ -39,6 +47,8 @@ _CATCH_UP_SECONDS: Final = 1.0
 """What a stream brings later than this after it was opened, and after a wait, was written just then."""
 
 _AT_ONCE_SECONDS: Final = 0.05
+_NEWER_NS: Final = 1_000_000_000
+"""A tail that begins so much later than the last line taken does not hold it."""
 
 log = structlog.get_logger()
 
@@ -129,6 +139,7 @@ class Reader:
         nothing. Raises `aiohttp.ClientError`, `KubeletError`.
         """
         matcher = RingMatcher(self._progress.ring, anchored=tail_lines is None)
+        last_ns = self._progress.last_ns
         most_lines = inf if tail_lines is None else tail_lines + RING_LINES
         pause_seconds = self._patience.silent_seconds if is_held else self._patience.quiet_seconds
         pace = _Pace(2 * self._patience.quiet_seconds)
@@ -148,7 +159,12 @@ class Reader:
                 return InCurrent.HELD
             if piece is None:
                 break
-            if not is_held and piece.lines and pace.is_live(piece.times_ns[-1]):
+            if is_held or not piece.lines:
+                continue
+            starts_here = matcher.lines == len(piece.lines)
+            if starts_here and last_ns is not None and piece.times_ns[0] > last_ns + _NEWER_NS:
+                return InCurrent.NOT_IN_TAIL
+            if pace.is_live(piece.times_ns[-1]):
                 return InCurrent.UNSURE
         return InCurrent.NOT_IN_TAIL
 
@@ -234,6 +250,8 @@ class Reader:
             if piece is None:
                 try:
                     stream.check()
+                except LogFileMissingError as error:
+                    return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
                 except LogRemovedError:
                     pass  # written once the container is gone: everything before it was sent
                 except KubeletError as error:

@@ -19,6 +19,7 @@ _FINITE_SECONDS: Final = 30.0
 """So long silent, an answer that does not follow has died."""
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
 _REMOVED: Final = ("unable to retrieve container logs for ", "rpc error: code = NotFound")
+_FILE_MISSING: Final = "failed to try resolving symlinks in path "
 _REMOVED_BEHIND_LINE: Final = re.compile(rb"unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}\Z")
 """The kubelet writes it directly behind a last line that has no newline."""
 
@@ -32,6 +33,10 @@ class KubeletError(ApiError):
 
 class LogRemovedError(KubeletError):
     """The container, and its log with it, was removed from the node; or its runtime does not answer."""
+
+
+class LogFileMissingError(LogRemovedError):
+    """The log's file is not there: it was removed with its container, or is being rotated."""
 
 
 def is_log_removed(error: Exception) -> bool:
@@ -134,6 +139,8 @@ class LogStream:
         text = self._reader.unfinished[:300].decode(errors="replace")
         if text.startswith(_REMOVED):
             raise LogRemovedError(text)
+        if text.startswith(_FILE_MISSING):
+            raise LogFileMissingError(text)
         if text.startswith(_KUBELET_ERRORS):
             raise KubeletError(text)
 
