@@ -136,9 +136,10 @@ class Follower:
 
     def update(self, found: PodView) -> None:
         """Take the pod as the API server describes it now."""
-        was_running = self._status.view.running
+        before = self._status.view
         self._status.update(found)
-        if was_running and not self._status.view.running:
+        now = self._status.view
+        if (before.running and not now.running) or (now.deleting and not before.deleting):
             self._reader.expect_end()
 
     def depart(self, last: PodView | None) -> None:

@@ -90,6 +90,8 @@ class _Open:
     begin: Begin | None
     lag: Lag
     renew_at: float
+    believed: bool = False
+    """Its first lines are taken, whatever they are."""
     in_doubt: bool = False
     compared_at: float = -inf
     last_taken_at: float = -inf
@@ -119,7 +121,10 @@ class Reader:
         self._open: _Open | None = None
 
     def expect_end(self) -> None:
-        """The container has ended: a stream that stays silent and open is checked now."""
+        """The container has ended, or is to end: a stream that stays silent and open is checked now.
+
+        Once a deleted pod's container has ended, its log is gone, and cannot be compared any more.
+        """
         if self._open is not None:
             self._open.stream.hurry(self._patience.ending_seconds)
 
@@ -184,7 +189,7 @@ class Reader:
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
-        self._open = opened = _Open(stream, instance, begin, lag, self._renew_at())
+        self._open = opened = _Open(stream, instance, begin, lag, self._renew_at(), believed=believed)
         self._probes = 0
         progress.enter(StreamState.FOLLOWING)
         stream.settle()
@@ -277,6 +282,8 @@ class Reader:
         doubtful = align.first_doubtful(
             piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
         )
+        if opened.begin is not None and not opened.believed and align.holds_first(progress.ring, piece.lines):
+            doubtful = 0  # it was taken: the position is in this log, and an answer that was cut short hid it
         if doubtful != 0 and opened.begin is not None:
             begin, opened.begin = opened.begin, None
             if (known := await begin(piece.times_ns[0])) is not None:
@@ -371,6 +378,7 @@ class Reader:
         wait_seconds = long_seconds
         if not end.ring and ring:
             self._empty_probes += 1
+            opened.in_doubt = doubted  # it was rotated, and nothing was written since
             if self._empty_probes <= EMPTY_PROBES:
                 wait_seconds = patience.empty_seconds
         else:

@@ -20,8 +20,13 @@ _FINITE_SECONDS: Final = 30.0
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
 _REMOVED: Final = ("unable to retrieve container logs for ", "rpc error: code = NotFound")
 _FILE_MISSING: Final = "failed to try resolving symlinks in path "
-_REMOVED_BEHIND_LINE: Final = re.compile(rb"unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}\Z")
-"""The kubelet writes it directly behind a last line that has no newline."""
+_BEHIND_LINE: Final = re.compile(
+    rb"(?:unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}"
+    rb'|rpc error: code = NotFound desc = an error occurred when try to find container "[0-9a-f]{64}": not found'
+    rb"|failed to create fsnotify watcher: too many open files"
+    rb'|failed to try resolving symlinks in path "[^"]+": lstat [^ ]+: no such file or directory)\Z'
+)
+"""The kubelet writes it directly behind a last line that has no newline. No alert ends like this."""
 
 
 class KubeletError(ApiError):
@@ -170,6 +175,6 @@ async def open_log(
 
 def _without_error(last: StampedLines) -> StampedLines:
     """A last line without the error text that the kubelet wrote behind it."""
-    if last.lines and not last.oversize and (found := _REMOVED_BEHIND_LINE.search(last.lines[0])):
+    if last.lines and not last.oversize and (found := _BEHIND_LINE.search(last.lines[0])):
         last.lines[0] = last.lines[0][: found.start()]
     return last

@@ -512,3 +512,73 @@ async def test_a_clock_set_back_before_an_unseen_rotation_does_not_lock_the_prev
     async with following(server, recorder, tmp_path, patience=HASTY):
         await recorder.until_read("falco-a", numbered(0, 12))
     assert {(gap.reason, gap.certain) for gap in recorder.gaps} == {(GapReason.ROTATION_UNSEEN, False)}
+
+
+async def test_a_quiet_pod_that_is_deleted_after_a_rotation_left_an_empty_file_leaves_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked + 1)  # compared, once at least
+        cluster.rotate(pod)
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked + 1)  # and once more since then
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        assert server.cut("/log.*follow") == 1
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_a_pod_that_is_deleted_some_seconds_after_its_last_line_leaves_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """Its stream is compared when the deletion begins: once the container has ended, its log is gone."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0, lively_seconds=0.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked)
+        cluster.append(pod, *numbered(5, 9))
+        await recorder.until_read("falco-a", numbered(0, 9))
+        asked = server.log_opens["falco", "falco-a"]
+        cluster.begin_deletion(pod)
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked, 2.0)
+        text = b"unable to retrieve container logs for containerd://0123"
+        server.faults.answer("/log", 200, times=1000, body=text)
+        cluster.terminate(pod)
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"unable to retrieve container logs for containerd://" + 64 * b"0",
+        b"failed to create fsnotify watcher: too many open files",
+        b'rpc error: code = NotFound desc = an error occurred when try to find container "%s": not found'
+        % (64 * b"0"),
+    ],
+)
+async def test_error_text_of_the_kubelet_behind_a_line_without_a_newline_is_no_part_of_it(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, text: bytes
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+    for _ in range(3):
+        server.faults.text_in_log("falco-a", text, after_bytes=None)
+    cluster.terminate(pod)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", [*numbered(0, 5), b"the last"])
