@@ -18,12 +18,13 @@ from bench import (
     latency,
     memory,
     pending,
+    rollout,
     streams,
 )
 from tests.testbed.kafka import Kafka
 
-EVERY = ["core", "file", "api", "latency", "quiet", "streams"]
-READING = ["herd", "many", "deadnodes", "memory", "pending", "rollout"]
+EVERY = ["core", "rollout", "file", "api", "latency", "quiet", "streams"]
+READING = ["herd", "many", "deadnodes", "memory", "pending"]
 
 
 def main() -> None:
@@ -61,7 +62,9 @@ def main() -> None:
     if "core" in asked.which:
         print(core.bench(asked.alerts, asked.runs), flush=True)
         print(core_memory.bench(2 * asked.alerts), flush=True)
-    if asked.which == ["core"]:
+    if "rollout" in asked.which:
+        print(rollout.bench(asked.pods or 5_000), flush=True)
+    if not set(asked.which) - {"core", "rollout"}:
         return
     with tempfile.TemporaryDirectory(prefix="falco-streamer-bench-") as name, Kafka() as kafka:
         folder = Path(name)
@@ -96,8 +99,7 @@ async def _reading(which: str, folder: Path, kafka: Kafka, asked: argparse.Names
         case "memory":
             of_memory = memory.Sizes(behind_pods=pods or 250, busy_pods=pods or 1_000)
             return await memory.bench(folder, kafka, of_memory)
-    of_pending = pending.Sizes(pods or 1_000, pods or 5_000, asked.seconds)
-    return await (pending.bench if which == "pending" else pending.rollout)(folder, kafka, of_pending)
+    return await pending.bench(folder, kafka, pending.Sizes(pods or 1_000, asked.seconds))
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
-"""What a rollout of Falco costs in discovery: `python -m bench.rollout`. CPU of taking the watch's events, in process.
+"""What a rollout of Falco costs in discovery: CPU of taking the watch's events, in process.
 
 The events are those of a DaemonSet's rollout as an API server sends them, in objects of real size. The HTTP client is
 left out: what it costs depends on TLS.
@@ -6,7 +6,6 @@ left out: what it costs depends on TLS.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -141,19 +140,17 @@ async def measure(before: list[Json], body: bytes, matching: int) -> tuple[float
     return seconds, changes - len(before)  # without the list's
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.rollout", description=__doc__)
-    parser.add_argument("--pods", type=int, default=5_000, help="How many (default: %(default)s).")
-    pods = parser.parse_args().pods
+def bench(pods: int) -> str:
+    """The table of this benchmark."""
     before, body, events = _rollout(pods)
-    print(f"### A rollout of {pods:,} pods: {events:,} events of {len(body) // events:,} bytes\n")
-    print("| selectors that match | CPU | an event | changes handed over |\n|---:|---:|---:|---:|")
+    lines = [
+        f"### A rollout of {pods:,} pods: {events:,} events of {len(body) // events:,} bytes",
+        "",
+        "| selectors that match | CPU | an event | changes handed over |",
+        "|---:|---:|---:|---:|",
+    ]
     for matching in (1, 2):
         seconds, changes = asyncio.run(measure(before, body, matching))
         each = seconds / events / matching * 1e6
-        print(f"| {matching} | {seconds:.2f} s | {each:.0f} µs | {changes:,} |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        lines.append(f"| {matching} | {seconds:.2f} s | {each:.0f} µs | {changes:,} |")
+    return "\n".join(lines) + "\n"

@@ -48,10 +48,6 @@ class SimulatedSite(Reach):
         """Every pod's log begins with these alerts, before what it has printed."""
         self._call("begin_with", list(alerts))
 
-    def annotate(self, first: int, count: int, value: str) -> None:
-        """Change the objects of so many pods once, in a way that means nothing."""
-        self._call("annotate", first, count, value)
-
 
 class _Served:
     """The process's end."""
@@ -77,10 +73,6 @@ class _Served:
             history.append(alert, self._began_ns + n)
         for pod in self._pods():
             self._cluster.log(pod).begin_with(history)
-
-    def annotate(self, first: int, count: int, value: str) -> None:
-        for pod in list(self._cluster.pods.values())[first : first + count]:
-            self._cluster.annotate(pod, "bench", value)
 
     def _pods(self) -> list[Pod]:
         return [pod for pod in self._cluster.pods.values() if pod.phase == "Running"]

@@ -222,8 +222,9 @@ class Worker:
             def gained(shard: Shard) -> None:
                 shard.on_realign = realigned
                 shard.statuses = partial(_statuses, fleet, shard)
-                for view in discovery.views():  # those of other shards are followed already, or are not ours
-                    fleet.update(view)
+                for view in discovery.views():
+                    if ownership.owner_of(view.target.uid) is shard:
+                        fleet.update(view)
                 adopt(shard)
 
             def realigned(shard: Shard) -> None:

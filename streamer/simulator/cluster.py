@@ -168,11 +168,6 @@ class Cluster:
         self._start(pod, item)
         self._publish(pod)
 
-    def annotate(self, pod: Pod, key: str, value: str) -> None:
-        """Set an annotation: a change of the object that means nothing to its containers."""
-        pod.annotations[key] = value
-        self._publish(pod)
-
     def set_label(self, pod: Pod, key: str, value: str | None) -> None:
         """Set a label, or take it away (None)."""
         if value is None:

@@ -29,9 +29,7 @@ log = structlog.get_logger()
 class TargetState(StrEnum):
     """What an actor is at."""
 
-    ATTACHING = (
-        "attaching"  # waits for the position, and to know whether a pod that is not in the watch has left
-    )
+    ATTACHING = "attaching"  # waits for the position, and to know whether a pod out of the watch has left
     FOLLOWING = "following"  # its follower reads
     DRAINING = "draining"  # the pod is gone from the watch; its follower reads what is left
     DONE = "done"  # read to the end of the pod
@@ -41,8 +39,7 @@ class TargetState(StrEnum):
 class TargetActor:
     """Owns everything that is done for one target. Run by one task, which may be cancelled at any time.
 
-    `update`, `depart` and `wake` may be called at any time as well. `on_end` is called when nothing more will happen:
-    in the same step in which the actor last looked whether its target is wanted.
+    `on_end` is called when nothing more will happen: in the step in which it last looked whether its target is wanted.
     """
 
     def __init__(
@@ -69,7 +66,7 @@ class TargetActor:
         self._means = means
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._started_at = self._loop.time()
+        self._unread_since = self._loop.time()
         self._follower: Follower | None = None
         self._fault: Exception | None = None
         self._departure = Departure(means.api, means.rights, view.target)
@@ -89,7 +86,7 @@ class TargetActor:
         """How it stands; `now_ns` is by our clock."""
         if self._follower is not None:
             return self._follower.status(now_ns)
-        seconds = self._loop.time() - self._started_at
+        seconds = self._loop.time() - self._unread_since
         return TargetStatus(
             self.target,
             StreamState.OPENING,
@@ -192,18 +189,8 @@ class TargetActor:
 
     async def _follow(self, position: Position | None) -> bool:
         """Read, to the end of the pod; False if the pod turned out not to be ours to follow."""
-        means, target = self._means, self.target
-        self._fault = None
-        self._follower = follower = Follower(
-            means.api,
-            self.view,
-            position,
-            self.owner.put,
-            max_line_bytes=means.max_line_bytes,
-            from_now=means.from_now,
-            patience=means.patience,
-            recovery=means.recovery,
-        )
+        target, self._fault = self.target, None
+        self._follower = follower = self._means.follower(self.view, position, self.owner)
         if not self.is_present():
             follower.depart(self.last)
         log.info("target_followed", target=target.id, node=target.node, resumed=position is not None)
@@ -212,7 +199,7 @@ class TargetActor:
         try:
             give_up = await self._watch_over(follower, reading)
         finally:
-            self._follower = None
+            self._follower, self._unread_since = None, self._loop.time()
             reading.cancel()
             await asyncio.wait([reading])
         if not reading.cancelled():

@@ -15,6 +15,8 @@ from streamer.source.pods import PodView
 from streamer.transform.read import StampedLines
 
 _SECOND_NS: Final = 1_000_000_000
+_DELETION_SECONDS: Final = 3.0
+"""A kubelet that ends a deleted pod's container confirms it, and the pod object goes, within this time."""
 _END_WINDOW_NS: Final = 5 * _SECOND_NS
 """The kubelet's reader polls once a second whether a container has ended, and `finishedAt` has whole seconds: a
 stream that ends within this time after `finishedAt` ended because its container did. One that ends before it was
@@ -80,7 +82,8 @@ class InPrevious(StrEnum):
     NOT_IN_TAIL = "not in the tail"
     ABSENT = "not in the log"
     ROTATED = "rotated away, its last lines were taken"  # the log is the one that was read
-    NO_LOG = "there is no log"  # never was, was removed, or has no line
+    NO_LOG = "there is no log"  # never was, or was removed
+    EMPTY = "the log has no line"
     HELD = "in the log"  # and the log was read from there to its end
     TAKEN = "another instance's log, read whole"
 
@@ -112,6 +115,8 @@ class Evidence:
     """As it was last described; as it was at the last, where it is gone."""
     has_position: bool = True
     """Lines of this target were taken."""
+    on_record: bool = False
+    """The target was known before, or before its container started: all that it prints is ours to read."""
     instance: Instance | None = None
     """Whose lines were taken last, as far as the API has told."""
     drained: bool = False
@@ -124,6 +129,10 @@ class Evidence:
     """The watch reported that the pod left: it was deleted, or lost its label."""
     asked: bool = False
     """The pod was requested since the stream ended, or since this search began."""
+    deleting_known_at: float = inf
+    """When the pod was first known to be deleted, on the loop's clock; inf while it is not."""
+    gone_at: float = inf
+    """When the pod was first known to be gone, on the loop's clock."""
     ended_known_at: float = inf
     """When the container was first known to have ended, on the loop's clock; inf while it runs."""
     status_awaited: bool = False
@@ -168,10 +177,12 @@ class Evidence:
         - the stream was lively or settled, and ended when its container did.
         """
         stream = self.stream
-        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt or self.pod.running:
+        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt:
             return False
         if self.instance not in (None, self.pod.instance):
             return False
+        if self.pod.running:
+            return self.ended_by_deletion and (stream.lively or stream.settled)
         if self.compared_after_end:
             return True
         after_ns = self._ended_after_container_ns
@@ -179,6 +190,21 @@ class Evidence:
         if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
             return with_container and (stream.lively or stream.settled)
         return (stream.lively and (after_ns is None or after_ns >= 0)) or (stream.settled and with_container)
+
+    @property
+    def ended_by_deletion(self) -> bool:
+        """The stream ended once the pod was known to be deleted, and within seconds of the pod's going.
+
+        Then its container was ended by the deletion, also where no status showed that it had ended: a kubelet that is
+        hung or dead, whose streams the API server ends cleanly as well, confirms no deletion.
+        """
+        return (
+            self.gone
+            and self.pod.deleting
+            and self.stream is not None
+            and self.stream.at >= self.deleting_known_at
+            and abs(self.gone_at - self.stream.at) <= _DELETION_SECONDS
+        )
 
     @property
     def _ended_after_container_ns(self) -> int | None:
@@ -204,6 +230,5 @@ class Evidence:
     def left_for_good(self) -> bool:
         """The pod left with its container ended, by itself or by a deletion: it was not started again."""
         last = self.pod
-        return (
-            not last.running and (last.deleting or last.finished) and self.instance in (None, last.instance)
-        )
+        ended = not last.running or self.ended_by_deletion
+        return ended and (last.deleting or last.finished) and self.instance in (None, last.instance)

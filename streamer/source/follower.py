@@ -32,7 +32,7 @@ from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
 from streamer.source.search import LogEnd, end_after, log_end, read_on, ring_of_now
-from streamer.source.stream import LogRemovedError, Where
+from streamer.source.stream import LogRemovedError, Where, is_log_removed
 from streamer.source.verdict import Step, judge
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
@@ -83,7 +83,11 @@ class Follower:
             self._progress, self._status, patience, watched=not self._new or found.started_ns is None
         )
         # All lines of a container that has not started are written from now on.
-        self._seen = Evidence(found, from_now=from_now and self._new and found.instance is not None)
+        self._seen = Evidence(
+            found,
+            from_now=from_now and self._new and found.instance is not None,
+            on_record=not self._new or found.instance is None,
+        )
         self._end = LogEnd()
         """How the log ended when a finite answer last showed it."""
         self._held_lines: int | None = patience.tail_lines
@@ -132,9 +136,10 @@ class Follower:
 
     def update(self, found: PodView) -> None:
         """Take the pod as the API server describes it now."""
-        was_running = self._status.view.running
+        before = self._status.view
         self._status.update(found)
-        if was_running and not self._status.view.running:
+        now = self._status.view
+        if (before.running and not now.running) or (now.deleting and not before.deleting):
             self._reader.expect_end()
 
     def depart(self, last: PodView | None) -> None:
@@ -162,7 +167,8 @@ class Follower:
             if (gap := verdict.gap) is not None:
                 stated = {"case": verdict.case, **evidence.stated()}
                 progress.miss(gap.reason, certain=gap.certain, detail=gap.detail, evidence=stated)
-            progress.drained |= verdict.drained
+            if verdict.drained:
+                progress.drain(progress.instance)
             if verdict.step is Step.DONE:
                 break
             await self._do(verdict.step)
@@ -192,6 +198,7 @@ class Follower:
             drained=progress.drained,
             departed=status.departed,
             ended_known_at=status.ended_at,
+            deleting_known_at=status.deleting_at,
         )
 
     def _saw(self, **facts_seen: object) -> None:
@@ -244,8 +251,9 @@ class Follower:
 
     async def _await_departure(self) -> None:
         """A request says that the pod is gone: the watch knows how it left, and may say so a little later."""
+        asked_at = asyncio.get_running_loop().time()
         await self._status.wait_while(lambda _: True, self._patience.departed_seconds)
-        self._saw(gone=True)
+        self._saw(gone=True, gone_at=min(asked_at, self._status.departed_at))
 
     # The pod
 
@@ -255,7 +263,7 @@ class Follower:
 
     async def _await_status(self) -> None:
         await self._status.ask()
-        if self._seen.previous is not InPrevious.NO_LOG:
+        if self._seen.previous not in (InPrevious.NO_LOG, InPrevious.EMPTY):
             known = self._progress.instance.restart_count if self._progress.instance else 0
             await self._status.ask_until(
                 lambda view: view.instance is not None and view.instance.restart_count > known
@@ -323,8 +331,6 @@ class Follower:
         facts.stream_reconnects(end.how)
         if end.taken_lines:
             self._progress.backoff.reset()
-        elif end.how.value == "out of order":
-            self._progress.doubts += 1
         self._progress.enter(StreamState.OPENING)  # what is asked next is not reading
         self._start_search()
         self._saw(stream=end, fresh=True)
@@ -347,7 +353,7 @@ class Follower:
         if not served or align.ends_with(ring, served) or ends_before_last(ring, served):
             return True
         if align.find_ring(DigestRing(ring[-DigestRing.WIDTH :]), end.digests) is not None:
-            self._progress.drained = False  # it is ours, and has more
+            self._progress.not_drained()  # it is ours, and has more
         return False
 
     # Looking for the position
@@ -444,7 +450,7 @@ class Follower:
             self._saw(previous=InPrevious.NO_LOG)
             return
         self._saw(
-            previous=InPrevious.TAKEN if progress.ring != before else InPrevious.NO_LOG,
+            previous=InPrevious.TAKEN if progress.ring != before else InPrevious.EMPTY,
             current=InCurrent.UNKNOWN if progress.ring != before else self._seen.current,
         )
 
@@ -455,7 +461,7 @@ class Follower:
             raise ApiError(0, "the previous log was not served whole")
         if self._progress.ring:
             self._progress.belongs_to(instance)
-            self._progress.drained = True
+            self._progress.drain(instance)
 
     async def _has_no_previous(self, error: ApiError) -> bool:
         """Whether what a request for the previous log raised means that there is no such log.
@@ -619,7 +625,7 @@ class Follower:
 
 
 def _refusal(error: ApiError) -> Refusal:
-    if isinstance(error, LogRemovedError) or (error.status, error.kind) == (404, "pods/log"):
+    if is_log_removed(error):
         return Refusal.LOG_REMOVED
     if error.status == 403:
         return Refusal.FORBIDDEN

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from streamer.model import LogBatch, Position, Target
 from streamer.source.api import KubernetesApi
+from streamer.source.follower import Follower
 from streamer.source.patience import Patience
+from streamer.source.pods import PodView
 from streamer.source.recovery import Recovery
 from streamer.source.rights import Rights
 
@@ -34,3 +36,16 @@ class Means:
     max_line_bytes: int
     from_now: bool
     patience: Patience
+
+    def follower(self, view: PodView, position: Position | None, owner: Owner) -> Follower:
+        """One that reads a target from its position on, for its owner."""
+        return Follower(
+            self.api,
+            view,
+            position,
+            owner.put,
+            max_line_bytes=self.max_line_bytes,
+            from_now=self.from_now,
+            patience=self.patience,
+            recovery=self.recovery,
+        )

@@ -27,6 +27,10 @@ class PodStatusCache:
         self.view = self._reported = found
         self.ended_at = inf if found.running else asyncio.get_running_loop().time()
         """When its container was first known to have ended, on the loop's clock; inf while it runs."""
+        self.deleting_at = asyncio.get_running_loop().time() if found.deleting else inf
+        """When the pod was first known to be deleted, on the loop's clock; inf while it is not."""
+        self.departed_at = inf
+        """When the watch reported that the pod is gone, on the loop's clock."""
         self._news = asyncio.Event()
         self.departed = False
         """The watch has reported that the pod is gone."""
@@ -38,13 +42,13 @@ class PodStatusCache:
         if found != self._reported or self.departed:
             self._reported = found
             self._see(found)
-            self.departed = False
+            self.departed, self.departed_at = False, inf
             self._news.set()
 
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; `last` is its last description, where that is known."""
         self._see(last or self.view)
-        self.departed = True
+        self.departed, self.departed_at = True, asyncio.get_running_loop().time()
         self._news.set()
 
     def wake(self) -> None:
@@ -56,6 +60,8 @@ class PodStatusCache:
             self.ended_at = inf
         elif self.view.running or found.instance != self.view.instance:
             self.ended_at = asyncio.get_running_loop().time()
+        if found.deleting and self.deleting_at == inf:
+            self.deleting_at = asyncio.get_running_loop().time()
         self.view = found
 
     # Requested

@@ -40,8 +40,7 @@ class Progress:
         self.gap: Gap | None = None
         """Goes out with the next line, or with the end."""
         self.behind_reported = False
-        self.drained = False
-        """The instance in hand has ended, and its log was read to its end."""
+        self._drained: tuple[Instance | None] | None = None
         self.doubts = 0
         """How often lines were found out of order since some were taken."""
         self.backoff = Backoff()
@@ -100,6 +99,19 @@ class Progress:
         """The position was found: what comes next follows what was taken last, whatever it looked like before."""
         self.gap = None
 
+    @property
+    def drained(self) -> bool:
+        """The instance in hand has ended, and its log was read to its end."""
+        return self._drained == (self.instance,)
+
+    def drain(self, instance: Instance | None) -> None:
+        """This instance's log was read to its end, which says nothing about any other instance's."""
+        self._drained = (instance,)
+
+    def not_drained(self) -> None:
+        """There is more in the log than was taken."""
+        self._drained = None
+
     def belongs_to(self, instance: Instance | None) -> None:
         """The place was found in this instance's log, also where there was nothing new."""
         if instance is not None and (
@@ -150,7 +162,7 @@ class Progress:
         self.ring, self.instance = ring, instance or self.instance
         if piece.lines:
             self.gap = None
-            self.drained = False
+            self._drained = None
             self.doubts = 0
             self._note_pause(piece.times_ns)
             self.last_ns = piece.times_ns[-1]

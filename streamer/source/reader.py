@@ -26,7 +26,15 @@ from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.search import end_after, last_line
-from streamer.source.stream import KubeletError, LogRemovedError, LogStream, Where, open_log
+from streamer.source.stream import (
+    KubeletError,
+    LogFileMissingError,
+    LogRemovedError,
+    LogStream,
+    Where,
+    is_log_removed,
+    open_log,
+)
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
@@ -39,6 +47,8 @@ _CATCH_UP_SECONDS: Final = 1.0
 """What a stream brings later than this after it was opened, and after a wait, was written just then."""
 
 _AT_ONCE_SECONDS: Final = 0.05
+_NEWER_NS: Final = 1_000_000_000
+"""A tail that begins so much later than the last line taken does not hold it."""
 
 log = structlog.get_logger()
 
@@ -47,6 +57,27 @@ Begin = Callable[[int | None], Awaitable[Instance | None]]
 
 Gives the instance whose log it is where that is known better by now than when the log was requested, else None.
 """
+
+
+class _Pace:
+    """Whether lines come as fast as they were written: then what was there when the log was opened is through."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._window_seconds = window_seconds
+        self._clock = asyncio.get_running_loop().time
+        self._since: tuple[float, int] | None = None
+
+    def is_live(self, time_ns: int) -> bool:
+        """Take the time of a line that has just come. Compared are two lines that came a window apart."""
+        now = self._clock()
+        if self._since is None:
+            self._since = now, time_ns
+        came_seconds = now - self._since[0]
+        if came_seconds < self._window_seconds:
+            return False
+        written_seconds = (time_ns - self._since[1]) / 1_000_000_000
+        self._since = now, time_ns
+        return abs(written_seconds - came_seconds) <= came_seconds / 4
 
 
 @dataclass(slots=True)
@@ -59,6 +90,8 @@ class _Open:
     begin: Begin | None
     lag: Lag
     renew_at: float
+    believed: bool = False
+    """Its first lines are taken, whatever they are."""
     in_doubt: bool = False
     compared_at: float = -inf
     last_taken_at: float = -inf
@@ -88,7 +121,10 @@ class Reader:
         self._open: _Open | None = None
 
     def expect_end(self) -> None:
-        """The container has ended: a stream that stays silent and open is checked now."""
+        """The container has ended, or is to end: a stream that stays silent and open is checked now.
+
+        Once a deleted pod's container has ended, its log is gone, and cannot be compared any more.
+        """
         if self._open is not None:
             self._open.stream.hurry(self._patience.ending_seconds)
 
@@ -104,17 +140,15 @@ class Reader:
         `tail_lines` were requested, or the whole log (None).
 
         `is_held`: a finite answer held the position, so it will come, however slowly. Else a pause is taken for the
-        end of what there is. Raises `aiohttp.ClientError`, `KubeletError`.
+        end of what there was, and so are lines that come as fast as they were written. That the answer is slow means
+        nothing. Raises `aiohttp.ClientError`, `KubeletError`.
         """
         matcher = RingMatcher(self._progress.ring, anchored=tail_lines is None)
+        last_ns = self._progress.last_ns
         most_lines = inf if tail_lines is None else tail_lines + RING_LINES
-        # A stream that trickles never pauses; one whose position is known to come has all the time it takes.
-        until = inf if is_held else stream.opened_at + 3 * self._patience.quiet_seconds
         pause_seconds = self._patience.silent_seconds if is_held else self._patience.quiet_seconds
-        clock = asyncio.get_running_loop().time
+        pace = _Pace(2 * self._patience.quiet_seconds)
         while matcher.lines < most_lines:
-            if clock() > until:
-                return InCurrent.UNSURE
             try:
                 piece = await stream.read(pause_seconds)
             except TimeoutError:
@@ -130,6 +164,13 @@ class Reader:
                 return InCurrent.HELD
             if piece is None:
                 break
+            if is_held or not piece.lines:
+                continue
+            starts_here = matcher.lines == len(piece.lines)
+            if starts_here and last_ns is not None and piece.times_ns[0] > last_ns + _NEWER_NS:
+                return InCurrent.NOT_IN_TAIL
+            if pace.is_live(piece.times_ns[-1]):
+                return InCurrent.UNSURE
         return InCurrent.NOT_IN_TAIL
 
     async def follow(
@@ -141,11 +182,14 @@ class Reader:
         may only be the lines of a clock that was set back: where they come again and again, they are believed.
         """
         progress = self._progress
-        progress.belongs_to(instance)
+        if (
+            begin is None
+        ):  # else no line of this instance was taken yet: what is known of the one before still holds
+            progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
-        self._open = opened = _Open(stream, instance, begin, lag, self._renew_at())
+        self._open = opened = _Open(stream, instance, begin, lag, self._renew_at(), believed=believed)
         self._probes = 0
         progress.enter(StreamState.FOLLOWING)
         stream.settle()
@@ -160,8 +204,11 @@ class Reader:
         finally:
             opened.stream.close()
             self._open = None
+        if end.how is HowEnded.OUT_OF_ORDER and not end.taken_lines:
+            progress.doubts += 1
         if opened.begin is not None and end.how is HowEnded.CLEAN and not end.in_doubt:
             await opened.begin(None)
+            progress.belongs_to(opened.instance)
         return end
 
     def _renew_at(self) -> float:
@@ -201,7 +248,6 @@ class Reader:
             except TimeoutError:
                 if expecting:
                     return self._ended(opened, HowEnded.OUT_OF_ORDER, "it does not bring what the log has")
-                opened.in_doubt = True
                 wait_seconds, expecting = await self._check_silence(opened)
                 continue
             except aiohttp.ClientError as error:
@@ -209,6 +255,8 @@ class Reader:
             if piece is None:
                 try:
                     stream.check()
+                except LogFileMissingError as error:
+                    return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
                 except LogRemovedError:
                     pass  # written once the container is gone: everything before it was sent
                 except KubeletError as error:
@@ -234,6 +282,8 @@ class Reader:
         doubtful = align.first_doubtful(
             piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
         )
+        if opened.begin is not None and not opened.believed and align.holds_first(progress.ring, piece.lines):
+            doubtful = 0  # it was taken: the position is in this log, and an answer that was cut short hid it
         if doubtful != 0 and opened.begin is not None:
             begin, opened.begin = opened.begin, None
             if (known := await begin(piece.times_ns[0])) is not None:
@@ -303,6 +353,7 @@ class Reader:
     async def _check_silence(self, opened: _Open) -> tuple[float, bool]:
         """Check whether the log has more than the stream brought: how long to wait now, and whether for something."""
         patience, ring = self._patience, self._progress.ring
+        doubted, opened.in_doubt = opened.in_doubt, True
         asked_at = asyncio.get_running_loop().time()
         long_seconds = patience.seconds_to_probe(asked_at, self._probes, self._progress.mean_pause_seconds)
         ended = not self._status.view.running
@@ -321,10 +372,13 @@ class Reader:
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._where, cause=repr(error))
+            if is_log_removed(error):  # a live kubelet has removed it: that says nothing against the stream
+                opened.in_doubt = doubted
             return long_seconds, False
         wait_seconds = long_seconds
         if not end.ring and ring:
             self._empty_probes += 1
+            opened.in_doubt = doubted  # it was rotated, and nothing was written since
             if self._empty_probes <= EMPTY_PROBES:
                 wait_seconds = patience.empty_seconds
         else:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Final
 
 _LEADER_SECONDS: Final = 1.0
+_A_MOMENT_SECONDS: Final = 0.01
+"""A timer may be so much too early."""
 
 
 class NodeRecovery:
@@ -17,6 +19,8 @@ class NodeRecovery:
         self._clock = asyncio.get_running_loop().time
         self._waiting: dict[str, Callable[[], None]] = {}
         self._failing_since: float | None = None
+        self._led_until = float("-inf")
+        """Until then somebody waits who tries again soon."""
 
     def succeeded(self) -> None:
         """A log of this node was served: wake those that wait for it."""
@@ -35,14 +39,17 @@ class NodeRecovery:
     ) -> Iterator[float]:
         """While inside, a success wakes. Gives how long to wait.
 
-        That is `seconds`, but for one of those that wait at most a second, while the outage lasts for less than
-        `outage_seconds`.
+        That is `seconds`, but at most a second for one of those that wait, while the outage lasts for less than
+        `outage_seconds`. Who is back after its try may be that one again, whoever waits meanwhile.
         """
-        leads = not self._waiting
-        failing_seconds = 0.0 if self._failing_since is None else self._clock() - self._failing_since
+        now = self._clock()
+        failing_seconds = 0.0 if self._failing_since is None else now - self._failing_since
+        if now >= self._led_until - _A_MOMENT_SECONDS and failing_seconds < outage_seconds:
+            seconds = min(seconds, _LEADER_SECONDS)
+            self._led_until = now + seconds
         self._waiting[identity] = wake
         try:
-            yield min(seconds, _LEADER_SECONDS) if leads and failing_seconds < outage_seconds else seconds
+            yield seconds
         finally:
             self._waiting.pop(identity, None)
 

@@ -139,12 +139,12 @@ async def end_after(
     """How the log of a container that has ended ends, a record that was cut before its newline included.
 
     The kubelet leaves such a record out of a tail that is full without it, so all lines since shortly before the
-    last one taken are requested instead: few bytes, of whatever size the log is. Where these do not show what was
-    taken, the whole log is requested. Raises as `read_on` does.
+    last one taken are requested instead: few bytes, of whatever size the log is. Where there are none, the whole log is
+    requested. Raises as `read_on` does.
     """
     if ring and last_ns is not None:
         since = LogQuery(previous=previous, since_ns=max(0, last_ns - _SINCE_NS))
         end = await log_end(api, where, since, max_line_bytes)
-        if (end.ring or end.rest.lines) and align.ends_with(ring, end.ring or end.digests):
+        if end.ring or (end.rest.lines and align.ends_with(ring, end.digests)):
             return end
     return await log_end(api, where, LogQuery(previous=previous), max_line_bytes)

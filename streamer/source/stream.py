@@ -19,8 +19,14 @@ _FINITE_SECONDS: Final = 30.0
 """So long silent, an answer that does not follow has died."""
 _KUBELET_ERRORS: Final = ("failed to ", "unable to ", "rpc error", "error ")
 _REMOVED: Final = ("unable to retrieve container logs for ", "rpc error: code = NotFound")
-_REMOVED_BEHIND_LINE: Final = re.compile(rb"unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}\Z")
-"""The kubelet writes it directly behind a last line that has no newline."""
+_FILE_MISSING: Final = "failed to try resolving symlinks in path "
+_BEHIND_LINE: Final = re.compile(
+    rb"(?:unable to retrieve container logs for [a-z-]+://[0-9a-f]{64}"
+    rb'|rpc error: code = NotFound desc = an error occurred when try to find container "[0-9a-f]{64}": not found'
+    rb"|failed to create fsnotify watcher: too many open files"
+    rb'|failed to try resolving symlinks in path "[^"]+": lstat [^ ]+: no such file or directory)\Z'
+)
+"""The kubelet writes it directly behind a last line that has no newline. No alert ends like this."""
 
 
 class KubeletError(ApiError):
@@ -32,6 +38,17 @@ class KubeletError(ApiError):
 
 class LogRemovedError(KubeletError):
     """The container, and its log with it, was removed from the node; or its runtime does not answer."""
+
+
+class LogFileMissingError(LogRemovedError):
+    """The log's file is not there: it was removed with its container, or is being rotated."""
+
+
+def is_log_removed(error: Exception) -> bool:
+    """Whether a request failed because the container and its log are gone from the node."""
+    return isinstance(error, LogRemovedError) or (
+        isinstance(error, ApiError) and (error.status, error.kind) == (404, "pods/log")
+    )
 
 
 class Where(NamedTuple):
@@ -127,6 +144,8 @@ class LogStream:
         text = self._reader.unfinished[:300].decode(errors="replace")
         if text.startswith(_REMOVED):
             raise LogRemovedError(text)
+        if text.startswith(_FILE_MISSING):
+            raise LogFileMissingError(text)
         if text.startswith(_KUBELET_ERRORS):
             raise KubeletError(text)
 
@@ -156,6 +175,6 @@ async def open_log(
 
 def _without_error(last: StampedLines) -> StampedLines:
     """A last line without the error text that the kubelet wrote behind it."""
-    if last.lines and not last.oversize and (found := _REMOVED_BEHIND_LINE.search(last.lines[0])):
+    if last.lines and not last.oversize and (found := _BEHIND_LINE.search(last.lines[0])):
         last.lines[0] = last.lines[0][: found.start()]
     return last

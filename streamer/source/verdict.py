@@ -101,6 +101,16 @@ def _not_started(e: Evidence) -> bool:
     return e.pod.instance is None and not e.pod.running and not e.has_position
 
 
+def _first_after_restart(e: Evidence) -> bool:
+    return (
+        not e.has_position
+        and e.pod.instance is not None
+        and e.pod.instance.restart_count > 0
+        and e.other_instance
+        and e.previous is InPrevious.UNKNOWN
+    )
+
+
 def _ours_is_complete(e: Evidence) -> bool:
     """The log of the instance whose lines were taken last was read to its end: the next instance's follows."""
     if not e.has_position:
@@ -115,6 +125,7 @@ def _nowhere(e: Evidence) -> bool:
         InPrevious.ABSENT,
         InPrevious.ROTATED,
         InPrevious.NO_LOG,
+        InPrevious.EMPTY,
     )
 
 
@@ -216,15 +227,23 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.ASK_POD,
     ),
     Row(
-        "first connection, container was restarted before",
-        lambda e: (
-            not e.has_position
-            and e.pod.instance is not None
-            and e.pod.instance.restart_count > 0
-            and e.other_instance
-            and e.previous is InPrevious.UNKNOWN
-        ),
+        "first line to come, container was restarted twice or more since the target is on record",
+        lambda e: _first_after_restart(e) and e.on_record and e.restarts > 1,
         Step.TAKE_PREVIOUS,
+        gap=GapReason.INSTANCES_SKIPPED,
+        detail=_SKIPPED,
+    ),
+    Row(
+        "first connection, container was restarted before",
+        _first_after_restart,
+        Step.TAKE_PREVIOUS,
+    ),
+    Row(
+        "first line to come, the previous log was removed since the target is on record",
+        lambda e: not e.has_position and e.on_record and e.restarts > 0 and e.previous is InPrevious.NO_LOG,
+        Step.FOLLOW_FIRST,
+        gap=GapReason.ROTATION_UNSEEN,
+        detail="the previous log was removed before it was read",
     ),
     Row("first connection", lambda e: not e.has_position, Step.FOLLOW_FIRST),
     # The instance in hand was read to its end: the next one follows, as soon as its log is served.

@@ -107,5 +107,10 @@ def first_doubtful(
     return None
 
 
+def holds_first(ring: DigestRing, lines: Sequence[bytes]) -> bool:
+    """Whether the first of these lines is one of those taken last."""
+    return bool(lines) and _holds(ring, digest(lines[0]))
+
+
 def _holds(ring: DigestRing, known: bytes) -> bool:
     return find_ring(DigestRing(known[:_WIDTH]), ring) is not None

@@ -88,7 +88,7 @@ class Run:
 
     def gap(
         self,
-        low: int,
+        low: int | None,
         high: int | None,
         *evidence: dict[str, Any],
         certain: bool = False,
@@ -101,7 +101,7 @@ class Run:
             "certain": certain,
             "reason": reason,
             "detail": "",
-            "from": stamp(low),
+            "from": None if low is None else stamp(low),
             "to": None if high is None else stamp(high),
             "evidence": evidence,
         }
@@ -147,6 +147,10 @@ NOWHERE = {"case": "position nowhere, not restarted since", "restarts": 0}
 ROTATED = {"case": "position nowhere, restarted once since", "restarts": 1}
 SKIPPED = {"case": "stream ended cleanly, container restarted twice since", "restarts": 2}
 NO_PREVIOUS = {"case": "position nowhere, restarted twice since, no previous log", "restarts": 2}
+FIRST_SKIPPED = {
+    "case": "first line to come, container was restarted twice or more since the target is on record",
+    "restarts": 2,
+}
 HOLE = {"case": "position nowhere, restarted three times or more since", "restarts": 3}
 BEHIND = {"case": "reading was behind", "behind_seconds": 20.5}
 LATE = {

@@ -170,8 +170,12 @@ def _number(item: Item, name: str) -> float:
     return value
 
 
+_FIRST_SKIPPED = "first line to come, container was restarted twice or more since the target is on record"
+_FIRST_REMOVED = "first line to come, the previous log was removed since the target is on record"
+
 PREVIOUS_IS_NEXT: Final = frozenset(
     (
+        _FIRST_SKIPPED,
         "position nowhere, restarted three times or more since",
         "stream ended cleanly, container restarted twice since",
         "position nowhere, restarted once since",
@@ -188,6 +192,8 @@ class _Case(NamedTuple):
 CASES: Final[Mapping[str, _Case]] = {
     "pod gone, log perhaps not read to its end": _Case(_GONE, _pod_gone),
     "pod gone, its stream was silent for 60 s": _Case(_GONE, _pod_gone),
+    _FIRST_SKIPPED: _Case(_SKIPPED, _instances_skipped),
+    _FIRST_REMOVED: _Case(_ROTATED, _position_nowhere),
     "position nowhere, restarted three times or more since": _Case(_SKIPPED, _instances_skipped, True),
     "position nowhere, restarted three times or more since, no previous log": _Case(
         _SKIPPED, _instances_skipped, True

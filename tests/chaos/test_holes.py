@@ -11,6 +11,7 @@ import pytest
 from tests.chaos.faultless import (
     BEGINS_LATE,
     BEHIND,
+    FIRST_SKIPPED,
     GONE,
     KILLED,
     LATE,
@@ -47,6 +48,12 @@ def restarted_twice(run: Run) -> Run:
         lambda run: restarted_twice(run.lose(7, 8)).gap(6, 9, SKIPPED, reason="instances_skipped"),
         # The previous instance's log is read next: its restart lies behind the gap.
         lambda run: restarted_twice(run.lose(7)).gap(6, 8, SKIPPED, reason="instances_skipped"),
+        lambda run: (
+            run.lose_between(-1, 6)
+            .change(Change.RESTARTED, 2, disturbed=False)
+            .change(Change.RESTARTED, 7, disturbed=False)
+            .gap(None, 6, FIRST_SKIPPED, reason="instances_skipped")
+        ),
         lambda run: run.gap(6, 7, BEHIND),
         lambda run: run.lose_between(0, 9).gap(0, 9, LATE),
         lambda run: run.change(Change.RESTARTED, 6).gap(6, 7, BEGINS_LATE),
@@ -97,6 +104,10 @@ def test_a_gap_whose_evidence_fits_what_happened_passes(story: Story) -> None:
         (
             lambda run: restarted_twice(run).gap(6, 9, SKIPPED | {"restarts": 1}, reason="instances_skipped"),
             "no instance lies between",
+        ),
+        (
+            lambda run: run.lose_between(-1, 6).gap(None, 6, FIRST_SKIPPED, reason="instances_skipped"),
+            "states 2 restarts, there were 0",
         ),
         (lambda run: run.gap(6, 7, BEHIND | {"behind_seconds": 19.9}), "was behind for 19.9 s only"),
         (lambda run: run.gap(6, 7, LATE), "states 9.0 s between lines, there were 1.000 s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -435,3 +436,149 @@ async def test_a_place_that_is_found_after_all_is_no_gap(
         await recorder.until_read("falco-a", numbered(0, 9))
     assert all(cut.struck for cut in cuts)
     assert recorder.gaps == []
+
+
+async def test_instances_that_ended_before_a_pending_target_was_first_read_are_a_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a", waiting=True)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until(lambda: bool(recorder.positions))
+    cluster.start_container(pod)
+    cluster.append(pod, *numbered(0, 5))
+    for n in (5, 10):
+        cluster.restart_container(pod)
+        cluster.append(pod, *numbered(n, n + 5))
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(5, 15))
+    assert [gap.reason for gap in recorder.gaps] == [GapReason.INSTANCES_SKIPPED]
+
+
+async def test_an_instance_whose_log_was_removed_before_it_was_first_read_is_a_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a", waiting=True)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until(lambda: bool(recorder.positions))
+    cluster.start_container(pod)
+    cluster.append(pod, *numbered(0, 5))
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(5, 9))
+    text = b"unable to retrieve container logs for containerd://0123"
+    server.faults.answer("/log.*previous=true", 200, times=1000, body=text)
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(5, 9))
+    assert [(gap.reason, gap.certain) for gap in recorder.gaps] == [(GapReason.ROTATION_UNSEEN, False)]
+
+
+async def test_a_quiet_pod_whose_log_is_removed_before_its_stream_ends_leaves_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """The kubelet removes the log at once, and its reader notices the container's end up to a second later."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked)  # compared
+        text = b"unable to retrieve container logs for containerd://0123"
+        removed = server.faults.answer("/log", 200, times=1000, body=text)
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        await eventually(lambda: bool(removed.struck))
+        assert server.cut("/log.*follow") == 1
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_a_clock_set_back_before_an_unseen_rotation_does_not_lock_the_previous_log_out(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5), time_ns=NOON)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+    cluster.rotate(pod)
+    cluster.append(pod, *numbered(5, 9), time_ns=NOON - 3600 * SECOND)
+    cluster.restart_container(pod)
+    cluster.append(pod, *numbered(9, 12), time_ns=NOON - 3500 * SECOND)
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 12))
+    assert {(gap.reason, gap.certain) for gap in recorder.gaps} == {(GapReason.ROTATION_UNSEEN, False)}
+
+
+async def test_a_quiet_pod_that_is_deleted_after_a_rotation_left_an_empty_file_leaves_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked + 1)  # compared, once at least
+        cluster.rotate(pod)
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked + 1)  # and once more since then
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        assert server.cut("/log.*follow") == 1
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_a_pod_that_is_deleted_some_seconds_after_its_last_line_leaves_no_gap(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """Its stream is compared when the deletion begins: once the container has ended, its log is gone."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0, lively_seconds=0.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        asked = server.log_opens["falco", "falco-a"]
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked)
+        cluster.append(pod, *numbered(5, 9))
+        await recorder.until_read("falco-a", numbered(0, 9))
+        asked = server.log_opens["falco", "falco-a"]
+        cluster.begin_deletion(pod)
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > asked, 2.0)
+        text = b"unable to retrieve container logs for containerd://0123"
+        server.faults.answer("/log", 200, times=1000, body=text)
+        cluster.terminate(pod)
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"unable to retrieve container logs for containerd://" + 64 * b"0",
+        b"failed to create fsnotify watcher: too many open files",
+        b'rpc error: code = NotFound desc = an error occurred when try to find container "%s": not found'
+        % (64 * b"0"),
+    ],
+)
+async def test_error_text_of_the_kubelet_behind_a_line_without_a_newline_is_no_part_of_it(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, text: bytes
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+    for _ in range(3):
+        server.faults.text_in_log("falco-a", text, after_bytes=None)
+    cluster.terminate(pod)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("falco-a", [*numbered(0, 5), b"the last"])

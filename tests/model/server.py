@@ -34,8 +34,9 @@ NOON_NS: Final = 1_790_000_000_000_000_000
 KUBELET_TEXTS: Final = (
     b"failed to create fsnotify watcher: too many open files",
     b'failed to try resolving symlinks in path "/x": lstat /x: no such file or directory',
-    b"unable to retrieve container logs for containerd://0123",
-    b"rpc error: code = NotFound desc = an error occurred when try to find container",
+    b"unable to retrieve container logs for containerd://" + 64 * b"0",
+    b'rpc error: code = NotFound desc = an error occurred when try to find container "%s": not found'
+    % (64 * b"0"),
 )
 HTML: Final = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\n<body>no</body>\n</html>\n"
 

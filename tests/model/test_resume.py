@@ -371,6 +371,36 @@ FOUND = {
     "a stream that does not end with its container keeps nobody from the log's last line": Plan(
         ((0.0, Write(3)), (1.5, Unfinished()), (0.0, Stall()), (1.5, Container("exit")))
     ),
+    "a new instance of which nothing was read is not taken to be read to its end": Plan(
+        (
+            (0.0, Container("restart")),
+            (30.0, Label(100.0)),
+            (0.0, Cut(2)),
+            (0.01, Block(16.0)),
+            (0.0, Cut(1)),
+            (0.3, Write(1, "alike", 0.4)),
+            (30.0, Delete(2.0, again=False)),
+            (0.3, ClockStep(3600.0)),
+            (0.01, ClockStep(-1.0)),
+            (5.0, ClockStep(3600.0)),
+            (100.0, Unfinished(cut=True)),
+            (1.5, Label(0.0)),
+            (0.3, Write(70, "long")),
+        ),
+        Weather(
+            refused=0.1,
+            stalled=0.1,
+            text=0.1,
+            pipe_bytes=5000,
+            piece_bytes=7,
+            status_lag_seconds=0.2,
+            watch_lag_seconds=0.2,
+            end_lag_seconds=1.0,
+        ),
+        seed=545,
+        utc_offset_minutes=330,
+        room=100,
+    ),
     "a previous container that its runtime has lost is not asked for again and again": Plan(
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),

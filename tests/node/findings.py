@@ -151,7 +151,7 @@ def _gap(value: Any) -> GapSeen:
         target["pod"],
         value["reason"],
         value["certain"],
-        value["detail"],
+        f"{value['detail']} {value.get('evidence') or ''}".strip(),
         _nanoseconds(value["from"]),
         _nanoseconds(value["to"]),
     )

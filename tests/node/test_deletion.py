@@ -20,7 +20,6 @@ QUIET_SECONDS = 2.0
 
 @pytest.mark.timeout(60 + 60 * ROLLOUTS)
 @pytest.mark.parametrize("grace_seconds", [None, 0], ids=["with-grace", "without-grace"])
-@pytest.mark.xfail(strict=False, reason="a stream that was silent at its end counts as stalled")
 async def test_a_rollout_of_quiet_pods_raises_no_gap(stage: Stage, grace_seconds: int | None) -> None:
     """Without grace the pod objects go first, and their containers end after that."""
     pods = await _printed(stage, 0)
@@ -44,7 +43,6 @@ async def _printed(stage: Stage, rollout: int) -> list[NodePod]:
     return pods
 
 
-@pytest.mark.xfail(strict=False, reason="a last line without a newline is given up when its pod is deleted")
 async def test_a_last_line_without_a_newline_that_the_stream_brought_is_published(stage: Stage) -> None:
     """The runtime writes what it has of a line when the container ends; a stream of our own shows what comes."""
     pods = [
@@ -70,7 +68,6 @@ async def _followed(stage: Stage, pod: NodePod) -> bool:
         return pod.written()[-1].text in await answer.read()
 
 
-@pytest.mark.xfail(strict=False, reason="the empty file that a rotation left looks like one that was missed")
 async def test_a_pod_that_is_deleted_right_after_a_rotation_raises_no_gap(stage: Stage) -> None:
     """Its last file is empty: nothing was written after the rotation."""
     names = [f"falco-{number}" for number in range(4)]

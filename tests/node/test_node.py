@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.client import KubeApi
-from tests.testbed.node import Node, remove_left_behind
+from tests.testbed.node import Node
 from tests.testbed.node_cluster import NodeCluster
+from tests.testbed.node_machine import remove_left_behind
 
 pytestmark = [pytest.mark.real, pytest.mark.node]
 

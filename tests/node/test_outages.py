@@ -24,7 +24,6 @@ IN_TIME_NS = 2 * SECOND_NS
 """After so long logs are read again: a second, and one more for a busy machine."""
 
 
-@pytest.mark.xfail(strict=False, reason="a retry that waits does not notice that the kubelet is back")
 async def test_after_a_crash_of_the_kubelet_logs_are_read_again_at_once(stage: Stage) -> None:
     """What was written while it was down may be rotated away at its start: its log manager looks at once."""
     node = stage.node
@@ -46,7 +45,6 @@ async def test_a_containerd_that_is_killed_costs_nothing(stage: Stage) -> None:
     assert found.missing == [], found
 
 
-@pytest.mark.xfail(strict=False, reason="the back-off of 15 s outlasts the outage")
 async def test_after_an_outage_of_the_api_server_logs_are_read_again_at_once(stage: Stage) -> None:
     node = stage.node
     pods = await _printing(stage, LARGE)
@@ -74,7 +72,6 @@ async def test_workers_that_are_killed_again_and_again_publish_every_line_once(s
     assert found.missing == [], found
 
 
-@pytest.mark.xfail(strict=False, reason="the previous instance is asked for again and again, for 15 s")
 async def test_a_previous_container_that_is_removed_does_not_keep_the_next_from_being_read(
     stage: Stage,
 ) -> None:

@@ -6,16 +6,11 @@ kubelet refuses 127.0.0.1), the pods' cgroups and the folder are outside of them
 start, if the tests were killed. The machine's limits for inotify are raised and stay so.
 """
 
-import contextlib
 import os
 import random
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +18,17 @@ from tests.testbed import parts
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.log_keeper import LogKeeper
 from tests.testbed.node_config import PAUSE_IMAGE, PRINTER_IMAGE, containerd_config, kubelet_config
+from tests.testbed.node_machine import (
+    FOLDER,
+    accepts_at,
+    add_address,
+    check_machine,
+    own,
+    raise_inotify_limits,
+    remove,
+    remove_left_behind,
+    until,
+)
 from tests.testbed.oci import write_image
 from tests.testbed.process import Process, free_port
 
@@ -36,24 +42,22 @@ print("ready", flush=True)
 while True:
     signal.pause()
 """
-_FOLDER, _OWNER = "falco-streamer-node-", "owner"
-_INOTIFY = {"max_user_instances": 4096, "max_user_watches": 524_288}
 
 
 class Node:
     """One node and its API server. Everything is started by entering it and gone when it is left."""
 
     def __init__(self) -> None:
-        _check_machine()
+        check_machine()
         programs = [each() for each in (parts.node_kubelet, parts.containerd, parts.shim, parts.ctr)]
         kubelet, containerd, shim, self._ctr = programs
         printer = parts.printer()
         self.server = KubeApiServer()
-        self.folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER))
         self.pods = self.folder / "pods"
         """What is /var/log/pods on other nodes."""
         self.pods.mkdir()
-        self.name = self.folder.name.replace("_", "-").lower()
+        self.name = self.folder.name.replace("_", "x")  # a DNS label
         self.address = f"198.18.{random.randint(0, 255)}.{random.randint(1, 254)}"  # RFC 2544: for tests
         self.port = free_port()
         self._cgroup = f"/{self.folder.name}"
@@ -83,11 +87,11 @@ class Node:
         self.keeper = LogKeeper(self.pods, self.folder / "kept")
 
     def start(self) -> None:
-        """Start everything, first time or again after close of a part (10 s); StartError if something does not."""
+        """Start everything, which takes about 4 s; StartError if something does not."""
         remove_left_behind()
-        _raise_inotify_limits()
-        (self.folder / _OWNER).write_text(f"{os.getpid()} {self.address}")
-        _address("add", self.address)
+        raise_inotify_limits()
+        own(self.folder, self.address)
+        add_address(self.address)
         self.server.start()
         self._namespaces.spawn()
         self._namespaces.wait_until(lambda: self._namespaces.has_said("ready"), seconds=10)
@@ -106,12 +110,12 @@ class Node:
     def start_kubelet(self) -> None:
         """Start the kubelet, for the first time or again, and wait until it accepts connections."""
         self.kubelet.spawn()
-        self.kubelet.wait_until(lambda: _accepts(self.address, self.port), seconds=60)
+        self.kubelet.wait_until(lambda: accepts_at(self.address, self.port), seconds=60)
 
     def kill_kubelet(self) -> None:
         """End the kubelet as a crash does, and wait until its port is free."""
         self.kubelet.kill()
-        _until(lambda: not _accepts(self.address, self.port))
+        until(lambda: not accepts_at(self.address, self.port))
 
     def kill_containerd(self) -> None:
         """End containerd as a crash does; its shims and their containers run on."""
@@ -145,7 +149,7 @@ class Node:
             if process := getattr(self, name, None):
                 process.kill()
         self.server.close()
-        _remove(self.folder, self.address)
+        remove(self.folder, self.address)
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -180,73 +184,3 @@ class Node:
         command = [str(self._ctr), "--address", str(self._socket), "--namespace", "k8s.io", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout
-
-
-def _check_machine() -> None:
-    needs = "the test bed's node runs containers"
-    if os.geteuid() != 0:
-        raise parts.PartMissing(f"{needs}: run as root")
-    programs = {"runc": "runc", "ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
-    missing = sorted({package for program, package in programs.items() if not shutil.which(program)})
-    if missing:
-        raise parts.PartMissing(f"{needs}: install {', '.join(missing)}")
-    tried = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "true"]
-    if subprocess.run(tried, capture_output=True, check=False).returncode:
-        raise parts.PartMissing(f"{needs}: it needs the right to mount (a privileged container)")
-
-
-def _raise_inotify_limits() -> None:
-    for name, wanted in _INOTIFY.items():
-        limit = Path("/proc/sys/fs/inotify") / name
-        if int(limit.read_text()) < wanted:
-            limit.write_text(str(wanted))
-
-
-def _address(action: str, address: str) -> None:
-    command = ["ip", "address", action, f"{address}/32", "dev", "lo"]
-    subprocess.run(command, capture_output=True, check=True)
-
-
-def remove_left_behind() -> None:
-    """Remove what nodes have left whose tests were killed."""
-    for owner in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*/{_OWNER}"):
-        pid, address = owner.read_text().split()
-        if not Path("/proc", pid).exists():
-            _remove(owner.parent, address)
-
-
-def _remove(folder: Path, address: str) -> None:
-    _remove_cgroups(folder.name)
-    with contextlib.suppress(subprocess.CalledProcessError):  # it was never added
-        _address("delete", address)
-
-    def remove() -> bool:
-        shutil.rmtree(folder, ignore_errors=True)  # a process that is being killed may still write
-        return not folder.exists()
-
-    _until(remove)
-
-
-def _remove_cgroups(name: str) -> None:
-    def remove() -> bool:
-        tops = [*Path("/sys/fs/cgroup").glob(name), *Path("/sys/fs/cgroup").glob(f"*/{name}")]
-        for top in tops:
-            for folder, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # its last process is not gone yet
-                    Path(folder).rmdir()
-        return not any(top.exists() for top in tops)
-
-    _until(remove)
-
-
-def _accepts(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((address, port)) == 0
-
-
-def _until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the node's parts did not end in time"
-        time.sleep(0.02)

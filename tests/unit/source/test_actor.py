@@ -84,6 +84,21 @@ class Owner:
         return [(self.targets[identity], position) for identity, position in self.positions.items()]
 
 
+@dataclass
+class Slow(Owner):
+    """Whose `put` waits for ever, if told to, and takes its time to end when it is cancelled."""
+
+    ends_after_seconds: float = 0
+
+    async def put(self, batch: LogBatch) -> None:
+        if seconds := self.ends_after_seconds:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(seconds)
+        await super().put(batch)
+
+
 @asynccontextmanager
 async def fleet_of(api: Api, owner: Owner) -> AsyncIterator[Fleet]:
     async with Fleet(api, lambda _: owner, max_line_bytes=100_000, from_now=False) as fleet:
@@ -223,6 +238,24 @@ class TestFaults:
         assert tries[-1] - tries[0] > 3
 
     @in_virtual_time
+    async def test_a_pause_counts_as_unread_from_its_beginning(self) -> None:
+        api, owner = Api(), Owner()
+        found = add(api, "falco-a")
+        async with fleet_of(api, owner) as fleet:
+            fleet.update(found)
+            await asyncio.sleep(HOUR)
+            owner.refusals = 1
+            api.cluster.append(api.cluster.pod("falco", "falco-a"), b"2")
+            await asyncio.sleep(0.05)
+            assert owner.refusals == 0
+            (status,) = fleet.status(api.now_ns())
+            assert 0 <= status.unread_seconds < 0.1
+            await asyncio.sleep(5)
+            (status,) = fleet.status(api.now_ns())
+            assert status.unread_seconds == 0
+        assert owner.lines == [b"1", b"2"]
+
+    @in_virtual_time
     async def test_a_fault_in_what_the_watch_says_is_the_targets_and_not_the_watchs(self) -> None:
         api, owner = Api(), Owner()
         found = add(api, "falco-a")
@@ -231,9 +264,10 @@ class TestFaults:
             await asyncio.sleep(3)
             fleet.update(cast(PodView, SimpleNamespace(target=found.target)))  # no view at all
             await asyncio.sleep(30)
+            assert len(owner.attached_at) > 2
             fleet.update(found)
             api.cluster.append(api.cluster.pod("falco", "falco-a"), b"2")
-            await asyncio.sleep(30)
+            await asyncio.sleep(61)
         assert owner.lines == [b"1", b"2"]
 
     @in_virtual_time
@@ -253,6 +287,23 @@ class TestFaults:
             await asyncio.sleep(1)
             assert len(fleet) == 0  # it is there: it was released
         assert owner.gaps == []
+
+    @in_virtual_time
+    async def test_a_target_begins_again_only_once_its_former_actor_has_ended(self) -> None:
+        api, owner = Api(), Slow()
+        found = add(api, "falco-a")
+        async with fleet_of(api, owner) as fleet:
+            fleet.update(found)
+            await asyncio.sleep(3)
+            owner.ends_after_seconds = 7
+            api.cluster.append(api.cluster.pod("falco", "falco-a"), b"2")
+            await asyncio.sleep(3)
+            fleet.restart(owner)
+            owner.ends_after_seconds = 0
+            await asyncio.sleep(30)
+        first, second = owner.attached_at
+        assert second - first == 3 + 3 + 7
+        assert owner.lines == [b"1", b"2"]
 
     @in_virtual_time
     async def test_nothing_starts_once_the_fleet_is_left(self) -> None:
@@ -313,6 +364,24 @@ class TestForbidden:
             await asyncio.sleep(30)
             assert len(fleet) == 0
         assert len(owner.gaps) == 100
+
+    @in_virtual_time
+    async def test_one_that_the_watch_shows_again_waits_no_longer(self) -> None:
+        api, owner = Api(), Owner()
+        found = await followed(api, owner, "falco-a")
+
+        def refuse(namespace: str, name: str) -> dict[str, Any]:
+            raise ApiError(403, "forbidden", kind="pods")
+
+        api.about_pods = refuse
+        async with fleet_of(api, owner) as fleet:
+            fleet.adopt(owner.stored())
+            await asyncio.sleep(HOUR)
+            api.about_pods = None
+            api.cluster.append(api.cluster.pod("falco", "falco-a"), b"2")
+            fleet.update(found)
+            await asyncio.sleep(1)
+            assert owner.lines == [b"1", b"2"]
 
     @in_virtual_time
     async def test_whoever_gets_an_answer_wakes_the_others(self) -> None:

@@ -68,8 +68,14 @@ CASES: Final[dict[str, Evidence]] = {
     "container not started yet": Evidence(replace(RUNNING, instance=None, running=False), has_position=False),
     "first connection, start: now": Evidence(RUNNING, has_position=False, from_now=True),
     "first connection, pod not requested yet": Evidence(RUNNING, has_position=False),
+    "first line to come, container was restarted twice or more since the target is on record": Evidence(
+        restarted(THIRD), has_position=False, asked=True, on_record=True
+    ),
     "first connection, container was restarted before": Evidence(
         restarted(SECOND_RUN), has_position=False, asked=True
+    ),
+    "first line to come, the previous log was removed since the target is on record": Evidence(
+        restarted(SECOND_RUN), has_position=False, asked=True, on_record=True, previous=InPrevious.NO_LOG
     ),
     "first connection": Evidence(RUNNING, has_position=False, asked=True),
     "own log complete, container waits for its restart": Evidence(
@@ -178,10 +184,21 @@ def test_a_quiet_pod_that_is_deleted_leaves_no_gap() -> None:
 
 
 def test_a_pod_that_is_taken_away_by_force_leaves_a_possible_gap() -> None:
-    gone = Evidence(RUNNING, instance=FIRST, gone=True, stream=SETTLED)
+    gone = Evidence(replace(RUNNING, deleting=True), instance=FIRST, gone=True, stream=SETTLED)
     gap = judge(gone).gap
     assert gap is not None
     assert (gap.reason, gap.certain) == (GapReason.POD_GONE, False)
+
+
+def test_a_stream_that_ends_when_its_pod_is_deleted_and_goes_was_read_to_its_end() -> None:
+    deleted = replace(RUNNING, deleting=True)
+    gone = Evidence(deleted, instance=FIRST, gone=True, stream=SETTLED, deleting_known_at=45.0, gone_at=51.0)
+    assert judge(gone).gap is None
+    assert (
+        judge(replace(gone, gone_at=54.0)).gap is not None
+    )  # a hung node, whose pod was taken away by force
+    assert judge(replace(gone, deleting_known_at=50.5)).gap is not None  # it may have been started again
+    assert judge(replace(gone, stream=replace(SETTLED, in_doubt=True))).gap is not None
 
 
 def test_a_gap_names_the_number_of_restarts() -> None:

@@ -38,7 +38,9 @@ class Counted:
 
 
 @pytest.fixture
-def counted() -> Counted:
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    monkeypatch.setattr(facts, "_rules", set())  # other tests of this process have filled it
+    metrics.RULES.clear()
     return Counted()
 
 

@@ -1,0 +1,62 @@
+"""What a container's end costs: a log of any size is not read whole for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from streamer.simulator import Cluster, SimulatedApiServer
+from streamer.simulator.faults import RequestFault
+from streamer.telemetry.status import StreamState
+from tests.flow.following import HASTY, Recorder, eventually, following, numbered
+
+WHOLE: Final = r"^(?!.*(tailLines|sinceTime|follow)).*/log"
+LINES: Final = 10_000  # more than the longer tail
+
+
+def _refuse_whole_reads(server: SimulatedApiServer) -> RequestFault:
+    return server.faults.answer(WHOLE, 500, times=1000)
+
+
+async def test_a_deletion_reads_no_log_whole(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, LINES))
+    whole = _refuse_whole_reads(server)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY) as fleet:
+        await recorder.until_read("falco-a", numbered(0, LINES))
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        await eventually(lambda: fleet.status(0)[0].state is StreamState.ENDED)
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert not whole.struck
+    assert recorder.gaps == []
+
+
+@pytest.mark.parametrize("missed", [0, 3], ids=["all was read", "lines were missed"])
+async def test_a_crash_and_a_restart_read_no_log_whole(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path, missed: int
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, LINES))
+    whole = _refuse_whole_reads(server)
+    stall = server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY) as fleet:
+        await recorder.until_read("falco-a", numbered(0, LINES))
+        await eventually(lambda: stall.struck)
+        cluster.append(pod, *numbered(LINES, LINES + missed))
+        cluster.crash(pod)
+        server.cut("/log.*follow")
+        await recorder.until_read("falco-a", numbered(0, LINES + missed))
+        await eventually(lambda: fleet.status(0)[0].state is not StreamState.FOLLOWING)
+        cluster.start_container(pod)
+        cluster.append(pod, *numbered(LINES + missed, LINES + missed + 5))
+        await recorder.until_read("falco-a", numbered(0, LINES + missed + 5))
+    assert not whole.struck
+    assert recorder.gaps == []
