@@ -47,6 +47,9 @@ class Findings:
     """Those of them that were written after a time."""
     lost: list[WrittenLine] = field(default_factory=list)
     """Alerts that were not published and lie in no gap."""
+    reopened: list[WrittenLine] = field(default_factory=list)
+    """Alerts at the very end of a file that was rotated, written to it after the next file was there: the kubelet's
+    reader has gone on to that one. No stream brings them, and nothing shows that they are missing."""
     around: list[str] = field(default_factory=list)
     """For each lost line: where it stands, and what became of the lines around it."""
     doubled: list[bytes] = field(default_factory=list)
@@ -106,7 +109,7 @@ def compare(pods: Iterable[NodePod], records: Sequence[Any], before_ns: int) -> 
                 continue
             written[line.text] = (pod.uid, number)
             if line.at_ns < before_ns and not published[line.text]:
-                _miss(line, gaps[pod.uid], found)
+                _miss(line, _ends_rotated_file(lines, number), gaps[pod.uid], found)
                 if found.lost[-1:] == [line]:
                     found.around.append(_around(pod, lines, number, published))
     found.written, found.published = len(written), published.total()
@@ -129,11 +132,20 @@ def _around(pod: NodePod, lines: Sequence[WrittenLine], number: int, published: 
     )
 
 
-def _miss(line: WrittenLine, gaps: Sequence[GapSeen], found: Findings) -> None:
+def _ends_rotated_file(lines: Sequence[WrittenLine], number: int) -> bool:
+    """Whether a line is one of the last two of its file, and its instance wrote on in another one."""
+    line = lines[number]
+    return any(
+        later.file != line.file and later.instance == line.instance
+        for later in lines[number + 1 : number + 3]
+    )
+
+
+def _miss(line: WrittenLine, reopened: bool, gaps: Sequence[GapSeen], found: Findings) -> None:
     covering = [gap for gap in gaps if gap.covers(line)]
     for gap in covering:
         gap.missing += 1
-    (found.missing if covering else found.lost).append(line)
+    (found.missing if covering else found.reopened if reopened else found.lost).append(line)
 
 
 def _is_alert(text: bytes) -> bool:
