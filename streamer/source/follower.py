@@ -41,6 +41,8 @@ from streamer.transform.match import ends_before_last
 
 _REMOVED_TRIES: Final = 3
 _BURST_STEPS: Final = 20
+_OUTAGES: Final = frozenset((Refusal.FAILED, Refusal.LOG_REMOVED))
+"""A kubelet that has just started answers as if it did not know its pods."""
 _WAITS: Final = frozenset(
     (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
 )
@@ -93,6 +95,7 @@ class Follower:
         self._held_lines: int | None = patience.tail_lines
         """In how many of the log's last lines the position was found; None: in the whole log."""
         self._next_step_at = 0.0
+        self._refused_since: float | None = None
         self._error: ApiError | None = None
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.ASK_POD: self._ask_pod,
@@ -244,8 +247,10 @@ class Follower:
         # What fails for another reason than that the log is gone speaks against the last stream's end.
         contradicted = refusal is Refusal.FAILED
         self._saw(refusal=refusal, fresh=False, **({"stream": None} if contradicted else {}))
-        if refusal is Refusal.FAILED:
+        if refusal in _OUTAGES:
             self._recovery.failed()
+            if self._refused_since is None:
+                self._refused_since = asyncio.get_running_loop().time()
         if error.status == 401:
             await self._api.renew_token()
 
@@ -337,6 +342,7 @@ class Follower:
 
     def _opened(self) -> None:
         self._recovery.succeeded()
+        self._refused_since = None
         self._saw(stream=None, fresh=False)
 
     async def _previous_is_ours(self) -> bool:
@@ -569,7 +575,9 @@ class Follower:
     async def _retry(self) -> None:
         """Wait before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
         error, patience = self._error, self._patience
-        failed = self._seen.refusal is Refusal.FAILED
+        since, now = self._refused_since, asyncio.get_running_loop().time()
+        is_outage = since is not None and now < since + patience.outage_seconds
+        failed = self._seen.refusal in _OUTAGES and is_outage
         self._progress.enter(StreamState.WAITING)
         self._start_search()
         self._saw(refusal=None)
