@@ -41,6 +41,7 @@ class Counted:
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
     monkeypatch.setattr(facts, "_rules", set())  # other tests of this process have filled it
     metrics.RULES.clear()
+    metrics.RULES.labels("other")
     return Counted()
 
 
