@@ -21,25 +21,25 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import RING_LINES, DigestRing, GapReason, Instance, Position, PositionStatus
+from streamer.model import GapReason, Instance, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
+from streamer.source.ending import Ending
 from streamer.source.evidence import EndOfLog, Evidence, InCurrent, InPrevious, Refusal
 from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pod_status import PodGoneError, PodStatusCache
 from streamer.source.pods import PodView
+from streamer.source.previous import PreviousLog
 from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
-from streamer.source.search import LogEnd, end_after, log_end, read_on, ring_of_now
-from streamer.source.stream import LogRemovedError, Where, is_log_removed
+from streamer.source.search import LogEnd, read_on, ring_of_now
+from streamer.source.stream import LogRemovedError, LogStream, Where, is_log_removed
 from streamer.source.verdict import Step, judge
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
-from streamer.transform import align
-from streamer.transform.match import ends_before_last
+from streamer.transform.read import StampedLines
 
-_REMOVED_TRIES: Final = 3
 _BURST_STEPS: Final = 20
 _OUTAGES: Final = frozenset((Refusal.FAILED, Refusal.LOG_REMOVED))
 """A kubelet that has just started answers as if it did not know its pods."""
@@ -81,8 +81,19 @@ class Follower:
         self._status = PodStatusCache(api, found, patience)
         self._recovery = (recovery or Recovery()).of(found.target.node)
         self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
+        self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
         self._beginning = Beginning(
             self._progress, self._status, patience, watched=not self._new or found.started_ns is None
+        )
+        self._previous = PreviousLog(
+            api,
+            self._where,
+            self._progress,
+            self._status,
+            self._reader,
+            self._ending,
+            self._beginning,
+            max_line_bytes,
         )
         # All lines of a container that has not started are written from now on.
         self._seen = Evidence(
@@ -176,7 +187,7 @@ class Follower:
                 break
             await self._do(verdict.step)
         if verdict.gap is None:
-            await self._take_rest()
+            await self._ending.take_rest(self._seen.stream)
         await progress.end()
         log.info("target_done", target=self._target.id)
 
@@ -206,10 +217,6 @@ class Follower:
 
     def _saw(self, **facts_seen: object) -> None:
         self._seen = replace(self._seen, **facts_seen)  # type: ignore[arg-type]
-
-    def _position_moved(self) -> None:
-        """What was found out about the former position says nothing about this one."""
-        self._saw(current=InCurrent.UNKNOWN, previous=InPrevious.UNKNOWN, end=EndOfLog.UNKNOWN)
 
     async def _do(self, step: Step) -> None:
         """Do one step. What it raises is evidence as well."""
@@ -322,7 +329,7 @@ class Follower:
         was_complete = self._seen.previous in (InPrevious.HELD, InPrevious.TAKEN) or self._progress.drained
         with await self._reader.open(LogQuery(follow=True)) as stream:
             self._opened()
-            if was_complete and not await self._previous_is_ours():
+            if was_complete and not await self._previous.is_ours():
                 self._start_search()
                 self._saw(refusal=Refusal.FAILED)
                 return
@@ -330,9 +337,9 @@ class Follower:
             instance = await self._status.next_instance(self._progress.instance)
             await self._follow(stream, instance, begins=True)
 
-    async def _follow(self, stream: object, instance: Instance | None, *, begins: bool = False) -> None:
+    async def _follow(self, stream: LogStream, instance: Instance | None, *, begins: bool = False) -> None:
         begin = self._beginning.of_current if begins else None
-        end = await self._reader.follow(stream, instance, begin=begin)  # type: ignore[arg-type]
+        end = await self._reader.follow(stream, instance, begin=begin)
         facts.stream_reconnects(end.how)
         if end.taken_lines:
             self._progress.backoff.reset()
@@ -344,23 +351,6 @@ class Follower:
         self._recovery.succeeded()
         self._refused_since = None
         self._saw(stream=None, fresh=False)
-
-    async def _previous_is_ours(self) -> bool:
-        """Whether the previous log ends with the lines that were taken last."""
-        ring = self._progress.ring
-        try:
-            query = LogQuery(tail_lines=RING_LINES, previous=True)
-            end = await log_end(self._api, self._where, query, self._max_line_bytes)
-        except ApiError as error:
-            if not await self._has_no_previous(error):
-                raise
-            return True
-        served = DigestRing(end.digests[-len(ring) :]) if ring else DigestRing()
-        if not served or align.ends_with(ring, served) or ends_before_last(ring, served):
-            return True
-        if align.find_ring(DigestRing(ring[-DigestRing.WIDTH :]), end.digests) is not None:
-            self._progress.not_drained()  # it is ours, and has more
-        return False
 
     # Looking for the position
 
@@ -386,9 +376,9 @@ class Follower:
         instance = self._status.view.instance
         before = self._end
 
-        async def take(new: object) -> None:
+        async def take(new: StampedLines) -> None:
             progress.found()
-            await progress.hand_over(new, instance)  # type: ignore[arg-type]
+            await progress.hand_over(new, instance)
 
         found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
         self._recovery.succeeded()
@@ -398,163 +388,33 @@ class Follower:
             self._held_lines = query.tail_lines
             self._saw(current=InCurrent.HELD)
             return
-        if query.tail_lines is None and before.ring and not _holds(found.served, _whole_lines(before.ring)):
+        if query.tail_lines is None and before.ring and not before.is_in(found.served):
             # A clean end means nothing. An answer is whole that has the lines which were the log's last before.
             raise ApiError(0, "the log was cut off, or rotated, while it was read")
         self._saw(current=if_absent)
 
     async def _read_previous(self, tail_lines: int | None) -> None:
-        """Look for the position in the previous log, and take what follows it there."""
-        progress = self._progress
-        progress.enter(StreamState.OPENING)
-        instance = self._status.view.previous
-        query = LogQuery(previous=True, tail_lines=tail_lines)
-
-        async def take(new: object) -> None:
-            progress.found()
-            await progress.hand_over(new, instance)  # type: ignore[arg-type]
-
-        try:
-            found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
-            if found.held:
-                await self._finish_previous(instance, alone=False)
-                self._saw(previous=InPrevious.HELD, current=InCurrent.UNKNOWN)
-                return
-            if tail_lines is not None:
-                self._saw(previous=InPrevious.NOT_IN_TAIL)
-                return
-            check = LogQuery(previous=True, tail_lines=RING_LINES)
-            end = await log_end(self._api, self._where, check, self._max_line_bytes)
-        except ApiError as error:
-            if not await self._has_no_previous(error):
-                raise
-            self._saw(previous=InPrevious.NO_LOG)
-            return
-        if end.ring and not _holds(found.served, _whole_lines(end.ring)):
-            raise ApiError(0, "the previous log was cut off, or changed, while it was read")
-        last = DigestRing(found.served[-DigestRing.WIDTH :])
-        taken = bool(last) and align.find_ring(last, progress.ring) is not None
-        self._saw(previous=InPrevious.ROTATED if taken else InPrevious.ABSENT)
+        found = await self._previous.search(tail_lines)
+        self._saw(previous=found)
+        if found is InPrevious.HELD:
+            self._saw(current=InCurrent.UNKNOWN)
 
     async def _take_previous(self) -> None:
-        """Take the previous log from its first line; there may be no such log any more."""
-        progress, before = self._progress, self._progress.ring
-        progress.enter(StreamState.OPENING)
-        instance = self._status.view.previous
-        try:
-            with await self._reader.open(LogQuery(previous=True)) as stream:
-                await self._status.confirm()
-                instance = instance or self._status.view.previous
-                end = await self._reader.follow(stream, instance, begin=self._beginning.of_previous)
-            if end.how.value != "cleanly" or end.in_doubt:
-                raise ApiError(0, "the previous log was not served whole")
-            # By now the log after that may be the previous one, and have nothing but the beginning of a line.
-            await self._finish_previous(instance, alone=progress.ring == before)
-        except ApiError as error:
-            if not await self._has_no_previous(error):
-                raise
-            self._saw(previous=InPrevious.NO_LOG)
-            return
-        self._saw(
-            previous=InPrevious.TAKEN if progress.ring != before else InPrevious.EMPTY,
-            current=InCurrent.UNKNOWN if progress.ring != before else self._seen.current,
-        )
-
-    async def _finish_previous(self, instance: Instance | None, *, alone: bool) -> None:
-        """The previous log was read: make sure that this was all of it, and take a last line without a newline."""
-        found = await self._compare_end(previous=True, alone=alone)
-        if found is EndOfLog.MORE:
-            raise ApiError(0, "the previous log was not served whole")
-        if self._progress.ring:
-            self._progress.belongs_to(instance)
-            self._progress.drain(instance)
-
-    async def _has_no_previous(self, error: ApiError) -> bool:
-        """Whether what a request for the previous log raised means that there is no such log.
-
-        A kubelet removes ended containers, and the pod's status goes on naming the last one. Its answer is the same
-        while the container runtime is away: so the present log must be served meanwhile.
-        """
-        if not isinstance(error, LogRemovedError):
-            return error.status == 400
-        for _ in range(_REMOVED_TRIES):
-            await log_end(self._api, self._where, LogQuery(tail_lines=1), self._max_line_bytes)
-            try:
-                query = LogQuery(tail_lines=1, previous=True)
-                await log_end(self._api, self._where, query, self._max_line_bytes)
-            except LogRemovedError:
-                continue
-            except ApiError as other:
-                if other.status == 400:
-                    return True
-                raise
-            return False
-        return True
+        found = await self._previous.take()
+        self._saw(previous=found)
+        if found is InPrevious.TAKEN:
+            self._saw(current=InCurrent.UNKNOWN)
 
     # The end
 
     async def _look_at_end(self) -> None:
         try:
-            alone = await self._compare_end(previous=False, alone=True)
+            found = await self._ending.compare(self._seen.stream)
         except LogRemovedError:
-            alone = EndOfLog.REMOVED
+            found = EndOfLog.REMOVED
             if self._evidence().final:
-                await self._take_rest()
-        self._saw(end=alone)
-
-    async def _compare_end(self, *, previous: bool, alone: bool) -> EndOfLog:
-        """Compare the log's end with what was taken, and take a last line without a newline.
-
-        The container has ended. Two answers must agree on such a line. `alone`: also where it is the log's only one.
-        """
-        progress = self._progress
-        request = partial(
-            end_after,
-            self._api,
-            self._where,
-            self._max_line_bytes,
-            ring=progress.ring,
-            last_ns=progress.last_ns,
-            previous=previous,
-        )
-        end = await request()
-        if end.rest.lines and end != await request():
-            raise ApiError(0, "the log's end was served in two ways")
-        line = align.digests(end.rest.lines, end.rest.oversize)
-        if line and progress.ring.endswith(line):
-            return EndOfLog.WHOLE
-        if end.ring:
-            # It must follow what was taken: the status may be older than the log, which is a later instance's then.
-            if not align.ends_with(progress.ring, end.ring):
-                return EndOfLog.MORE
-        elif not line:
-            return EndOfLog.EMPTY
-        elif not (alone and (previous or await self._is_ours(end))):
-            return EndOfLog.MORE
-        if line:
-            await progress.hand_over(end.rest, progress.instance)
-        return EndOfLog.WHOLE
-
-    async def _is_ours(self, end: LogEnd) -> bool:
-        """Whether a log's only line, one without a newline, is of the instance that was read.
-
-        It must be what the last stream ended with, or that have ended with nothing; and the status show no later
-        instance that may have written it.
-        """
-        stream, instance = self._seen.stream, self._progress.instance
-        rest = None if stream is None else stream.rest
-        if rest is None or (rest.lines and rest != end.rest):
-            return False
-        return not await self._status.ask_until(lambda view: view.running or view.instance != instance)
-
-    async def _take_rest(self) -> None:
-        """The log is gone: what its stream brought behind the last newline was its last line."""
-        stream, progress = self._seen.stream, self._progress
-        if stream is None or stream.rest is None or not stream.rest.lines:
-            return
-        line = align.digests(stream.rest.lines, stream.rest.oversize)
-        if not progress.ring.endswith(line):
-            await progress.hand_over(stream.rest, progress.instance)
+                await self._ending.take_rest(self._seen.stream)
+        self._saw(end=found)
 
     # Waiting
 
@@ -588,7 +448,7 @@ class Follower:
             seconds = max(seconds, error.retry_after_seconds or 0.0)
             if error.status == 403:
                 seconds = patience.forbidden_seconds * (0.8 + 0.4 * random())
-            self._log(error)
+            _log(self._target, error)
         if error is not None and error.status in (401, 403, 429, 503):
             await asyncio.sleep(seconds)
         elif failed:
@@ -615,22 +475,6 @@ class Follower:
         if self._status.view == before:
             await self._status.ask()
 
-    def _log(self, error: ApiError) -> None:
-        if error.status == 403:
-            # The pod is requested, too: what is refused stands in the server's words only.
-            resource = "pods/log" if '"pods/log"' in error.message else "pods"
-            log.error(
-                "log_forbidden",
-                target=self._target.id,
-                cause=error.message,
-                fix=f"grant verb get on {resource} in namespace {self._target.namespace}",
-            )
-        elif error.status == 400:  # not started yet
-            log.debug("log_not_ready", target=self._target.id, cause=error.message)
-        else:
-            fix = {"fix": error.fix} if error.fix else {}
-            log.warning("log_failed", target=self._target.id, status=error.status, cause=error.message, **fix)
-
 
 def _refusal(error: ApiError) -> Refusal:
     if is_log_removed(error):
@@ -642,10 +486,18 @@ def _refusal(error: ApiError) -> Refusal:
     return Refusal.FAILED
 
 
-def _whole_lines(end: DigestRing) -> DigestRing:
-    """A tail's last lines without the first one, which may be the end of a long line."""
-    return DigestRing(end[DigestRing.WIDTH :]) or end
-
-
-def _holds(served: bytes, ring: DigestRing) -> bool:
-    return align.find_ring(ring, served) is not None
+def _log(target: Target, error: ApiError) -> None:
+    if error.status == 403:
+        # The pod is requested, too: what is refused stands in the server's words only.
+        resource = "pods/log" if '"pods/log"' in error.message else "pods"
+        log.error(
+            "log_forbidden",
+            target=target.id,
+            cause=error.message,
+            fix=f"grant verb get on {resource} in namespace {target.namespace}",
+        )
+    elif error.status == 400:  # not started yet
+        log.debug("log_not_ready", target=target.id, cause=error.message)
+    else:
+        fix = {"fix": error.fix} if error.fix else {}
+        log.warning("log_failed", target=target.id, status=error.status, cause=error.message, **fix)

@@ -41,6 +41,11 @@ class LogEnd:
         """The last lines, with what stands behind the last newline."""
         return DigestRing(self.ring + align.digests(self.rest.lines, self.rest.oversize))
 
+    def is_in(self, served: bytes) -> bool:
+        """Whether these lines are among others, by their digests; the first may be the end of a long line."""
+        whole = DigestRing(self.ring[DigestRing.WIDTH :]) or self.ring
+        return align.find_ring(whole, served) is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
