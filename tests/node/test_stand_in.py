@@ -74,9 +74,12 @@ async def test_a_container_that_was_removed_before_its_pod_object_is_one_as_well
         await pod.delete_and_keep()
         assert await answer.content.read() == _text(pod.written(0))
     for params in ({}, {"follow": "true"}):
-        assert await _ask(pod, **params) == (
-            200,
-            b"unable to retrieve container logs for containerd://<id>",
+        status, text = await _ask(pod, **params)
+        assert status == 200
+        # The kubelet removes the file before the container: for a moment it is the file that is missing.
+        assert text == b"unable to retrieve container logs for containerd://<id>" or (
+            text.startswith(b"failed to try resolving symlinks in path ")
+            and text.endswith(b"no such file or directory")
         )
 
 
