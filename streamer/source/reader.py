@@ -337,7 +337,9 @@ class Reader:
             rest = stream.last_line()
         if how is not HowEnded.CLEAN:
             log.debug("stream_ended", where=self._where, how=how, cause=cause)
-        silent_seconds = now - stream.arrived_at + opened.lag.late_seconds
+        # Of what came before the position was found, nobody knows how late it was.
+        arrived_at = stream.arrived_at if opened.taken_lines else stream.opened_at
+        silent_seconds = now - arrived_at + opened.lag.late_seconds
         return StreamEnd(
             how,
             at=now,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.model.draw import plan
 from tests.model.run import (
     STYLES,
     Block,
@@ -405,6 +407,18 @@ FOUND = {
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
 }
+
+
+SEEDS = (
+    *(469, 505, 1050, 1131, 1321, 1445, 20075, 20328, 20687),
+    *(30087, 30271, 30470, 30523, 30658, 30789, 30792, 60076, 60615, 60633),
+)
+"""Plans of `tests.model.search` that failed once and were too long to be written down here."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_found_by_seed(seed: int) -> None:
+    assert run(plan(Random(seed))) == []
 
 
 @pytest.mark.parametrize("name", FOUND)
