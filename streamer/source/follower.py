@@ -308,7 +308,8 @@ class Follower:
             if found is InCurrent.HELD:
                 await self._follow(stream, instance)
             else:
-                self._saw(current=if_absent if found is InCurrent.NOT_IN_TAIL else found)
+                current = if_absent if found is InCurrent.NOT_IN_TAIL else found
+                self._saw(current=current, stream=None, fresh=False)
 
     async def _follow_first(self) -> None:
         """Follow a log of which nothing was taken yet."""
@@ -339,6 +340,7 @@ class Follower:
 
     async def _follow(self, stream: LogStream, instance: Instance | None, *, begins: bool = False) -> None:
         begin = self._beginning.of_current if begins else None
+        self._saw(stream=None, fresh=False)
         end = await self._reader.follow(stream, instance, begin=begin)
         facts.stream_reconnects(end.how)
         if end.taken_lines:
@@ -350,7 +352,6 @@ class Follower:
     def _opened(self) -> None:
         self._recovery.succeeded()
         self._refused_since = None
-        self._saw(stream=None, fresh=False)
 
     # Looking for the position
 
