@@ -38,6 +38,11 @@ class ApiError(Exception):
         self.fix = fix
         """What to do about it, where it is known."""
 
+    @property
+    def is_pod_gone(self) -> bool:
+        """There is no pod of this name; a kubelet that does not know it yet answers 404 for `pods/log`."""
+        return (self.status, self.kind) == (404, "pods")
+
 
 @dataclass(frozen=True, slots=True)
 class LogQuery:

@@ -53,7 +53,7 @@ class Departure:
             pod = await self._api.pod(namespace, self._target.pod)
             self._left = is_leaving(pod, self._target.uid)
         except ApiError as error:
-            if (error.status, error.kind) != (404, "pods"):
+            if not error.is_pod_gone:
                 await self._fail(error)
                 return None
             self._left = True

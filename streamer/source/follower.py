@@ -229,7 +229,7 @@ class Follower:
         except PodGoneError:
             await self._await_departure()
         except ApiError as error:
-            if (error.status, error.kind) == (404, "pods"):
+            if error.is_pod_gone:
                 await self._await_departure()
             else:
                 await self._refused(error)

@@ -74,7 +74,7 @@ class PodStatusCache:
         try:
             pod = await self._api.pod(self._target.namespace, self._target.pod)
         except ApiError as error:
-            if (error.status, error.kind) == (404, "pods"):
+            if error.is_pod_gone:
                 raise PodGoneError from error
             raise
         found = view(pod, self._target.container)
@@ -125,12 +125,11 @@ class PodStatusCache:
         """What was reported so far is known."""
         self._news.clear()
 
-    async def wait_for_news(self, seconds: float | None) -> bool:
-        """Wait for a report, for at most so long; whether there was one."""
+    async def wait_for_news(self, seconds: float) -> None:
+        """Wait for a report, for at most so long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        return self._news.is_set()
 
     async def wait_while(self, condition: Callable[[PodView], bool], seconds: float | None = None) -> None:
         """Wait while the view meets a condition and the pod is there, for at most so long."""

@@ -374,7 +374,9 @@ class Reader:
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._where, cause=repr(error))
-            if is_log_removed(error) or _is_pod_gone(error):  # that says nothing against the stream
+            if is_log_removed(error) or (
+                isinstance(error, ApiError) and error.is_pod_gone
+            ):  # that says nothing against the stream
                 opened.in_doubt = doubted
             return long_seconds, False
         wait_seconds = long_seconds
@@ -406,7 +408,3 @@ class Reader:
                 detail=f"reading was behind for {behind_seconds:.0f} s: the log may have been rotated twice",
                 evidence={"case": "reading was behind", "behind_seconds": round(behind_seconds, 3)},
             )
-
-
-def _is_pod_gone(error: Exception) -> bool:
-    return isinstance(error, ApiError) and (error.status, error.kind) == (404, "pods")
