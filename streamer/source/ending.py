@@ -10,7 +10,7 @@ from streamer.source.evidence import EndOfLog, StreamEnd
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.search import LogEnd, end_after, log_end
-from streamer.source.stream import LogRemovedError, Where
+from streamer.source.stream import LogChangedError, LogRemovedError, Where
 from streamer.transform import align
 
 _REMOVED_TRIES: Final = 3
@@ -63,7 +63,7 @@ class Ending:
             )
             end = await request()
         if end.rest.lines and end != await request():  # two answers must agree on such a line
-            raise ApiError(0, "the log's end was served in two ways")
+            raise LogChangedError("the log's end was served in two ways")
         line = align.digests(end.rest.lines, end.rest.oversize)
         if line and progress.ring.endswith(line):
             return EndOfLog.WHOLE

@@ -102,6 +102,7 @@ class Refusal(StrEnum):
     """Why the last request brought nothing."""
 
     LOG_REMOVED = "the container or its log was removed from the node"
+    NOT_SERVED = "not served"  # not yet, or no longer; or it changed while it was read
     FORBIDDEN = "forbidden"
     THROTTLED = "throttled"  # 401, 429, 503: says nothing about the log or its node
     FAILED = "failed"
@@ -119,6 +120,8 @@ class Evidence:
     """The target was known before, or before its container started: all that it prints is ours to read."""
     instance: Instance | None = None
     """Whose lines were taken last, as far as the API has told."""
+    instance_ended_ns: int | None = None
+    """When that instance ended, by the node's clock; None if no status that was seen has said so."""
     drained: bool = False
     """That instance has ended and its log was read to its end."""
     from_now: bool = False
@@ -185,11 +188,20 @@ class Evidence:
             return self.ended_by_deletion and (stream.lively or stream.settled)
         if self.compared_after_end:
             return True
-        after_ns = self._ended_after_container_ns
-        with_container = after_ns is not None and 0 <= after_ns <= _END_WINDOW_NS
-        if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
-            return with_container and (stream.lively or stream.settled)
-        return (stream.lively and (after_ns is None or after_ns >= 0)) or (stream.settled and with_container)
+        if self.pod.ended_ns is None or stream.at_node_ns is None:
+            return stream.lively and not (stream.rest is not None and stream.rest.lines)
+        return _ended_with_container(stream, self.pod.ended_ns)
+
+    @property
+    def final_before_restart(self) -> bool:
+        """The same of an earlier instance: the container was restarted since.
+
+        What was compared does not count: it may have been compared with a later instance's log.
+        """
+        stream = self.stream
+        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt:
+            return False
+        return self.restarts > 0 and _ended_with_container(stream, self.instance_ended_ns)
 
     @property
     def ended_by_deletion(self) -> bool:
@@ -205,13 +217,6 @@ class Evidence:
             and self.stream.at >= self.deleting_known_at
             and abs(self.gone_at - self.stream.at) <= _DELETION_SECONDS
         )
-
-    @property
-    def _ended_after_container_ns(self) -> int | None:
-        """How long after its container the stream ended, by the node's clock; None if that is not known."""
-        if self.stream is None or self.stream.at_node_ns is None or self.pod.ended_ns is None:
-            return None
-        return self.stream.at_node_ns - self.pod.ended_ns
 
     def stated(self) -> dict[str, str | int | bool | None]:
         """What a gap record says of it."""
@@ -232,3 +237,14 @@ class Evidence:
         last = self.pod
         ended = not last.running or self.ended_by_deletion
         return ended and (last.deleting or last.finished) and self.instance in (None, last.instance)
+
+
+def _ended_with_container(stream: StreamEnd, ended_ns: int | None) -> bool:
+    """A stream that ended cleanly ended because its container did, at `ended_ns`, and had brought everything."""
+    if ended_ns is None or stream.at_node_ns is None:
+        return False
+    after_ns = stream.at_node_ns - ended_ns
+    with_container = 0 <= after_ns <= _END_WINDOW_NS
+    if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
+        return with_container and (stream.lively or stream.settled)
+    return (stream.lively and after_ns >= 0) or (stream.settled and with_container)

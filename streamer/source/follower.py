@@ -34,7 +34,7 @@ from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
 from streamer.source.search import LogEnd, read_on, ring_of_now
-from streamer.source.stream import LogRemovedError, LogStream, Where, is_log_removed
+from streamer.source.stream import LogChangedError, LogRemovedError, LogStream, Where, is_log_removed
 from streamer.source.verdict import Step, judge
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
@@ -123,6 +123,7 @@ class Follower:
             Step.READ_PREVIOUS: partial(self._read_previous, None),
             Step.TAKE_PREVIOUS: self._take_previous,
             Step.LOOK_AT_END: self._look_at_end,
+            Step.TAKE_REST: self._take_rest,
             Step.RETRY: self._retry,
             Step.RETRY_AT_ONCE: self._search_again,
             Step.RETRY_SLOWLY: self._retry,
@@ -209,6 +210,7 @@ class Follower:
             pod=status.view,
             has_position=bool(progress.ring),
             instance=progress.instance,
+            instance_ended_ns=status.ended_ns(progress.instance),
             drained=progress.drained,
             departed=status.departed,
             ended_known_at=status.ended_at,
@@ -251,7 +253,7 @@ class Follower:
         facts.api_failed("log", error.status)
         facts.stream_reconnects("error")
         self._error = error
-        # What fails for another reason than that the log is gone speaks against the last stream's end.
+        # A node that fails now may have failed before: then the last stream's end was not its container's.
         contradicted = refusal is Refusal.FAILED
         self._saw(refusal=refusal, fresh=False, **({"stream": None} if contradicted else {}))
         if refusal in _OUTAGES:
@@ -309,7 +311,9 @@ class Follower:
                 await self._follow(stream, instance)
             else:
                 current = if_absent if found is InCurrent.NOT_IN_TAIL else found
-                self._saw(current=current, stream=None, fresh=False)
+                # The log of another instance says nothing about how this one's stream ended.
+                restarted = self._evidence().restarts > 0
+                self._saw(current=current, stream=self._seen.stream if restarted else None, fresh=False)
 
     async def _follow_first(self) -> None:
         """Follow a log of which nothing was taken yet."""
@@ -391,7 +395,7 @@ class Follower:
             return
         if query.tail_lines is None and before.ring and not before.is_in(found.served):
             # A clean end means nothing. An answer is whole that has the lines which were the log's last before.
-            raise ApiError(0, "the log was cut off, or rotated, while it was read")
+            raise LogChangedError("the log was cut off, or rotated, while it was read")
         self._saw(current=if_absent)
 
     async def _read_previous(self, tail_lines: int | None) -> None:
@@ -416,6 +420,12 @@ class Follower:
             if self._evidence().final:
                 await self._ending.take_rest(self._seen.stream)
         self._saw(end=found)
+
+    async def _take_rest(self) -> None:
+        """The instance in hand ended with its stream, and its log was removed: the rest was its last line."""
+        instance = self._progress.instance
+        await self._ending.take_rest(self._seen.stream)
+        self._progress.drain(instance)
 
     # Waiting
 
@@ -480,6 +490,8 @@ class Follower:
 def _refusal(error: ApiError) -> Refusal:
     if is_log_removed(error):
         return Refusal.LOG_REMOVED
+    if error.status == 400 or isinstance(error, LogChangedError):
+        return Refusal.NOT_SERVED
     if error.status == 403:
         return Refusal.FORBIDDEN
     if error.status in (401, 429, 503):

@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
+from typing import Final
 
 from streamer.model import Instance
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.patience import Patience
 from streamer.source.pods import PodView, view
+
+_ENDS: Final = 3
+"""Of so many instances, the latest ones, the ends are remembered."""
 
 
 class PodGoneError(Exception):
@@ -31,7 +35,9 @@ class PodStatusCache:
         """When the pod was first known to be deleted, on the loop's clock; inf while it is not."""
         self.departed_at = inf
         """When the watch reported that the pod is gone, on the loop's clock."""
+        self._ended_ns: dict[Instance, int] = {}
         self._news = asyncio.Event()
+        self._note_ends(found)
         self.departed = False
         """The watch has reported that the pod is gone."""
 
@@ -62,7 +68,21 @@ class PodStatusCache:
             self.ended_at = asyncio.get_running_loop().time()
         if found.deleting and self.deleting_at == inf:
             self.deleting_at = asyncio.get_running_loop().time()
+        self._note_ends(found)
         self.view = found
+
+    def _note_ends(self, found: PodView) -> None:
+        """Remember when the latest instances ended: a status names the last two ends at most."""
+        ends = ((found.previous, found.previous_ended_ns), (found.instance, found.ended_ns))
+        for instance, ended_ns in ends:
+            if instance is not None and ended_ns is not None:
+                self._ended_ns[instance] = ended_ns
+        for oldest in sorted(self._ended_ns, key=lambda each: each.restart_count)[:-_ENDS]:
+            del self._ended_ns[oldest]
+
+    def ended_ns(self, instance: Instance | None) -> int | None:
+        """When an instance ended, by the node's clock and in whole seconds; None if no status has said so."""
+        return None if instance is None else self._ended_ns.get(instance)
 
     # Requested
 

@@ -11,7 +11,7 @@ from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.reader import Reader
 from streamer.source.search import log_end, read_on
-from streamer.source.stream import Where
+from streamer.source.stream import LogChangedError, Where
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
 from streamer.transform.match import ends_before_last
@@ -66,7 +66,7 @@ class PreviousLog:
                 raise
             return InPrevious.NO_LOG
         if end.ring and not end.is_in(found.served):
-            raise ApiError(0, "the previous log was cut off, or changed, while it was read")
+            raise LogChangedError("the previous log was cut off, or changed, while it was read")
         last = DigestRing(found.served[-DigestRing.WIDTH :])
         taken = bool(last) and align.find_ring(last, progress.ring) is not None
         return InPrevious.ROTATED if taken else InPrevious.ABSENT
@@ -82,7 +82,7 @@ class PreviousLog:
                 instance = instance or self._status.view.previous
                 end = await self._reader.follow(stream, instance, begin=self._beginning.of_previous)
             if end.how is not HowEnded.CLEAN or end.in_doubt:
-                raise ApiError(0, "the previous log was not served whole")
+                raise LogChangedError("the previous log was not served whole")
             # By now the log after that may be the previous one, and have nothing but the beginning of a line.
             await self._finish(instance, alone=progress.ring == before)
         except ApiError as error:
@@ -112,7 +112,7 @@ class PreviousLog:
         """It was read: make sure that this was all of it, and take a last line without a newline."""
         found = await self._ending.compare_previous(alone=alone)
         if found is EndOfLog.MORE:
-            raise ApiError(0, "the previous log was not served whole")
+            raise LogChangedError("the previous log was not served whole")
         if self._progress.ring:
             self._progress.belongs_to(instance)
             self._progress.drain(instance)

@@ -44,6 +44,13 @@ class LogFileMissingError(LogRemovedError):
     """The log's file is not there: it was removed with its container, or is being rotated."""
 
 
+class LogChangedError(ApiError):
+    """Two answers do not fit together: the log changed, or one was cut off. Says nothing about the node."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(0, text)
+
+
 def is_log_removed(error: Exception) -> bool:
     """Whether a request failed because the container and its log are gone from the node."""
     return isinstance(error, LogRemovedError) or (

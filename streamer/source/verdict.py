@@ -31,6 +31,7 @@ class Step(StrEnum):
     READ_PREVIOUS = "read the whole previous log"
     TAKE_PREVIOUS = "take the previous log from its first line"
     LOOK_AT_END = "look at the log's end"
+    TAKE_REST = "take what the stream brought behind its last newline"
     AWAIT_START = "wait until the watch reports that the container starts"
     RETRY = "retry after a back-off"
     RETRY_AT_ONCE = "search again at once"
@@ -308,6 +309,16 @@ TABLE: Final[tuple[Row, ...]] = (
         "position nowhere, status may be older than the log",
         lambda e: _nowhere(e) and not e.status_awaited,
         Step.AWAIT_STATUS,
+    ),
+    Row(
+        "position nowhere, its log removed after the stream ended with its container",
+        lambda e: (
+            _nowhere(e)
+            and not e.drained
+            and e.final_before_restart
+            and (e.previous is InPrevious.NO_LOG or e.restarts > 1)
+        ),
+        Step.TAKE_REST,
     ),
     Row(
         "position nowhere, restarted three times or more since",

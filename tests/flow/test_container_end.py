@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -59,4 +60,24 @@ async def test_a_crash_and_a_restart_read_no_log_whole(
         cluster.append(pod, *numbered(LINES + missed, LINES + missed + 5))
         await recorder.until_read("falco-a", numbered(0, LINES + missed + 5))
     assert not whole.struck
+    assert recorder.gaps == []
+
+
+async def test_the_last_line_of_an_instance_whose_log_was_removed_is_what_its_stream_brought(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """In a crash loop with short lives, the next instance's end removes this one's log."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    calm = replace(HASTY, quiet_seconds=0.5, probe_seconds=60.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        text = b"unable to retrieve container logs for containerd://0123"
+        removed = server.faults.answer("/log.*previous=true", 200, times=1000, body=text)
+        cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
+        cluster.restart_container(pod)
+        cluster.append(pod, b"next")
+        await recorder.until_read("falco-a", [*numbered(0, 5), b"the last", b"next"])
+    assert removed.struck
     assert recorder.gaps == []

@@ -105,6 +105,13 @@ CASES: Final[dict[str, Evidence]] = {
     "position not in the longer tail": replace(READ, current=InCurrent.NOT_IN_LONGER_TAIL),
     "position not in the log, previous log not looked at": replace(READ, current=InCurrent.ABSENT),
     "position nowhere, status may be older than the log": replace(NOWHERE, status_awaited=False),
+    "position nowhere, its log removed after the stream ended with its container": replace(
+        NOWHERE,
+        pod=restarted(SECOND_RUN),
+        previous=InPrevious.NO_LOG,
+        instance_ended_ns=100 * SECOND,
+        stream=SETTLED,
+    ),
     "position nowhere, restarted three times or more since": replace(NOWHERE, pod=restarted(FOURTH)),
     "position nowhere, restarted three times or more since, no previous log": replace(
         NOWHERE, pod=restarted(FOURTH), previous=InPrevious.NO_LOG
