@@ -190,15 +190,16 @@ class Follower:
         if verdict.gap is None:
             await self._ending.take_rest(self._seen.stream)
         await progress.end()
-        log.info("target_done", target=self._target.id)
 
     async def give_up(self) -> None:
         """End it here, once `run` was cancelled: the pod is gone, and its stream has been silent for long."""
-        self._progress.miss(
-            GapReason.POD_GONE,
-            detail="its stream was silent, and was closed",
-            evidence={"case": "pod gone, its stream was silent for 60 s"},
-        )
+        self._saw(gone=True, gone_at=self._status.departed_at)
+        if judge(self._evidence()).gap is not None:
+            self._progress.miss(
+                GapReason.POD_GONE,
+                detail="its stream was silent, and was closed",
+                evidence={"case": "pod gone, its stream was silent for 60 s"},
+            )
         await self._progress.end()
 
     # Evidence
@@ -475,7 +476,10 @@ class Follower:
     async def _await_restart(self) -> None:
         """Its log stays as it is, and so does the position, until the container starts again or the pod leaves."""
         self._progress.enter(StreamState.ENDED)
+        left_meanwhile = self._seen.fresh and self._status.departed
         self._start_search()
+        if left_meanwhile:  # that was reported, once, before there was nothing more to read
+            return
         finished = self._status.view.finished
         await self._await_change(self._patience.start_seconds if finished else self._patience.probe_seconds)
 

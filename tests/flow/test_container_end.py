@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from streamer.telemetry.status import StreamState
 from tests.flow.following import HASTY, Recorder, eventually, following, numbered
 
 WHOLE: Final = r"^(?!.*(tailLines|sinceTime|follow)).*/log"
+REMOVED: Final = b"unable to retrieve container logs for containerd://0123"
 LINES: Final = 10_000  # more than the longer tail
 
 
@@ -73,11 +75,32 @@ async def test_the_last_line_of_an_instance_whose_log_was_removed_is_what_its_st
     calm = replace(HASTY, quiet_seconds=0.5, probe_seconds=60.0)
     async with following(server, recorder, tmp_path, patience=calm):
         await recorder.until_read("falco-a", numbered(0, 5))
-        text = b"unable to retrieve container logs for containerd://0123"
-        removed = server.faults.answer("/log.*previous=true", 200, times=1000, body=text)
+        removed = server.faults.answer("/log.*previous=true", 200, times=1000, body=REMOVED)
         cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
         cluster.restart_container(pod)
         cluster.append(pod, b"next")
         await recorder.until_read("falco-a", [*numbered(0, 5), b"the last", b"next"])
     assert removed.struck
+    assert recorder.gaps == []
+
+
+async def test_a_pod_that_leaves_while_its_log_is_looked_at_is_done_at_once(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """The report that it left comes once, and before there is nothing more to read."""
+    pod = cluster.add_pod("falco", "falco-a")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        cluster.append(pod, *numbered(0, 5))
+        await recorder.until_read("falco-a", numbered(0, 5))
+        look = server.faults.answer("/log.*sinceTime", 200, body=REMOVED)
+        look.gate = asyncio.Event()
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        await eventually(lambda: bool(look.struck))
+        cluster.remove_pod(pod)
+        cluster.append(cluster.add_pod("falco", "falco-b"), b"one")
+        await recorder.until_read("falco-b", [b"one"])  # the watch is past the removal
+        look.gate.set()
+        await recorder.until_done("falco-a")
     assert recorder.gaps == []

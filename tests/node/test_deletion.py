@@ -18,9 +18,6 @@ PODS = 8
 QUIET_SECONDS = 2.0
 
 
-@pytest.mark.xfail(
-    strict=False, reason="on a busy machine a few quiet pods in a hundred still have a possible gap"
-)
 @pytest.mark.timeout(60 + 60 * ROLLOUTS)
 @pytest.mark.parametrize("grace_seconds", [None, 0], ids=["with-grace", "without-grace"])
 async def test_a_rollout_of_quiet_pods_raises_no_gap(stage: Stage, grace_seconds: int | None) -> None:
@@ -71,9 +68,6 @@ async def _followed(stage: Stage, pod: NodePod) -> bool:
         return pod.written()[-1].text in await answer.read()
 
 
-@pytest.mark.xfail(
-    strict=False, reason="on a busy machine a few quiet pods in a hundred still have a possible gap"
-)
 async def test_a_pod_that_is_deleted_right_after_a_rotation_raises_no_gap(stage: Stage) -> None:
     """Its last file is empty: nothing was written after the rotation."""
     names = [f"falco-{number}" for number in range(4)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable, Sequence
 from time import time_ns
@@ -12,6 +13,7 @@ import pytest
 from tests.node.findings import Findings
 from tests.node.stage import Stage
 from tests.testbed.node_cluster import NodePod
+from tests.testbed.node_machine import without_inotify_instances
 
 pytestmark = [pytest.mark.real, pytest.mark.node]
 
@@ -20,6 +22,8 @@ RATE = 400
 LARGE = "-bytes=1000"
 """With these it is rotated whenever the kubelet looks, every 3 s: who comes late has lost lines."""
 SECOND_NS = 1_000_000_000
+BURST = 20
+"""So many steps of a target may follow each other at once; then there is one a second."""
 IN_TIME_NS = 2 * SECOND_NS
 """After so long logs are read again: a second, and one more for a busy machine."""
 
@@ -90,6 +94,35 @@ async def test_a_previous_container_that_is_removed_does_not_keep_the_next_from_
     assert unread == [], f"{len(unread)} lines of the next instance: {found}"
 
 
+async def test_a_node_without_inotify_instances_leads_to_no_request_loop(stage: Stage) -> None:
+    """Each follow request then brings what there is, and ends with an error text."""
+    seconds, count, rate = 10, 4, 50  # slow: no log is rotated twice between two requests
+    pods = await _printing(stage, f"-rate={rate}", pods=count)
+    (worker,) = stage.workers
+    await worker.stop(signal.SIGKILL)
+    with without_inotify_instances():
+        before = await _log_requests(stage)
+        await worker.start()
+        await stage.until_ready(worker)
+        while await _log_requests(stage) < before + count * BURST:
+            await _print_on(pods, 1, rate)
+        before = await _log_requests(stage)
+        await _print_on(pods, seconds, rate)
+        made = await _log_requests(stage) - before
+    assert count * seconds / 8 < made <= count * (seconds + 3), f"{made} requests for {count} pods"
+    await _print_on(pods, 3, rate)
+    found = await stage.finish()
+    assert found.exact, found
+    assert found.missing == [], found
+
+
+async def _log_requests(stage: Stage) -> int:
+    """How many requests for logs the API server has answered to their end."""
+    text = await stage.cluster.api.text("/metrics")
+    counts = re.findall(r'^apiserver_request_total\{.*subresource="log".*\} (\S+)$', text, re.MULTILINE)
+    return int(sum(map(float, counts)))
+
+
 async def _printing(stage: Stage, *changed: str, pods: int = 2) -> list[NodePod]:
     """Pods that print without an end, and are read."""
     arguments = [f"-rate={RATE}", "-bytes=400", *changed]
@@ -98,9 +131,9 @@ async def _printing(stage: Stage, *changed: str, pods: int = 2) -> list[NodePod]
     return made
 
 
-async def _print_on(pods: Sequence[NodePod], seconds: int) -> None:
+async def _print_on(pods: Sequence[NodePod], seconds: int, rate: int = RATE) -> None:
     """Wait until pods have printed for so long, by their own account."""
-    await asyncio.gather(*(pod.until_written(pod.records + seconds * RATE) for pod in pods))
+    await asyncio.gather(*(pod.until_written(pod.records + seconds * rate) for pod in pods))
 
 
 async def _after_an_outage(

@@ -88,6 +88,14 @@ class KubeApi:
         """DELETE an object, or all of a collection."""
         return await self.request("DELETE", path, params=params)
 
+    async def text(self, path: str) -> str:
+        """GET what is not JSON, such as /metrics."""
+        assert self._session is not None, "not entered"
+        async with self._session.get(path) as answer:
+            if answer.status >= 300:
+                raise ApiError(answer.status, await answer.text())
+            return await answer.text()
+
     def open_log(self, namespace: str, pod: str, **params: str) -> "aiohttp.client._RequestContextManager":
         """Open `pods/log`, for `async with`; the status is the caller's to look at."""
         assert self._session is not None, "not entered"

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.testbed.parts import PartMissing
@@ -38,6 +38,18 @@ def raise_inotify_limits() -> None:
         limit = Path("/proc/sys/fs/inotify") / name
         if int(limit.read_text()) < wanted:
             limit.write_text(str(wanted))
+
+
+@contextlib.contextmanager
+def without_inotify_instances() -> Iterator[None]:
+    """Let no process open another inotify instance, as on a node whose limit is reached; those open stay so."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    before = limit.read_text()
+    limit.write_text("1")
+    try:
+        yield
+    finally:
+        limit.write_text(before)
 
 
 def add_address(address: str) -> None:
