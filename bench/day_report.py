@@ -47,7 +47,7 @@ class Outcome:
     counted: Counter[str] = field(default_factory=Counter)
     summaries: Counter[str] = field(default_factory=Counter)
     overflow: Counter[str] = field(default_factory=Counter)
-    notices: Counter[str] = field(default_factory=Counter)
+    health: Counter[str] = field(default_factory=Counter)
     records: list[Record] = field(default_factory=list)
 
     def take(self, records: Iterable[Record]) -> None:
@@ -55,8 +55,8 @@ class Outcome:
         for record in records:
             self.records.append(record)
             headers = {name: value.decode() for name, value in record.headers}
-            if headers["kind"] == "notice":
-                self.notices[headers["notice"]] += 1
+            if headers["kind"] == "health":
+                self.health[headers["health"]] += 1
             elif headers["kind"] == "summary":
                 self.summaries[headers["rule"]] += 1
                 self.counted[headers["rule"]] += orjson.loads(record.value)["summary"]["count"]

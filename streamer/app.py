@@ -127,7 +127,7 @@ class Worker:
         configure(settings.log.level, settings.log.format)
         plan, commit = plan_of(settings), _commit_policy(settings)
         for shard in self.shards.values():
-            shard.adjust(commit, settings.notices.coverage_seconds)
+            shard.adjust(commit, settings.health.coverage_seconds)
             shard.replan(plan)
 
     async def _prepare_new_topics(self, settings: Settings) -> dict[str, TopicLimits]:
@@ -200,7 +200,7 @@ class Worker:
                 publisher,
                 _commit_policy(settings),
                 uncommitted=uncommitted,
-                coverage_seconds=settings.notices.coverage_seconds,
+                coverage_seconds=settings.health.coverage_seconds,
                 on_commit=_say_what_is_malformed,
             )
 

@@ -35,12 +35,11 @@ _OF_A_RULE = ("rule", "priority", "ce_priority")
 HEADERS = {
     "alert": (*_COMMON, *_OF_A_RULE),
     "summary": (*_COMMON, *_OF_A_RULE),
-    "gap": (*_COMMON, "reason"),
-    "notice": (*_COMMON, "notice"),
+    "health": (*_COMMON, "health"),
     "dead-letter": (*_COMMON, "reason"),
 }
 """The headers that each kind of record has."""
-OPTIONAL_HEADERS = {"alert": {"limited_by"}, "notice": {"reason"}}
+OPTIONAL_HEADERS = {"alert": {"limited_by"}, "health": {"reason"}}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 _PRIORITY = re.compile("emergency|alert|critical|error|warning|notice|informational|debug")
@@ -79,7 +78,7 @@ def check_record(record: KafkaRecord) -> None:
         assert _PRIORITY.fullmatch(headers["priority"]), headers["priority"]
     value = orjson.loads(record.value)
     if kind != "alert":
-        for name in {"reason", "notice", "rule"} & headers.keys() & value.keys():
+        for name in {"reason", "health", "rule"} & headers.keys() & value.keys():
             assert value[name].startswith(headers[name])
     errors = [
         f"{error.json_path}: {error.message}"

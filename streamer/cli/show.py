@@ -23,7 +23,9 @@ _COLOURS: Final[Mapping[Priority, dict[str, Any]]] = {
     Priority.INFORMATIONAL: {"fg": "green"},
     Priority.DEBUG: {"fg": "bright_black"},
 }
-_OTHERS: Final = {"dead-letter": "magenta", "gap": "blue", "notice": "blue"}
+_WHAT: Final = ("reason", "coverage", "state", "rule")
+"""Where a record that is not an alert's says what happened."""
+_OTHERS: Final = {"dead-letter": "magenta", "health": "blue"}
 
 
 def escape(text: str) -> str:
@@ -66,12 +68,10 @@ def line(
         if kind == "summary":
             style, text = {**style, "dim": True}, text.removeprefix(f"{rule} ")
     else:
-        label, style = escape(kind.upper()), {"fg": _OTHERS.get(kind, "white")}
-        rule = str(found.get("reason", found.get("notice", "")))
-        if rule == "coverage":  # Notice is a priority, too
-            label, rule = "COVERAGE", str(found.get("coverage", ""))
+        label, style = escape(str(found.get("health", kind)).upper()), {"fg": _OTHERS.get(kind, "white")}
+        rule = next((str(found[key]) for key in _WHAT if key in found), "")
         text = str(found.get("detail") or found.get("line") or found.get("name") or "")
-        if kind == "gap":
+        if found.get("health") == "gap":
             text = f"{_hole(found)}: {text}"
         if "count" in found:
             text = f"{found['count']} counted {text}"

@@ -72,7 +72,7 @@ Examples:
     "=, !=, =~, !~. All must.",
 )
 @click.option("--summaries/--no-summaries", default=True, help="The counts of repeated alerts.")
-@click.option("--gaps/--no-gaps", default=True, help="Gaps and other notices.")
+@click.option("--health/--no-health", default=True, help="Coverage, gaps, storms and Falco's own reports.")
 @click.option("--dead-letters/--no-dead-letters", default=False, help="Lines that are no valid alerts.")
 @click.option(
     "-o",
@@ -99,7 +99,7 @@ def tap(
     namespaces: tuple[str, ...],
     matchers: tuple[str, ...],
     summaries: bool,
-    gaps: bool,
+    health: bool,
     dead_letters: bool,
     output: str,
     color: str,
@@ -107,15 +107,15 @@ def tap(
     """Print what arrives in the topics: committed records only, coloured by priority, times in UTC.
 
     What attackers write into alerts cannot act on the terminal: control characters are shown, not obeyed. In a pipe,
-    `-o raw` and `-o json` are exact. With a condition on alerts (priority, rule, namespace, where), notices and dead
-    letters are not shown. Exit codes: 0 (also Ctrl-C), 2 usage, 69 Kafka cannot be reached, 78 configuration.
+    `-o raw` and `-o json` are exact. With a condition on alerts (priority, rule, namespace, where), health records and
+    dead letters are not shown. Exit codes: 0 (also Ctrl-C), 2 usage, 69 Kafka cannot be reached, 78 configuration.
     """
     import uvloop
 
     from streamer.sink import KafkaUnavailable
     from streamer.telemetry.log import configure
 
-    kinds = {"alert"} | ({"summary"} if summaries else set()) | ({"gap", "notice"} if gaps else set())
+    kinds = {"alert"} | ({"summary"} if summaries else set()) | ({"health"} if health else set())
     kinds |= {"dead-letter"} if dead_letters else set()
     try:
         start: Literal["end"] | int = "end" if since is None else since_ms(since, time.time_ns() // 1_000_000)
@@ -205,31 +205,31 @@ async def _messages(
     if follow and sys.stderr.isatty():
         begin = "from now on" if start == "end" else "since then"
         click.echo(f"committed records of {len(wanted) - len(missing)} topics {begin}; Ctrl-C ends", err=True)
-    notices = settings.topic_names.notices
+    health = settings.topic_names.health
     async with TopicReader(connection, [name for name in wanted if name in there], start=start) as reader:
         if follow:
             async for messages in reader.batches():
                 for message in sorted(messages, key=lambda one: one.timestamp_ms):
-                    if not _is_copy(message, notices):
+                    if not _is_copy(message, health):
                         yield message
         else:
-            found = [message async for message in reader.until_end() if not _is_copy(message, notices)]
+            found = [message async for message in reader.until_end() if not _is_copy(message, health)]
             for message in sorted(found, key=lambda one: one.timestamp_ms):
                 yield message
 
 
 def _classes(kinds: set[str]) -> set[str]:
     classes = {"alerts", "overflow"}
-    if "notice" in kinds:
-        classes.add("notices")
+    if "health" in kinds:
+        classes.add("health")
     if "dead-letter" in kinds:
         classes.add("dead_letter")
     return classes
 
 
-def _is_copy(message: Message, notices: str) -> bool:
-    """Falco's own reports are on the notices topic, too, beside their alert."""
-    return message.topic == notices and _kind(message) == "alert"
+def _is_copy(message: Message, health: str) -> bool:
+    """Falco's own reports are on the health topic, too, beside their alert."""
+    return message.topic == health and _kind(message) == "alert"
 
 
 def _kind(message: Message) -> str:

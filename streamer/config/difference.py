@@ -19,7 +19,7 @@ RELOADABLE: Final = frozenset(
         "dead_letters",
         "dedupe",
         "limits",
-        "notices",
+        "health",
         "log",
         "shutdown",
         "kafka.commit",

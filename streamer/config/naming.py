@@ -27,7 +27,7 @@ class TopicSpec:
 class TopicNames:
     """Which topic is written for what."""
 
-    __slots__ = ("_alerts", "_names", "dead_letter", "notices", "overflow", "routes", "state", "summaries")
+    __slots__ = ("_alerts", "_names", "dead_letter", "health", "overflow", "routes", "state", "summaries")
 
     def __init__(
         self, topics: Topics, cluster: str, routes: Sequence[str] = (), summaries: str | None = None
@@ -38,7 +38,7 @@ class TopicNames:
         self._alerts = {priority: fill(getattr(topics.alerts, priority.label)) for priority in Priority}
         self.overflow = fill(topics.overflow)
         self.dead_letter = fill(topics.dead_letter)
-        self.notices = fill(topics.notices)
+        self.health = fill(topics.health)
         self.state = fill(topics.state)
         self.routes = tuple(map(fill, routes))
         """The routes' topics, in the routes' order."""
@@ -49,7 +49,7 @@ class TopicNames:
             *((("routes", at, "topic"), "alerts", name) for at, name in enumerate(self.routes)),
             (("topics", "overflow"), "overflow", self.overflow),
             (("topics", "dead_letter"), "dead_letter", self.dead_letter),
-            (("topics", "notices"), "notices", self.notices),
+            (("topics", "health"), "health", self.health),
         ]
         if self.summaries is not None:
             self._names.append((("dedupe", "summaries_topic"), "alerts", self.summaries))

@@ -66,7 +66,7 @@ class Route(Section):
 
 
 class DeadLetters(Section):
-    """How many dead letters are published, for each target and reason; the rest is counted into a notice."""
+    """How many dead letters are published, for each target and reason; the rest is counted in a health record."""
 
     rate_per_minute: Number = Field(
         default=60,
@@ -83,15 +83,15 @@ class DeadLetters(Section):
     )
 
 
-class Notices(Section):
-    """What is told on the notices topic beside gaps, storms and Falco's own reports."""
+class Health(Section):
+    """What is reported on the health topic, besides gaps, storms and Falco's own reports."""
 
     coverage_seconds: Number | None = Field(
         default=300,
         ge=1,
         le=86_400,
-        description="How often it is told of each target whether its alerts would arrive (following, silent, text or "
-        "blind); each change is told at once. Null: never.",
+        description="How often each target's coverage is reported: whether its alerts would arrive (following, silent, "
+        "text or blind). Each change is reported at once. Null: never.",
     )
 
 
@@ -146,8 +146,8 @@ class Settings(Section):
     records: Records = Field(default=Records(), description="The shape of the Kafka records.")
     dead_letters: DeadLetters = Field(
         default=DeadLetters(),
-        description="How many dead letters are published, for each target and reason; the rest is counted into a "
-        "notice.",
+        description="How many dead letters are published, for each target and reason; the rest is counted in a "
+        "health record.",
     )
     filters: tuple[FilterRule, ...] = Field(
         default=(),
@@ -169,9 +169,9 @@ class Settings(Section):
         default=Limits(),
         description="What passes only so often; what is more goes to the overflow topic, whole.",
     )
-    notices: Notices = Field(
-        default=Notices(),
-        description="What is told on the notices topic beside gaps, storms and Falco's own reports.",
+    health: Health = Field(
+        default=Health(),
+        description="What is reported on the health topic, besides gaps, storms and Falco's own reports.",
     )
     http: Http = Field(
         default=Http(), description="The server for health, metrics, the ledger and the status page."

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, Wi
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import Flag, Matching, Section, Whole
 
-TopicClass = Literal["alerts", "overflow", "dead_letter", "notices", "state"]
+TopicClass = Literal["alerts", "overflow", "dead_letter", "health", "state"]
 
 TopicTemplate = Annotated[
     str,
@@ -41,7 +41,7 @@ _DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "alerts": _WEEK,
     "overflow": _WEEK,
     "dead_letter": _WEEK,
-    "notices": _WEEK,
+    "health": _WEEK,
     "state": _COMPACT,
 }
 
@@ -72,7 +72,7 @@ class TopicConfigs(Section):
     dead_letter: TopicConfig = Field(
         default=_DEFAULTS["dead_letter"], description="For the dead-letter topic."
     )
-    notices: TopicConfig = Field(default=_DEFAULTS["notices"], description="For the notices topic.")
+    health: TopicConfig = Field(default=_DEFAULTS["health"], description="For the health topic.")
     state: TopicConfig = Field(
         default=_DEFAULTS["state"],
         description="For the state topic: compacted, in small segments, so that it loads in moments.",
@@ -117,8 +117,8 @@ class Topics(Section):
     dead_letter: TopicTemplate = Field(
         default="<prefix>.dead-letter", description="The topic for lines that are no valid alerts."
     )
-    notices: TopicTemplate = Field(
-        default="<prefix>.notices",
+    health: TopicTemplate = Field(
+        default="<prefix>.health",
         description="The topic for what is to be known about the stream itself: gaps, limits, coverage.",
     )
     state: TopicTemplate = Field(

@@ -12,7 +12,7 @@ from streamer.model.gap import Gap, GapReason
 from streamer.model.ledger import Ledger
 from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
 from streamer.model.priority import Priority
-from streamer.model.record import Change, Publication, Record, RecordKind
+from streamer.model.record import Change, Health, Publication, Record, RecordKind
 from streamer.model.target import Instance, Target
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Finding",
     "Gap",
     "GapReason",
+    "Health",
     "Instance",
     "Ledger",
     "LogBatch",

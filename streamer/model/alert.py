@@ -29,7 +29,7 @@ class TextClass(StrEnum):
     """The kinds of text that Falco itself prints beside its alerts; none is an error."""
 
     EMPTY = "empty"
-    LOG = "log"  # Falco's operational log: start-up banner, notices, warnings
+    LOG = "log"  # Falco's operational log: start-up banner, messages, warnings
     STATISTICS = "statistics"  # what Falco prints when it exits
     OTHER = "other"
 

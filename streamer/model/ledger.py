@@ -12,8 +12,9 @@ class Ledger:
 
     `lines = alerts + log_lines + invalid`, `alerts = filtered + deduplicated + limited + published`,
     `invalid = dead_lettered + dead_letter_limited`. Of the deduplicated alerts, `summarised` stand in the counts of
-    summaries; the rest is counted in open windows. The other counters stand beside the account: records that are
-    no line's outcome (`gaps`, `notices`, `summaries`) and `fragments`, which are no lines.
+    summaries; the rest is counted in open windows. The other counters are not part of the account: records that are
+    not the outcome of a line (`summaries`; `health_records`, of which `gaps` report gaps) and `fragments`, which are
+    not lines.
     """
 
     lines: int = 0
@@ -28,8 +29,8 @@ class Ledger:
     dead_letter_limited: int = 0
     summarised: int = 0
     summaries: int = 0
+    health_records: int = 0
     gaps: int = 0
-    notices: int = 0
     fragments: int = 0
 
     @property

@@ -17,9 +17,18 @@ class RecordKind(StrEnum):
 
     ALERT = "alert"
     DEAD_LETTER = "dead-letter"
-    GAP = "gap"
-    NOTICE = "notice"
+    HEALTH = "health"
     SUMMARY = "summary"
+
+
+class Health(StrEnum):
+    """What a health record reports; consumers find it in the header `health`."""
+
+    COVERAGE = "coverage"
+    GAP = "gap"
+    STORM = "storm"
+    FALCO_REPORT = "falco_report"
+    DEAD_LETTERS_LIMITED = "dead_letters_limited"
 
 
 Headers = list[tuple[str, bytes]]

@@ -25,7 +25,7 @@ class Forgotten(NamedTuple):
     keys: int
     """Stored keys that are gone."""
     records: int
-    """Summaries and notices that were published."""
+    """Summaries and health records that were published."""
 
 
 async def reset(publisher: Publisher, plan: Plan, targets: Collection[str] | None, now_ns: int) -> Forgotten:

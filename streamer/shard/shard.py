@@ -109,7 +109,7 @@ class Shard:
         self._next_plan: Plan | None = None
         self._coverage = CoverageWatch(coverage_seconds)
         self.statuses: Callable[[], Iterable[TargetStatus]] = tuple
-        """How our targets stand, for the notices of coverage."""
+        """How our targets stand, for the coverage records."""
         self._publisher = publisher
         self._commit = commit
         self._on_commit = on_commit

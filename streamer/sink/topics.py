@@ -236,7 +236,7 @@ def _low_limits(
     low: dict[int, list[str]] = {}
     for name, config in configs.items():
         allowed = limits_of(config).max_message_bytes
-        if specs[name].kind not in {"state", "notices"} and allowed < _needed_bytes(settings):
+        if specs[name].kind not in {"state", "health"} and allowed < _needed_bytes(settings):
             low.setdefault(allowed, []).append(name)
     return low
 

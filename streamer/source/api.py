@@ -232,7 +232,7 @@ async def connect(
 
 
 def _keepalive_socket(address: Any) -> socket.socket:
-    """A socket that notices a dead peer: a silent stream behind a load balancer otherwise waits for ever."""
+    """A socket that detects a dead peer: a silent stream behind a load balancer otherwise waits for ever."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

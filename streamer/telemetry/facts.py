@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.model import Alert, Ledger, LogBatch, Publication, Record, RecordKind
+from streamer.model import Alert, Health, Ledger, LogBatch, Publication, Record, RecordKind
 from streamer.telemetry import metrics
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader, body_start
@@ -166,13 +166,13 @@ def _count_own(record: Record) -> None:
     match headers["kind"].decode():
         case RecordKind.DEAD_LETTER:
             metrics.DEAD_LETTERS.labels(headers["reason"].decode()).inc()
-        case RecordKind.GAP:
-            certain = "true" if orjson.loads(record.value)["certain"] else "false"
-            metrics.GAPS.labels(headers["reason"].decode(), certain).inc()
-        case RecordKind.NOTICE:
-            notice = headers["notice"].decode()
-            metrics.NOTICES_PUBLISHED.labels(notice).inc()
-            if notice == "falco_report":
+        case RecordKind.HEALTH:
+            health = headers["health"].decode()
+            metrics.HEALTH_RECORDS.labels(health).inc()
+            if health == Health.GAP:
+                certain = "true" if orjson.loads(record.value)["certain"] else "false"
+                metrics.GAPS.labels(headers["reason"].decode(), certain).inc()
+            elif health == Health.FALCO_REPORT:
                 _count_report(record.key, orjson.loads(record.value))
 
 

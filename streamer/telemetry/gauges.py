@@ -74,7 +74,7 @@ class StatusCollector(Collector):
             "streams", "Targets that this worker follows, by state.", "state", StreamState, streams
         )
         covered = sum((Counter(shard.coverage) for shard in status.shards), Counter[Coverage]())
-        text = "Targets by what is known of them as a source of alerts, as the notices of coverage tell it."
+        text = "Targets by what is known of them as a source of alerts, as the coverage records tell it."
         counts = Counter({str(coverage): number for coverage, number in covered.items()})
         yield _labelled("coverage", text, "coverage", Coverage, counts)
 

@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from streamer import __version__
-from streamer.model import GapReason, Priority, Reason
+from streamer.model import GapReason, Health, Priority, Reason
 
 PREFIX: Final = "falco_streamer"
 REGISTRY: Final = CollectorRegistry()
@@ -36,7 +36,6 @@ OUTCOMES: Final = (
 HOPS: Final = ("alert_to_line", "line_to_read", "read_to_commit", "line_to_commit")
 FAILURES: Final = ("failed", "fenced", "batch_refused", "records_refused")
 RECONNECTS: Final = ("renewed", "ended", "broken", "out_of_order", "error")
-NOTICES: Final = ("coverage", "dead_letters_limited", "storm_started", "storm_ended", "falco_report")
 REPORTS: Final = ("syscall event drop", "metrics snapshot", "hot restart failure")
 DROPS: Final = ("syscall_events", "outputs_queue")
 LANES: Final = ("discovery", "pod", "open", "probe")
@@ -95,7 +94,7 @@ GAPS = _counter(
     reason=list(GapReason),
     certain=("true", "false"),
 )
-NOTICES_PUBLISHED = _counter("notices_total", "Notices that were published.", notice=NOTICES)
+HEALTH_RECORDS = _counter("health_records_total", "Health records that were published.", health=list(Health))
 FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are no lines.")
 EVICTIONS = _counter("evicted_windows_total", "Windows that were told of early because there were too many.")
 

@@ -83,7 +83,8 @@ def _ledger(status: Status) -> str:
     rows = ((name, _count(number), _share(number, ledger.lines)) for name, number in outcomes.items())
     balance = "balanced" if ledger.balanced else "OUT OF BALANCE"
     beside = (
-        f"{_count(ledger.summaries)} summaries, {_count(ledger.gaps)} gaps, {_count(ledger.notices)} notices"
+        f"{_count(ledger.summaries)} summaries, {_count(ledger.health_records)} health records "
+        f"({_count(ledger.gaps)} gaps)"
     )
     return _table(
         f"What became of {_count(ledger.lines)} lines: {balance}; beside them {beside}",

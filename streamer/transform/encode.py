@@ -1,4 +1,4 @@
-"""Make Kafka records of alerts, summaries, dead letters, gaps and notices.
+"""Make Kafka records of alerts, summaries, dead letters and health records.
 
 An alert's value is its bytes as Falco wrote them. Everything we know besides stands in headers, as CloudEvents
 1.0 in Kafka's binary mode, with the plain names that consumers filter by.
@@ -15,7 +15,18 @@ from urllib.parse import quote
 
 import orjson
 
-from streamer.model import Alert, CoverageReport, Gap, Malformed, Priority, Reason, Record, RecordKind, Target
+from streamer.model import (
+    Alert,
+    CoverageReport,
+    Gap,
+    Health,
+    Malformed,
+    Priority,
+    Reason,
+    Record,
+    RecordKind,
+    Target,
+)
 from streamer.model.record import Headers
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.stamp import to_rfc3339
@@ -26,7 +37,7 @@ _FIVE_MINUTES_NS: Final = 300 * SECOND_NS
 _HEADER_BYTES: Final = 256
 """A header repeats text that attackers may influence: it is cut, the value is not."""
 _COUNTERS_CHARACTERS: Final = 16_384
-"""Of a report's names and values: a notice that a topic finds too large could not be replaced by a smaller one."""
+"""Of a report's names and values: a health record too large for its topic could not be replaced."""
 
 _TYPES: Final = {kind: f"org.falco.{kind.replace('-', '')}.v1" for kind in RecordKind}
 
@@ -140,6 +151,7 @@ class TargetEncoder:
     def gap(self, gap: Gap, lines_before: int, topic: str, line_ns: int, now_ns: int) -> Record:
         """The record of a hole in the log, after `lines_before` lines of the target."""
         value = {
+            "health": Health.GAP,
             "reason": gap.reason,
             "certain": gap.certain,
             "cluster": self._cluster,
@@ -151,17 +163,17 @@ class TargetEncoder:
         }
         identity = self._event_id("gap", gap.reason, lines_before, gap.from_ns, gap.to_ns)
         headers = [("reason", gap.reason.encode())]
-        return self._record(RecordKind.GAP, value, headers, identity, topic, line_ns, now_ns)
+        return self._health(Health.GAP, value, headers, identity, topic, line_ns, now_ns)
 
     def dead_letters_held(
         self, reason: Reason, bucket: Bucket, lines_before: int, topic: str, now_ns: int
     ) -> Record:
-        """The notice that counts the dead letters that a limit kept back; it follows `lines_before` lines.
+        """The health record that counts the dead letters that a limit kept back; it follows `lines_before` lines.
 
-        Told by our clock, so its CreateTime is the present: an old one could be refused for ever.
+        Its CreateTime is the present: Kafka could refuse an old one for ever.
         """
         value = {
-            "notice": "dead_letters_limited",
+            "health": Health.DEAD_LETTERS_LIMITED,
             "reason": reason,
             "cluster": self._cluster,
             "target": asdict(self._target),
@@ -170,16 +182,20 @@ class TargetEncoder:
             "to": to_rfc3339(bucket.held_to_ns),
         }
         identity = self._event_id("held", reason, lines_before, bucket.held_from_ns, bucket.held_to_ns)
-        headers = [("notice", b"dead_letters_limited"), ("reason", reason.encode())]
-        notice = self._record(RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns)
-        return notice._replace(timestamp_ms=now_ns // 1_000_000)
+        headers = [("reason", reason.encode())]
+        record = self._health(
+            Health.DEAD_LETTERS_LIMITED, value, headers, identity, topic, bucket.held_to_ns, now_ns
+        )
+        return record._replace(timestamp_ms=now_ns // 1_000_000)
 
     def storm(
         self, bucket: StormBucket, lines_before: int, topic: str, now_ns: int, *, ended: bool
     ) -> Record:
-        """The notice that a limit has been exceeded for long, or is not any more."""
+        """The health record that a limit has been exceeded for long, or is not any more."""
+        state = "ended" if ended else "started"
         value = {
-            "notice": "storm_ended" if ended else "storm_started",
+            "health": Health.STORM,
+            "state": state,
             "limit": bucket.limit,
             "name": bucket.name,
             "cluster": self._cluster,
@@ -189,19 +205,17 @@ class TargetEncoder:
             "to": to_rfc3339(bucket.held_to_ns),
         }
         identity = self._event_id(
-            value["notice"], bucket.limit, bucket.name, lines_before, bucket.held_from_ns
+            "storm", state, bucket.limit, bucket.name, lines_before, bucket.held_from_ns
         )
-        headers = [("notice", str(value["notice"]).encode())]
-        return self._record(
-            RecordKind.NOTICE, value, headers, identity, topic, bucket.held_to_ns, now_ns
-        )._replace(timestamp_ms=now_ns // 1_000_000)
+        record = self._health(Health.STORM, value, [], identity, topic, bucket.held_to_ns, now_ns)
+        return record._replace(timestamp_ms=now_ns // 1_000_000)
 
     def coverage(
         self, report: CoverageReport, lines_before: int, sequence: int, topic: str, now_ns: int
     ) -> Record:
-        """The notice that says whether alerts of this target would arrive; `sequence` is that of its commit."""
+        """The health record that says whether alerts of this target would arrive; `sequence` is that of its commit."""
         value = {
-            "notice": "coverage",
+            "health": Health.COVERAGE,
             "coverage": report.coverage,
             "cluster": self._cluster,
             "target": asdict(self._target),
@@ -210,13 +224,12 @@ class TargetEncoder:
             "lines": lines_before,
         }
         identity = self._event_id("coverage", report.coverage, sequence, now_ns)
-        headers = [("notice", b"coverage")]
-        return self._record(RecordKind.NOTICE, value, headers, identity, topic, now_ns, now_ns)
+        return self._health(Health.COVERAGE, value, [], identity, topic, now_ns, now_ns)
 
     def falco_report(self, alert: Alert, alert_id: str, topic: str, line_ns: int, now_ns: int) -> Record:
-        """The notice that Falco itself is not well: it dropped events, or could not restart."""
+        """The health record that Falco itself is not well: it dropped events, or could not restart."""
         value = {
-            "notice": "falco_report",
+            "health": Health.FALCO_REPORT,
             "rule": alert.rule,
             "cluster": self._cluster,
             "target": asdict(self._target),
@@ -224,8 +237,20 @@ class TargetEncoder:
             "counters": _counters(alert.fields),
         }
         identity = self._event_id("falco_report", alert_id)
-        headers = [("notice", b"falco_report")]
-        return self._record(RecordKind.NOTICE, value, headers, identity, topic, line_ns, now_ns)
+        return self._health(Health.FALCO_REPORT, value, [], identity, topic, line_ns, now_ns)
+
+    def _health(
+        self,
+        health: Health,
+        value: dict[str, Any],
+        headers: Headers,
+        identity: str,
+        topic: str,
+        time_ns: int,
+        now_ns: int,
+    ) -> Record:
+        headers = [("health", health.encode()), *headers]
+        return self._record(RecordKind.HEALTH, value, headers, identity, topic, time_ns, now_ns)
 
     def _record(
         self,
@@ -294,7 +319,7 @@ def _kind_headers(kind: RecordKind) -> Headers:
 
 
 def _counters(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a report that fit a notice; the alert itself, which is published as well, has them all."""
+    """The fields of a report that fit a health record; the alert itself, which is published as well, has them all."""
     counters, room = {}, _COUNTERS_CHARACTERS
     for name, value in fields.items():
         if value is None or isinstance(value, str | int | float):

@@ -28,7 +28,7 @@ class Rate:
 
 @dataclass(slots=True)
 class Bucket:
-    """One bucket's state. `held` is what was kept back since the last notice; its times are those of lines."""
+    """One bucket's state. `held` is what was kept back since the last health record; its times are those of lines."""
 
     tokens: float
     at_ns: int

@@ -196,9 +196,9 @@ class BatchRun:
         if alert.rule == _METRICS_RULE and not _tells_of_drops(alert):
             return
         self._writer.own(
-            self._encoder.falco_report(alert, identity, self._plan.notices_topic, line_ns, self._now_ns)
+            self._encoder.falco_report(alert, identity, self._plan.health_topic, line_ns, self._now_ns)
         )
-        self._ledger.notices += 1
+        self._ledger.health_records += 1
 
     def _tick(self, line_ns: int, ordinals: _Ordinals | None = None, index: int = 0) -> int:
         """Advance the target's clock, and end the windows that are over; how many equal lines are before this one.
@@ -257,8 +257,9 @@ class BatchRun:
     def _gap(self, batch: LogBatch, position: Position) -> None:
         assert batch.gap is not None
         line_ns = batch.gap.to_ns or batch.gap.from_ns or self._last_ns
-        topic = self._plan.notices_topic
+        topic = self._plan.health_topic
         self._writer.own(self._encoder.gap(batch.gap, position.lines, topic, line_ns, self._now_ns))
+        self._ledger.health_records += 1
         self._ledger.gaps += 1
 
 

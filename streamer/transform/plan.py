@@ -19,7 +19,7 @@ class Plan:
     cluster: str
     router: Router
     dead_letter_topic: str
-    notices_topic: str
+    health_topic: str
     overflow_topic: str
     dead_letters: Rate
     filters: Filters = field(default_factory=Filters)

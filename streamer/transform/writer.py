@@ -1,4 +1,4 @@
-"""One publication in the making, and the records in it that are no line's own: summaries and notices."""
+"""One publication in the making, and the records in it that are no line's own: summaries and health records."""
 
 from __future__ import annotations
 
@@ -122,25 +122,25 @@ class Writer:
         target = tracked or next(iter(self._context.state.tracked.values()), None)
         if target is None:
             return
-        encoder, topic = self._context.encoder(target.target), self._context.plan.notices_topic
+        encoder, topic = self._context.encoder(target.target), self._context.plan.health_topic
         self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
-        self._ledger.notices += 1
+        self._ledger.health_records += 1
 
     def cover(self, report: CoverageReport, lines: int) -> None:
         """Say how well a target is covered."""
-        encoder, topic = self._context.encoder(report.target), self._context.plan.notices_topic
+        encoder, topic = self._context.encoder(report.target), self._context.plan.health_topic
         self.own(encoder.coverage(report, lines, self._context.state.sequence, topic, self.now_ns))
-        self._ledger.notices += 1
+        self._ledger.health_records += 1
 
     def tell_held(self, tracked: Tracked) -> None:
         """Say how many dead letters a limit has kept back."""
         encoder = self._context.encoder(tracked.target)
         for reason, bucket in tracked.dead_letters.items():
             if bucket.held:
-                topic = self._context.plan.notices_topic
+                topic = self._context.plan.health_topic
                 lines = tracked.position.lines
                 self.own(encoder.dead_letters_held(reason, bucket, lines, topic, self.now_ns))
-                self._ledger.notices += 1
+                self._ledger.health_records += 1
                 bucket.held = 0
                 tracked.dirty_dead_letters[reason] = None
                 self.touched[tracked.target.id] = tracked

@@ -19,7 +19,7 @@ COUNTERS = (
     *("lines", "alerts", "log_lines", "invalid"),
     *("filtered", "deduplicated", "limited", "published"),
     *("dead_lettered", "dead_letter_limited"),
-    *("summaries", "gaps", "notices", "fragments"),
+    *("summaries", "health_records", "gaps", "fragments"),
 )
 
 
@@ -95,8 +95,10 @@ class Run:
         reason: str = "rotation_unseen",
     ) -> Self:
         """Report a gap between two lines."""
+        self.ledger["health_records"] += 1
         self.ledger["gaps"] += 1
         value = {
+            "health": "gap",
             "target": {"uid": "u"},
             "certain": certain,
             "reason": reason,
@@ -105,7 +107,7 @@ class Run:
             "to": None if high is None else stamp(high),
             "evidence": evidence,
         }
-        self.add("gap", "notices", orjson.dumps(value))
+        self.add("health", "health", orjson.dumps(value))
         return self
 
     def change(self, what: Change, after: int, *, disturbed: bool = True) -> Self:

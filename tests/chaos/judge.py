@@ -71,12 +71,11 @@ class _Judge:
         for record in records:
             by_kind[dict(record.headers).get("kind", b"?").decode()].append(record)
         self._verdict.blame(
-            "records of unknown kind", sorted(by_kind.keys() - {"alert", "dead-letter", "gap", "notice"})
+            "records of unknown kind", sorted(by_kind.keys() - {"alert", "dead-letter", "health"})
         )
         self._alerts(by_kind["alert"])
         self._letters(by_kind["dead-letter"])
-        self._gaps(by_kind["gap"])
-        self._notices(by_kind["notice"])
+        self._health(by_kind["health"])
         ids = Counter(dict(record.headers).get("ce_id") for record in records)
         self._verdict.blame("ids that are not unique", [one for one, count in ids.items() if count > 1])
         self._missing()
@@ -118,9 +117,13 @@ class _Judge:
         self._verdict.blame("dead letters doubled", [body for body, count in letters.items() if count > 1])
         self._outcomes += letters
 
-    def _gaps(self, records: list[Seen]) -> None:
-        for record in records:
-            value = orjson.loads(record.value or b"{}")
+    def _health(self, records: list[Seen]) -> None:
+        values = [orjson.loads(record.value or b"{}") for record in records]
+        self._gaps([value for value in values if value["health"] == "gap"])
+        self._held += sum(value["count"] for value in values if value["health"] == "dead_letters_limited")
+
+    def _gaps(self, values: list[dict[str, Any]]) -> None:
+        for value in values:
             hole = Hole(
                 value["target"]["uid"],
                 value["certain"],
@@ -149,12 +152,6 @@ class _Judge:
             return hole
         latest = [] if hole.reason == "pod_gone" else [low + _OPEN_END_NS]
         return hole._replace(to_ns=min([*arrived, *latest]), open_ended=True)
-
-    def _notices(self, records: list[Seen]) -> None:
-        for record in records:
-            value = orjson.loads(record.value or b"{}")
-            if value["notice"] == "dead_letters_limited":
-                self._held += value["count"]
 
     def _missing(self) -> None:
         """Every line that did not arrive lies in a gap; every gap has its reason."""
@@ -217,8 +214,8 @@ class _Judge:
             "published": len(by_kind["alert"]),
             "dead_lettered": len(by_kind["dead-letter"]),
             "dead_letter_limited": self._held + held_still,
-            "gaps": len(by_kind["gap"]),
-            "notices": len(by_kind["notice"]),
+            "gaps": self._verdict.gaps.total(),
+            "health_records": len(by_kind["health"]),
         }
         wrong = [
             f"{name} is {found[name]}, counted {count}"

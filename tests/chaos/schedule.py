@@ -87,7 +87,7 @@ _SHAPES: dict[Fault, tuple[float, float, tuple[Meanwhile, ...]]] = {
 
 
 # A minute each where they last: most are kept short, so that ten minutes see every fault several times. Who is not
-# given time to notice half open connections by himself is told by a reset.
+# given time to detect half open connections by himself gets a reset.
 _SELDOM_LONG = {Fault.KAFKA_FREEZE, Fault.API_HANG}
 
 

@@ -476,7 +476,7 @@ async def test_an_instance_whose_log_was_removed_before_it_was_first_read_is_a_g
 async def test_a_quiet_pod_whose_log_is_removed_before_its_stream_ends_leaves_no_gap(
     cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
 ) -> None:
-    """The kubelet removes the log at once, and its reader notices the container's end up to a second later."""
+    """The kubelet removes the log at once, and its reader sees the container's end up to a second later."""
     pod = cluster.add_pod("falco", "falco-a")
     cluster.append(pod, *numbered(0, 5))
     server.faults.stall_log("falco-a", after_bytes=None)

@@ -291,14 +291,14 @@ class TestCommits:
         strict = replace(PLAN, dead_letters=Rate(per_minute=0.001, burst=3))
         async with owning(kafka, log, plan=strict, batch_lines=10):
             await until(lambda: len(kafka.records) > 3, seconds=61)
-        (notice,) = kafka.values("falco.notices")
-        assert orjson.loads(notice)["count"] == 7
+        (record,) = kafka.values("falco.health")
+        assert orjson.loads(record)["count"] == 7
         assert len(kafka.values(LETTERS)) == 3
         ledger = check_commits(kafka)
-        assert (ledger.dead_lettered, ledger.dead_letter_limited, ledger.notices) == (3, 7, 1)
+        assert (ledger.dead_lettered, ledger.dead_letter_limited, ledger.health_records) == (3, 7, 1)
 
     @in_virtual_time
-    async def test_the_notice_of_a_limit_survives_a_failed_transaction(self) -> None:
+    async def test_the_health_record_of_a_limit_survives_a_failed_transaction(self) -> None:
         kafka = MemoryKafka()
         log = pod_log(FALCO, *[b'{"broken'] * 10)
         strict = replace(PLAN, dead_letters=Rate(per_minute=0.001, burst=3))
@@ -306,9 +306,9 @@ class TestCommits:
             await until(lambda: len(owner.commits) == 1)
             kafka.faults += [Fault.BEFORE_COMMIT, Fault.ANSWER_LOST]
             await asyncio.sleep(200)
-        (notice,) = kafka.values("falco.notices")
-        assert orjson.loads(notice)["count"] == 7
-        assert check_commits(kafka).notices == 1
+        (record,) = kafka.values("falco.health")
+        assert orjson.loads(record)["count"] == 7
+        assert check_commits(kafka).health_records == 1
 
 
 class TestDeduplication:
@@ -994,7 +994,7 @@ class TestReloads:
 
 
 class TestCoverage:
-    """Notices of coverage go out in the shard's own transactions."""
+    """Coverage records go out in the shard's own transactions."""
 
     @in_virtual_time
     @pytest.mark.parametrize("fault", [Fault.NONE, Fault.BEFORE_COMMIT, Fault.ANSWER_LOST])
@@ -1016,7 +1016,7 @@ class TestCoverage:
             ("blind", True),
             ("blind", False),
         ]
-        assert check_commits(kafka).notices == 3
+        assert check_commits(kafka).health_records == 3
 
     @in_virtual_time
     async def test_how_often_it_is_told_can_change_while_it_runs(self) -> None:

@@ -50,7 +50,7 @@ class Installation:
             *self.alert_topics,
             f"{self.name}.overflow",
             f"{self.name}.dead-letter",
-            f"{self.name}.notices",
+            f"{self.name}.health",
         ]
 
     @property

@@ -107,7 +107,7 @@ async def test_bad_lines_cost_one_outcome_each_and_no_line_beside_them(site: Sit
         name: len(BAD[name].line) for name in letters
     }
     assert [name for name, letter in letters.items() if letter["truncated"]] == ["huge"]
-    assert not [each for each in seen.of(f"{site.name}.notices") if b'"certain"' in each.value], "a gap"
+    assert not [each for each in seen.of(f"{site.name}.health") if b'"certain"' in each.value], "a gap"
     stopped = play.conductor.worker.heard("worker_stopped")[-1]
     assert stopped["balanced"]
     assert stopped["lines"] == len(play.journal.by_body) + len(BAD)

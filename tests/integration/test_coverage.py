@@ -1,4 +1,4 @@
-"""Notices of coverage on real parts: who counts alerts can tell a quiet Falco from one that nobody hears.
+"""Coverage records on real parts: who counts alerts can tell a quiet Falco from one that nobody hears.
 
 Here it takes seconds until a Falco counts as silent or blind, not minutes.
 """
@@ -59,7 +59,7 @@ async def running(settings: Mapping[str, Any]) -> AsyncIterator[Worker]:
         assert await working
 
 
-class Notices:
+class CoverageRecords:
     """What was told of each pod."""
 
     def __init__(self, seen: Oracle) -> None:
@@ -71,7 +71,7 @@ class Notices:
         return [
             value
             for value in values
-            if value.get("notice") == "coverage" and value["target"]["uid"] == pod.uid
+            if value.get("health") == "coverage" and value["target"]["uid"] == pod.uid
         ]
 
     def states(self, pod: Pod) -> list[str]:
@@ -98,7 +98,7 @@ async def test_every_target_is_told_of_at_each_change_and_now_and_then(
 ) -> None:
     monkeypatch.setattr(coverage, "SILENT_SECONDS", SILENT_SECONDS)
     monkeypatch.setattr(coverage, "BLIND_SECONDS", BLIND_SECONDS)
-    settings = installation.settings(notices={"coverage_seconds": COVERAGE_SECONDS})
+    settings = installation.settings(health={"coverage_seconds": COVERAGE_SECONDS})
     (falco,), (speaking,) = installation.clusters, installation.pods
     generator = AlertGenerator(4)
     quiet, text, crashed = [await falco.add_pod(name) for name in ("quiet", "text", "crashed")]
@@ -118,34 +118,34 @@ async def test_every_target_is_told_of_at_each_change_and_now_and_then(
         everyone = (speaking, quiet, text, crashed, far)
         for pod in everyone:
             pod.log().line("Falco version: 0.42.0 (x86_64)")
-        async with oracle(kafka.bootstrap, [f"{installation.name}.notices"]) as seen:
-            notices = Notices(seen)
+        async with oracle(kafka.bootstrap, [f"{installation.name}.health"]) as seen:
+            reported = CoverageRecords(seen)
             async with running(settings) as worker:
                 background = asyncio.create_task(talk())
-                await notices.until(dict.fromkeys(everyone, "following"))
+                await reported.until(dict.fromkeys(everyone, "following"))
 
                 text.log().line(TEXT)
                 await crashed.back_off()
                 await asyncio.to_thread(far_kubelet.kill)
                 last = {speaking: "following", quiet: "silent", text: "text", crashed: "blind", far: "blind"}
-                await notices.until(last)
+                await reported.until(last)
                 assert gauge() == {"following": 1, "silent": 1, "text": 1, "blind": 2}
 
                 await text.restart()  # with `falco.json_output: true`
                 await crashed.restart()
                 await asyncio.to_thread(far_kubelet.start)
                 talking += [quiet, text, crashed, far]
-                await notices.until(dict.fromkeys(everyone, "following"))
+                await reported.until(dict.fromkeys(everyone, "following"))
                 background.cancel()
             await seen.read_to_end()
             ledger = worker.ledger
-            assert ledger.notices + ledger.gaps == len(seen.records)
+            assert ledger.health_records == len(seen.records)
             assert ledger.gaps == 0
 
-    assert notices.states(speaking) == ["following"]
-    assert notices.states(quiet)[:3] == ["following", "silent", "following"]
+    assert reported.states(speaking) == ["following"]
+    assert reported.states(quiet)[:3] == ["following", "silent", "following"]
     for pod in everyone:
-        told = notices.of(pod)
+        told = reported.of(pod)
         for before, after in pairwise(told):
             assert after["changed"] == (after["coverage"] != before["coverage"])
             assert after["changed"] or after["since"] == before["since"]

@@ -489,7 +489,7 @@ async def test_one_transactional_id_is_not_all_that_there_can_be(
 
 
 async def test_a_missing_topic(installed: Settings, secure_kafka: SecureKafka) -> None:
-    settings = changed(installed, topics={"prefix": installed.cluster, "notices": "<prefix>.notes"})
+    settings = changed(installed, topics={"prefix": installed.cluster, "health": "<prefix>.notes"})
     secure_kafka.allow(bindings(settings))
     [finding] = wrong(await found_in_kafka(settings))
     name = f"{settings.cluster}.notes"
@@ -517,7 +517,7 @@ async def test_shards_that_are_not_the_state_topics_partitions(installed: Settin
 async def test_the_clock_of_the_worker_is_compared_with_the_brokers(
     installed: Settings, seconds: int, told: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    topic = installed.topic_names.notices
+    topic = installed.topic_names.health
     producer = shard(
         Connection(installed.kafka), installed.topic_names.state, topic, cluster=installed.cluster
     )

@@ -1,4 +1,4 @@
-"""The log endpoint cuts every stream when its time is up: nobody would notice in the topics."""
+"""The log endpoint cuts every stream when its time is up: nobody would see it in the topics."""
 
 from __future__ import annotations
 

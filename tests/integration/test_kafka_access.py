@@ -299,7 +299,7 @@ async def test_asking_for_permissions_disturbs_no_producer(
 ) -> None:
     await make_topics(secure_kafka, settings)
     secure_kafka.allow(map(binding, worker_permissions(settings)))
-    where, topic = Connection(settings.kafka), settings.topic_names.notices
+    where, topic = Connection(settings.kafka), settings.topic_names.health
     producer = shard(where, settings.topic_names.state, topic, cluster=settings.cluster)
     await producer.open()
     assert await missing_permissions(where, settings) == []
@@ -311,7 +311,7 @@ async def test_what_is_not_allowed_is_told_by_whoever_needs_it(
     secure_kafka: SecureKafka, settings: Settings
 ) -> None:
     await make_topics(secure_kafka, settings)
-    topic, state = settings.topic_names.notices, settings.topic_names.state
+    topic, state = settings.topic_names.health, settings.topic_names.state
     by_name = {
         (str(one.resource), one.name, str(one.operation)): binding(one)
         for one in worker_permissions(settings)

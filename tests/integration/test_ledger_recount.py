@@ -74,7 +74,7 @@ async def test_every_term_of_the_ledger_can_be_counted_again_after_kills_at_rand
         assert ledger["limited"] == outputs["overflow"]
         assert ledger["deduplicated"] == outputs["alerts told as repeated"] + state.counted
         assert ledger["alerts"] == dropped + sum(ledger[t] for t in ("published", "limited", "deduplicated"))
-        for kind, term in [("summary", "summaries"), ("notice", "notices"), ("gap", "gaps")]:
+        for kind, term in [("summary", "summaries"), ("health", "health_records")]:
             assert ledger[term] == outputs[kind]
         assert ledger["gaps"] == ledger["fragments"] == 0
         terms.update({name: count for name, count in ledger.items() if type(count) is int})
@@ -164,9 +164,9 @@ async def records_by_shard(site: Site, shards: Mapping[str, int]) -> defaultdict
         shard = shards[record.key.decode().rpartition("/")[2]]
         kind = dict(record.headers)["kind"].decode()
         found[shard]["overflow" if record.topic.endswith(".overflow") else kind] += 1
-        if kind == "notice":
-            notice = orjson.loads(record.value)
-            held = notice["count"] if notice["notice"] == "dead_letters_limited" else 0
+        if kind == "health":
+            health = orjson.loads(record.value)
+            held = health["count"] if health["health"] == "dead_letters_limited" else 0
             found[shard]["lines told as held back"] += held
         if kind == "summary":
             found[shard]["alerts told as repeated"] += orjson.loads(record.value)["summary"]["count"]

@@ -39,10 +39,10 @@ async def installation(
 
 def check_records(installation: Installation, records: list[Any]) -> None:
     """Every alert written is there once, where and as it should be; but for Falco's own reports, nothing else is."""
-    reports = [orjson.loads(record.value)["rule"] for record in records if record.topic.endswith(".notices")]
+    reports = [orjson.loads(record.value)["rule"] for record in records if record.topic.endswith(".health")]
     written = [orjson.loads(alert)["rule"] for _, alert in installation.written]
     assert sorted(reports) == sorted(rule for rule in written if rule.startswith("Falco internal:"))
-    records = [record for record in records if not record.topic.endswith(".notices")]
+    records = [record for record in records if not record.topic.endswith(".health")]
     expected = Counter((f"{pod.namespace}/{pod.name}".encode(), alert) for pod, alert in installation.written)
     assert Counter((record.key, record.value) for record in records) == expected
     by_key: dict[bytes, dict[str, list[bytes]]] = {}

@@ -93,7 +93,7 @@ def alert(rule: str, priority: str, **fields: Any) -> bytes:
 async def tapped(kafka: Kafka, tmp_path: Path) -> Tapped:
     made = Tapped(kafka, tmp_path)
     await create_topic(kafka.bootstrap, made.state, config={"cleanup.policy": "compact"})
-    for name in ("alerts.warning", "alerts.error", "overflow", "notices", "dead-letter"):
+    for name in ("alerts.warning", "alerts.error", "overflow", "health", "dead-letter"):
         await create_topic(kafka.bootstrap, made.topic(name), partitions=2)
     return made
 
@@ -104,6 +104,7 @@ def rules(shown: Sequence[Any]) -> list[str]:
 
 async def test_records_are_chosen_by_kind_and_by_what_is_in_them(tapped: Tapped) -> None:
     gap = {
+        "health": "gap",
         "reason": "pod_gone",
         "certain": True,
         "from": "2026-11-20T10:00:00Z",
@@ -114,14 +115,14 @@ async def test_records_are_chosen_by_kind_and_by_what_is_in_them(tapped: Tapped)
         tapped.record("alerts.warning", alert("Shell", "Warning", **{"k8s.ns.name": "shop"}), age_seconds=4),
         tapped.record("alerts.error", alert("Write", "Error", **{"k8s.ns.name": "bank"}), age_seconds=3),
         tapped.record("alerts.error", alert("Write", "Error"), "summary", age_seconds=2),
-        tapped.record("notices", orjson.dumps(gap), "gap", age_seconds=1),
-        tapped.record("notices", alert("Falco internal: x", "Debug")),  # beside its alert
+        tapped.record("health", orjson.dumps(gap), "health", age_seconds=1),
+        tapped.record("health", alert("Falco internal: x", "Debug")),  # beside its alert
         tapped.record("dead-letter", orjson.dumps({"reason": "invalid_json", "line": "{x"}), "dead-letter"),
         tapped.record("alerts.error", alert("Old", "Error"), age_seconds=7200),
     )
     everything = await tapped.shown()
-    assert [one["headers"]["kind"] for one in everything] == ["alert", "alert", "summary", "gap"]
-    assert rules(await tapped.shown("--no-gaps", "--no-summaries")) == ["Shell", "Write"]
+    assert [one["headers"]["kind"] for one in everything] == ["alert", "alert", "summary", "health"]
+    assert rules(await tapped.shown("--no-health", "--no-summaries")) == ["Shell", "Write"]
     assert rules(await tapped.shown("-p", "error")) == ["Write", "Write"]
     assert rules(await tapped.shown("-r", "She*")) == ["Shell"]
     assert rules(await tapped.shown("-n", "bank")) == ["Write"]

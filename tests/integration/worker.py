@@ -19,7 +19,7 @@ import yaml
 EVERY_ALERT_PASSES: Mapping[str, Any] = {
     "dedupe": {"enabled": False},
     "limits": {"enabled": False},
-    "notices": {"coverage_seconds": None},
+    "health": {"coverage_seconds": None},
 }
 
 
@@ -97,7 +97,7 @@ class LoggedWorker:
 class WorkerProcess(LoggedWorker):
     """The same as a process of this machine's, with a configuration file.
 
-    Every alert passes, and no notice tells of coverage, unless the settings say otherwise: so that tests can count.
+    Every alert passes, and no coverage is reported, unless the settings say otherwise: so that tests can count.
     As a pod has, it has a name of its own that survives a crash, so that it need not wait for itself to be missed.
     """
 

@@ -94,8 +94,8 @@ def compare(pods: Iterable[NodePod], records: Sequence[Any], before_ns: int) -> 
             case b"alert":
                 published[record.value] += 1
                 order.append(record.value)
-            case b"gap":
-                gap = _gap(orjson.loads(record.value))
+            case b"health" if (value := orjson.loads(record.value))["health"] == "gap":
+                gap = _gap(value)
                 gaps[gap.uid].append(gap)
                 found.gaps.append(gap)
             case b"dead-letter":

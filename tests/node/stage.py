@@ -38,7 +38,7 @@ class Stage:
     async def __aenter__(self) -> Self:
         """Start a worker, and wait until it is ready."""
         await self.add_worker()
-        kinds = ("alerts.warning", "dead-letter", "notices")
+        kinds = ("alerts.warning", "dead-letter", "health")
         topics = [f"{self._name}.{kind}" for kind in kinds]
         self.topics = await self._stack.enter_async_context(oracle(self._kafka.bootstrap, topics))
         return self

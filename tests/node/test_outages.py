@@ -55,7 +55,7 @@ async def test_after_an_outage_of_the_api_server_logs_are_read_again_at_once(sta
     await asyncio.to_thread(node.server.kill)
     try:
         found = await _after_an_outage(stage, pods, 15, node.server.start)
-    finally:  # a kubelet that was running takes up to 30 s to notice that the API server is back
+    finally:  # a kubelet that was running takes up to 30 s to find that the API server is back
         await asyncio.to_thread(node.kill_kubelet)
         await asyncio.to_thread(node.start_kubelet)
     assert found.late == [], found

@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from streamer.model import Alert, Coverage, Gap, GapReason, Malformed, Priority, Reason, Record, RecordKind
+from streamer.model import (
+    Alert,
+    Coverage,
+    Gap,
+    GapReason,
+    Health,
+    Malformed,
+    Priority,
+    Reason,
+    Record,
+    RecordKind,
+)
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
@@ -42,11 +53,11 @@ def words(name: str, *path: str) -> set[str]:
     return {word["const"] for word in schema["anyOf"] if "const" in word}
 
 
-def _coverage() -> Any:
-    """What the schema of notices says of the key `coverage`."""
-    cases = schemas()[f"{URN}notice.v1"]["allOf"]
-    (case,) = (case for case in cases if "coverage" in str(case["if"]))
-    return case["then"]["properties"]["coverage"]
+def health_words(health: Health, key: str) -> set[str]:
+    """The words that the schema of health records lists for a key of those that report `health`."""
+    cases = schemas()[f"{URN}health.v1"]["allOf"]
+    (case,) = (case for case in cases if case["if"]["properties"]["health"]["const"] == health)
+    return {word["const"] for word in case["then"]["properties"][key]["anyOf"] if "const" in word}
 
 
 class TestTheSchemas:
@@ -68,17 +79,20 @@ class TestTheSchemas:
 
     def test_list_the_words_that_the_code_has(self) -> None:
         assert words("deadletter", "reason") == set(Reason)
-        assert words("gap", "reason") == set(GapReason)
-        assert {word["const"] for word in _coverage()["anyOf"] if "const" in word} == set(Coverage)
+        assert words("health", "health") == set(Health)
+        assert health_words(Health.GAP, "reason") == set(GapReason)
+        assert health_words(Health.COVERAGE, "coverage") == set(Coverage)
 
     def test_refuse_what_they_do_not_describe_in_the_checker(self) -> None:
-        strict = Draft202012Validator(closed(schemas()[f"{URN}gap.v1"]))
+        strict = Draft202012Validator(closed(schemas()[f"{URN}health.v1"]))
         gap = orjson.loads(ENCODER.gap(Gap(GapReason.POD_GONE, True, None, None), 0, "t", 0, 0).value)
         assert strict.is_valid(gap)
         assert not strict.is_valid(gap | {"more": 1})
         assert not strict.is_valid(gap | {"reason": "more"})
         assert not strict.is_valid(gap | {"target": gap["target"] | {"more": 1}})
-        assert Draft202012Validator(schemas()[f"{URN}gap.v1"]).is_valid(gap | {"more": 1, "reason": "more"})
+        assert Draft202012Validator(schemas()[f"{URN}health.v1"]).is_valid(
+            gap | {"more": 1, "reason": "more"}
+        )
 
 
 class TestRecordsAreAsTheirSchemasSay:
@@ -101,17 +115,17 @@ class TestRecordsAreAsTheirSchemasSay:
         check_record(ENCODER.gap(Gap(reason, certain, from_ns, to_ns, detail), 3, "t", START_NS, NOW_NS))
 
     @given(st.sampled_from(Reason), st.integers(1, 2**60), NANOSECONDS, NANOSECONDS)
-    def test_notices_of_dead_letters(self, reason: Reason, held: int, from_ns: int, to_ns: int) -> None:
+    def test_dead_letters_held_back(self, reason: Reason, held: int, from_ns: int, to_ns: int) -> None:
         bucket = Bucket(0.0, 0, held, from_ns, to_ns)
         check_record(ENCODER.dead_letters_held(reason, bucket, 3, "t", NOW_NS))
 
     @given(st.sampled_from(["rule", "topic", "overall"]), ANY_TEXT, st.integers(1, 2**60), st.booleans())
-    def test_notices_of_storms(self, limit: str, name: str, held: int, ended: bool) -> None:
+    def test_storms(self, limit: str, name: str, held: int, ended: bool) -> None:
         bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, held=held)
         check_record(ENCODER.storm(bucket, 3, "t", NOW_NS, ended=ended))
 
     @given(ALERT_BODIES)
-    def test_notices_of_falcos_reports(self, body: bytes) -> None:
+    def test_falcos_reports(self, body: bytes) -> None:
         check_record(ENCODER.falco_report(read(body), "the-id", "t", START_NS, NOW_NS))
 
     @given(
@@ -144,7 +158,7 @@ class TestTheChecker:
             ("priority", None),
             ("priority", b"Notice"),
             ("ce_time", b"2026-11-20T10:00:00Z"),
-            ("ce_type", b"org.falco.gap.v1"),
+            ("ce_type", b"org.falco.health.v1"),
             ("ce_dataschema", b"urn:falco-streamer:schema:org.falco.alert.v2"),
             ("cluster", b"another"),
             ("made-up", b"x"),

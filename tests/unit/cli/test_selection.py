@@ -15,7 +15,7 @@ from streamer.model import Priority
 from streamer.transform.filter import Matcher
 from tests.unit.cli.test_show import DANGEROUS, is_harmless
 
-KINDS = {"alert", "summary", "gap"}
+KINDS = {"alert", "summary", "health"}
 ALERT = orjson.dumps(
     {
         "time": "2026-11-20T10:00:00.000000000Z",
@@ -36,7 +36,7 @@ def takes(*where: str, **conditions: object) -> bool:
 
 def test_without_conditions_all_kinds_that_are_wanted_are_shown() -> None:
     assert takes()
-    assert Selection(KINDS).takes("gap", b"{}")
+    assert Selection(KINDS).takes("health", b"{}")
     assert not Selection(KINDS).takes("dead-letter", b"{}")
     assert not Selection(KINDS).takes("", ALERT)
 
@@ -79,7 +79,7 @@ def test_all_conditions_must_hold() -> None:
 
 
 def test_conditions_on_alerts_leave_other_kinds_out() -> None:
-    assert not Selection(KINDS, rules=("*",)).takes("gap", b'{"rule":"x","priority":"Debug"}')
+    assert not Selection(KINDS, rules=("*",)).takes("health", b'{"rule":"x","priority":"Debug"}')
     assert not Selection(KINDS, rules=("*",)).takes("alert", b"{broken")
 
 

@@ -136,21 +136,24 @@ def test_a_summary_is_shown_as_what_it_counts() -> None:
 
 def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
     gap = {
+        "health": "gap",
         "reason": "rotation_unseen",
         "certain": False,
         "from": "10:00Z",
         "to": "10:05Z",
         "detail": "rotated away",
     }
-    shown = click.unstyle(line(orjson.dumps(gap), HEADERS | {"kind": b"gap"}, 0, 200))
+    shown = click.unstyle(line(orjson.dumps(gap), HEADERS | {"kind": b"health"}, 0, 200))
     assert shown.endswith(
         "rotation_unseen  shop/web-1  lines may be lost after 10:00Z before 10:05Z: rotated away"
     )
-    certain = click.unstyle(line(orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"gap"}, 0, 200))
+    certain = click.unstyle(
+        line(orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"health"}, 0, 200)
+    )
     assert "lines are lost after" in certain
 
 
 def test_coverage_is_no_alert_of_priority_notice() -> None:
-    value = {"notice": "coverage", "coverage": "blind"}
-    shown = line(orjson.dumps(value), {"kind": b"notice", "ce_subject": b"falco/falco-a"}, 0, 200)
+    value = {"health": "coverage", "coverage": "blind"}
+    shown = line(orjson.dumps(value), {"kind": b"health", "ce_subject": b"falco/falco-a"}, 0, 200)
     assert click.unstyle(shown) == "00:00:00.000  COVERAGE       blind  falco/falco-a  "

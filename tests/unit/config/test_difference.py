@@ -62,7 +62,7 @@ def test_what_needs_a_restart_is_not_merged(pair: str) -> None:
     "pair",
     [
         "log.level=debug",
-        "notices.coverage_seconds=60",
+        "health.coverage_seconds=60",
         "shutdown.grace_seconds=9",
         "kafka.commit.interval_seconds=1",
     ],

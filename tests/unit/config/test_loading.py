@@ -82,10 +82,10 @@ def test_what_kubernetes_injects_for_a_service_disturbs_nothing() -> None:
 def test_dotted_names_of_topic_settings_can_be_given_everywhere(write: Write) -> None:
     environ = {"FALCO_STREAMER__TOPICS__CONFIG__ALERTS__RETENTION_MS": "1"}
     flags = ["topics.config.state.min.insync.replicas=2"]
-    path = write("topics: {config: {notices: {retention.ms: null, segment.ms: 3}, overflow: }}\n")
+    path = write("topics: {config: {health: {retention.ms: null, segment.ms: 3}, overflow: }}\n")
     config = load(path, flags, environ, require=()).topics.config
     assert config.alerts == {"cleanup.policy": "delete", "retention.ms": "1"}
-    assert config.notices == {"cleanup.policy": "delete", "segment.ms": "3"}
+    assert config.health == {"cleanup.policy": "delete", "segment.ms": "3"}
     assert config.overflow == {"cleanup.policy": "delete", "retention.ms": "604800000"}
     assert config.state["min.insync.replicas"] == "2"
     assert config.state["cleanup.policy"] == "compact"

@@ -65,7 +65,7 @@ def test_the_manual_names_every_key_and_what_needs_a_restart() -> None:
         name = ".".join(path)
         assert f"| `{name}` |" in text or re.search(rf"^##+ {re.escape(name)}$", text, re.MULTILINE), name
         assert description.replace("|", "\\|") in text, name
-    for name in ("filters", "records", "log", "notices", "shutdown"):
+    for name in ("filters", "records", "log", "health", "shutdown"):
         assert re.search(rf"^## {name}\n\n.*Takes effect at a reload", text, re.MULTILINE), name
     for name in ("kafka", "http"):
         assert re.search(rf"^## {name}\n\n.*Needs a restart", text, re.MULTILINE), name

@@ -15,10 +15,10 @@ def test_default_names() -> None:
     names = settings().topic_names
     assert names.alert_topic(Priority.EMERGENCY) == "falco.alerts.emergency"
     assert names.by_priority() == {priority: f"falco.alerts.{priority.label}" for priority in Priority}
-    assert (names.overflow, names.dead_letter, names.notices) == (
+    assert (names.overflow, names.dead_letter, names.health) == (
         "falco.overflow",
         "falco.dead-letter",
-        "falco.notices",
+        "falco.health",
     )
     assert names.state == "_falco-streamer.prod-1.state"
     assert len(names.all_topics()) == 12
@@ -67,7 +67,7 @@ def test_a_name_too_long_for_kafka_is_refused() -> None:
         settings(topics={"state": "x" * 250})
 
 
-@pytest.mark.parametrize("shared", ["alerts", "overflow", "notices"])
+@pytest.mark.parametrize("shared", ["alerts", "overflow", "health"])
 def test_the_state_topic_is_apart_from_all_others(shared: str) -> None:
     other = {"alerts": {"debug": "mine"}} if shared == "alerts" else {shared: "mine"}
     with pytest.raises(ValidationError, match="must be apart from all others"):

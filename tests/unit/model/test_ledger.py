@@ -51,7 +51,7 @@ def test_one_line_miscounted_unbalances(ledger: Ledger, name: str) -> None:
     assert ledger.as_dict()["balanced"] is False
 
 
-@pytest.mark.parametrize("name", ["summaries", "gaps", "notices", "fragments"])
+@pytest.mark.parametrize("name", ["summaries", "health_records", "gaps", "fragments"])
 def test_what_is_no_lines_outcome_stands_beside_the_account(name: str) -> None:
     assert Ledger(**{name: 7}).balanced
 

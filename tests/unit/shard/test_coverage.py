@@ -106,16 +106,16 @@ def test_what_is_gone_is_forgotten_and_nothing_is_told_where_nothing_is_wanted()
     assert not watch.watch._text_ns
 
 
-def test_the_notice_is_a_record_like_the_others_and_in_the_ledger() -> None:
+def test_a_coverage_record_is_a_record_like_the_others_and_in_the_ledger() -> None:
     processor = Processor(PLAN, ShardState(PLAN.cluster))
     processor.process([Feed(FALCO).batch((START_NS, alert()))], NOW_NS)
     reports = [CoverageReport(FALCO, Coverage.BLIND, NOW_NS, changed=True)]
     publication = processor.cover(reports, NOW_NS)
     (record,) = publication.records
     check_record(record)
-    assert record.topic == PLAN.notices_topic
+    assert record.topic == PLAN.health_topic
     assert record.timestamp_ms == NOW_NS // 1_000_000
-    assert publication.ledger.notices == 1
+    assert publication.ledger.health_records == 1
     assert publication.ledger.balanced
     again = processor.cover(reports, NOW_NS)
     assert again.records[0].id != record.id

@@ -111,9 +111,9 @@ async def test_a_replay_to_kafka_writes_no_state(broker: MockBroker) -> None:
         {"kafka": {"bootstrap_servers": [broker.bootstrap]}, "topics": {"create": True}}
     )
     async with replay_sink("kafka", settings) as sink:
-        await sink.publish(publication([record("falco.notices", "1")], {"position": b"x"}))
+        await sink.publish(publication([record("falco.health", "1")], {"position": b"x"}))
     where = Connection(settings.kafka)
-    assert [one.header("ce_id") for one in await read(where, "falco.notices")] == [b"1"]
+    assert [one.header("ce_id") for one in await read(where, "falco.health")] == [b"1"]
     there = settings.topics.model_copy(update={"create": False})
     with pytest.raises(TopicsUnfit, match=r"missing topics: _falco-streamer\.local\.state; "):
         await prepare_topics(where, settings.model_copy(update={"topics": there}))

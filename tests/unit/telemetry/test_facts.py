@@ -117,7 +117,7 @@ def test_what_falco_says_it_dropped_is_added_up(counted: Counted) -> None:
     commit(PLAN, Feed(FALCO).batch(*lines))
     assert counted("falco_reports_total", report="syscall event drop") == 2
     assert counted("falco_drops_total", where="syscall_events") == 12
-    assert counted("notices_total", notice="falco_report") == 2
+    assert counted("health_records_total", health="falco_report") == 2
 
 
 def test_falcos_own_running_count_counts_from_where_it_was_first_seen(counted: Counted) -> None:

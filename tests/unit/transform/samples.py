@@ -26,7 +26,7 @@ PLAN = Plan(
     cluster="prod-eu-1",
     router=Router({priority: f"falco.alerts.{priority.label}" for priority in Priority}),
     dead_letter_topic="falco.dead-letter",
-    notices_topic="falco.notices",
+    health_topic="falco.health",
     overflow_topic="falco.overflow",
     dead_letters=Rate(per_minute=60, burst=3),
     dedupe=DedupePlan(enabled=False),

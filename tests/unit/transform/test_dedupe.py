@@ -396,9 +396,9 @@ def test_falcos_own_reports_are_never_suppressed_and_reach_the_operators() -> No
         run.processor.process([feed.batch(*[(START_NS, drop)] * 20, *[(START_NS, quiet)] * 20)], NOW_NS)
     )
     assert len(run.passed()) == 40
-    notices = run.values("notice")
-    assert len(notices) == 20
-    assert notices[0]["counters"] == {"n_drops": "7", "n_evts": "100"}
+    reports = run.values("health")
+    assert len(reports) == 20
+    assert reports[0]["counters"] == {"n_drops": "7", "n_evts": "100"}
 
 
 def test_a_report_of_falcos_is_small_whatever_the_alert_holds() -> None:
@@ -408,21 +408,21 @@ def test_a_report_of_falcos_is_small_whatever_the_alert_holds() -> None:
     large = alert(rule="Falco internal: syscall event drop", output_fields=fields)
     run.commit(run.processor.process([feed.batch((START_NS, large))], NOW_NS))
     assert run.passed() == [large]
-    [notice] = run.values("notice")
-    assert notice["counters"]["counter 0"] == 0
-    assert len(orjson.dumps(notice)) < 65_536
+    [report] = run.values("health")
+    assert report["counters"]["counter 0"] == 0
+    assert len(orjson.dumps(report)) < 65_536
 
 
 def test_a_storm_is_said_at_its_start_and_at_its_end() -> None:
     run = Run(LIMITED)
     flood = [Line(START_NS + n * SECOND_NS // 10, f"group {n}", "u") for n in range(300)]
     run.lines(FALCO, flood)
-    assert [value["notice"] for value in run.values("notice")] == ["storm_started"]
+    assert [(value["health"], value["state"]) for value in run.values("health")] == [("storm", "started")]
     run.crash()
     assert run.processor.publish_due(NOW_NS + 59 * SECOND_NS) is None
     run.commit(run.processor.publish_due(NOW_NS + 60 * SECOND_NS))
-    started, ended = run.values("notice")
-    assert (ended["notice"], ended["name"]) == ("storm_ended", "Terminal shell in container")
+    started, ended = run.values("health")
+    assert (ended["state"], ended["name"]) == ("ended", "Terminal shell in container")
     assert ended["count"] == len(run.passed(FALCO, "falco.overflow")) > started["count"] > 0
     assert len(run.passed()) + ended["count"] == 300
 

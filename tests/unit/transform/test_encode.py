@@ -265,7 +265,7 @@ class TestAGap:
     GAP = Gap(GapReason.ROTATION_UNSEEN, True, START_NS, LINE_NS, "why")
 
     def record(self, gap: Gap = GAP, lines_before: int = 7) -> Record:
-        return encoder().gap(gap, lines_before, "falco.notices", LINE_NS, NOW_NS)
+        return encoder().gap(gap, lines_before, "falco.health", LINE_NS, NOW_NS)
 
     def test_says_from_when_to_when_and_why(self) -> None:
         value = orjson.loads(self.record().value)
@@ -277,7 +277,8 @@ class TestAGap:
             "detail": "why",
             "cluster": "prod-eu-1",
         }
-        assert header(self.record(), "ce_type") == b"org.falco.gap.v1"
+        assert header(self.record(), "ce_type") == b"org.falco.health.v1"
+        assert (header(self.record(), "kind"), header(self.record(), "health")) == (b"health", b"gap")
 
     def test_may_be_open(self) -> None:
         value = orjson.loads(self.record(Gap(GapReason.POD_GONE, False, None, None)).value)
@@ -290,19 +291,19 @@ class TestAGap:
             self.record(Gap(GapReason.POD_GONE, True, START_NS, LINE_NS)),
             self.record(Gap(GapReason.ROTATION_UNSEEN, True, START_NS, LINE_NS + 1)),
             self.record(Gap(GapReason.ROTATION_UNSEEN, True, None, LINE_NS)),
-            encoder(OTHER).gap(self.GAP, 7, "falco.notices", LINE_NS, NOW_NS),
+            encoder(OTHER).gap(self.GAP, 7, "falco.health", LINE_NS, NOW_NS),
         ]
         assert len({self.record().id, *(record.id for record in others)}) == 6
 
 
-class TestTheNoticeOfDeadLettersHeldBack:
+class TestTheHealthRecordOfDeadLettersHeldBack:
     def record(self, bucket: Bucket, lines_before: int = 7) -> Record:
-        return encoder().dead_letters_held(Reason.TEXT_ALERT, bucket, lines_before, "falco.notices", NOW_NS)
+        return encoder().dead_letters_held(Reason.TEXT_ALERT, bucket, lines_before, "falco.health", NOW_NS)
 
     def test_counts_them(self) -> None:
         record = self.record(Bucket(0, 0, 512, START_NS, LINE_NS))
         value = orjson.loads(record.value)
-        assert (value["notice"], value["reason"], value["count"]) == (
+        assert (value["health"], value["reason"], value["count"]) == (
             "dead_letters_limited",
             "text_alert",
             512,
@@ -311,8 +312,8 @@ class TestTheNoticeOfDeadLettersHeldBack:
             "2026-11-20T10:00:00.000000000Z",
             "2026-11-20T10:00:00.000000500Z",
         )
-        assert (header(record, "kind"), header(record, "reason")) == (b"notice", b"text_alert")
-        assert (record.topic, record.timestamp_ms) == ("falco.notices", NOW_NS // 10**6)
+        assert (header(record, "kind"), header(record, "reason")) == (b"health", b"text_alert")
+        assert (record.topic, record.timestamp_ms) == ("falco.health", NOW_NS // 10**6)
         assert header(record, "ce_time") == b"2026-11-20T10:00:00.000000500Z"
 
     def test_has_an_id_of_its_own_even_where_lines_have_no_times(self) -> None:

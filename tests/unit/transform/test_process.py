@@ -163,7 +163,7 @@ class TestTheLedger:
     def test_counts_fragments_and_gaps_beside_the_account(self) -> None:
         gap = Gap(GapReason.ROTATION_UNSEEN, False, START_NS, START_NS + 5)
         publication = new().process([Feed().batch((START_NS, b""), fragments=3, gap=gap)], NOW_NS)
-        assert publication.ledger == Ledger(lines=1, log_lines=1, fragments=3, gaps=1)
+        assert publication.ledger == Ledger(lines=1, log_lines=1, fragments=3, health_records=1, gaps=1)
 
 
 def _classified(body: bytes) -> Alert | TextLine | Malformed:
@@ -429,23 +429,23 @@ class TestARefusedRecord:
 class TestTheDeadLetterLimit:
     ENTRIES: Final = [(START_NS + number * SECOND_NS // 10, b"{%d" % number) for number in range(10)]
 
-    def test_lets_a_burst_pass_and_counts_the_rest_into_one_notice(self) -> None:
+    def test_lets_a_burst_pass_and_counts_the_rest_in_one_health_record(self) -> None:
         processor, store = new(), Store()
         first = processor.process(whole(FALCO, self.ENTRIES), NOW_NS)
         store.commit(first)
         assert [kind(record) for record in first.records] == ["dead-letter"] * 3
         assert (first.ledger.dead_lettered, first.ledger.dead_letter_limited) == (3, 7)
-        notices = processor.publish_due(NOW_NS, everything=True)
-        assert notices is not None
-        store.commit(notices)
-        [notice] = notices.records
-        value = orjson.loads(notice.value)
-        assert (notice.topic, value["count"], value["reason"]) == ("falco.notices", 7, "invalid_json")
+        due = processor.publish_due(NOW_NS, everything=True)
+        assert due is not None
+        store.commit(due)
+        [record] = due.records
+        value = orjson.loads(record.value)
+        assert (record.topic, value["count"], value["reason"]) == ("falco.health", 7, "invalid_json")
         assert (value["from"], value["to"]) == (
             "2026-11-20T10:00:00.300000000Z",
             "2026-11-20T10:00:00.900000000Z",
         )
-        assert notices.ledger.notices == 1
+        assert due.ledger.health_records == 1
         assert processor.publish_due(NOW_NS, everything=True) is None
         assert store.processor().publish_due(NOW_NS, everything=True) is None
 
@@ -474,14 +474,14 @@ class TestTheDeadLetterLimit:
             "{later",
         ]
 
-    def test_tells_two_notices_apart_where_lines_have_no_times(self) -> None:
+    def test_tells_two_health_records_apart_where_lines_have_no_times(self) -> None:
         processor, feed = new(replace(PLAN, dead_letters=Rate(0, 0))), Feed(is_stamped=False)
         ids = set()
         for _ in range(2):
             processor.process([feed.batch((0, b"{broken"))], NOW_NS)
-            notices = processor.publish_due(NOW_NS, everything=True)
-            assert notices is not None
-            ids.add(notices.records[0].id)
+            due = processor.publish_due(NOW_NS, everything=True)
+            assert due is not None
+            ids.add(due.records[0].id)
         assert len(ids) == 2
 
 
@@ -580,8 +580,8 @@ class TestAGap:
         gap = Gap(GapReason.ROTATION_UNSEEN, True, START_NS, START_NS + 5)
         batch = Feed().batch((START_NS + 5, alert()), gap=gap)
         publication = new().process([batch], NOW_NS)
-        assert [kind(record) for record in publication.records] == ["gap", "alert"]
-        assert publication.records[0].topic == "falco.notices"
+        assert [kind(record) for record in publication.records] == ["health", "alert"]
+        assert publication.records[0].topic == "falco.health"
 
     def test_at_another_place_in_the_log_has_another_id(self) -> None:
         processor, feed = new(), Feed()
@@ -614,7 +614,7 @@ class TestForget:
         processor, _ = self.prepared()
         publication = processor.forget([FALCO, OTHER], NOW_NS)
         assert [orjson.loads(record.value)["count"] for record in publication.records] == [2, 2]
-        assert publication.ledger.notices == 2
+        assert publication.ledger.health_records == 2
         assert publication.ledger.balanced
 
     def test_of_an_unknown_target_changes_nothing_of_it(self) -> None:

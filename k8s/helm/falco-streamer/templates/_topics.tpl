@@ -14,7 +14,7 @@
 {{- end }}
 {{- $places = append $places (dict "class" "overflow" "name" (default "<prefix>.overflow" $topics.overflow)) }}
 {{- $places = append $places (dict "class" "dead_letter" "name" (default "<prefix>.dead-letter" $topics.dead_letter)) }}
-{{- $places = append $places (dict "class" "notices" "name" (default "<prefix>.notices" $topics.notices)) }}
+{{- $places = append $places (dict "class" "health" "name" (default "<prefix>.health" $topics.health)) }}
 {{- with dig "dedupe" "summaries_topic" "" $config }}
 {{- $places = append $places (dict "class" "alerts" "name" .) }}
 {{- end }}
