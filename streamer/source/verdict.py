@@ -130,7 +130,7 @@ def _nowhere(e: Evidence) -> bool:
 
 
 _ROTATED: Final = "the last line read was rotated away while the log was not read"
-_SKIPPED: Final = "the container was restarted {restarts} times while its log was not read"
+_SKIPPED: Final = "the container was started {restarts} times while its log was not read"
 
 TABLE: Final[tuple[Row, ...]] = (
     # The pod is gone: what was taken is all there is.
@@ -159,6 +159,11 @@ TABLE: Final[tuple[Row, ...]] = (
             and e.stream.how is HowEnded.OUT_OF_ORDER
             and e.stream.taken_lines > 0
         ),
+        Step.RETRY_AT_ONCE,
+    ),
+    Row(
+        "log of a later instance than its pod's status had shown",
+        lambda e: e.fresh and e.stream is not None and e.stream.how is HowEnded.LATER_INSTANCE,
         Step.RETRY_AT_ONCE,
     ),
     Row(
@@ -227,8 +232,8 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.ASK_POD,
     ),
     Row(
-        "first line to come, container was restarted twice or more since the target is on record",
-        lambda e: _first_after_restart(e) and e.on_record and e.restarts > 1,
+        "first line to come, an instance came and went unread since the target is on record",
+        lambda e: _first_after_restart(e) and e.on_record and e.skipped > 0,
         Step.TAKE_PREVIOUS,
         gap=GapReason.INSTANCES_SKIPPED,
         detail=_SKIPPED,
@@ -310,16 +315,16 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.AWAIT_STATUS,
     ),
     Row(
-        "position nowhere, restarted three times or more since",
-        lambda e: _nowhere(e) and e.restarts > 2 and e.previous is InPrevious.ABSENT,
+        "position nowhere, an instance came and went unread since",
+        lambda e: _nowhere(e) and e.skipped > 0 and e.previous is InPrevious.ABSENT,
         Step.TAKE_PREVIOUS,
         gap=GapReason.INSTANCES_SKIPPED,
         certain=True,
         detail=_SKIPPED,
     ),
     Row(
-        "position nowhere, restarted three times or more since, no previous log",
-        lambda e: _nowhere(e) and e.restarts > 2,
+        "position nowhere, an instance came and went unread since, no previous log",
+        lambda e: _nowhere(e) and e.skipped > 0,
         Step.FOLLOW_NEXT,
         gap=GapReason.INSTANCES_SKIPPED,
         certain=True,

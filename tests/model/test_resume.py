@@ -403,6 +403,18 @@ FOUND = {
         utc_offset_minutes=330,
         room=100,
     ),
+    "an instance whose log was empty when the next one came is not passed over": Plan(
+        (
+            (0.0, Container("restart")),
+            (0.0, Rotate()),
+            (30.0, Block(1.0)),
+            (0.0, Container("restart")),
+        ),
+        Weather(stalled=0.1, slow=0.1, status_lag_seconds=3.0),
+    ),
+    "a pod that is deleted while it is being released, its label being back, is a gap": Plan(
+        ((0.0, Block(10.0)), (0.0, Write(1)), (0.0, Label(0.1)), (0.0, Delete(2.0, again=False))), room=2
+    ),
     "a previous container that its runtime has lost is not asked for again and again": Plan(
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
@@ -411,6 +423,7 @@ FOUND = {
 
 SEEDS = (
     *(469, 505, 1050, 1131, 1321, 1445, 20075, 20328, 20687),
+    *(214374, 216732, 216879),
     *(30087, 30271, 30470, 30523, 30658, 30789, 30792, 60076, 60615, 60633),
 )
 """Plans of `tests.model.search` that failed once and were too long to be written down here."""
