@@ -146,6 +146,8 @@ class Evidence:
     previous: InPrevious = InPrevious.UNKNOWN
     end: EndOfLog = EndOfLog.UNKNOWN
     refusal: Refusal | None = None
+    removals: int = 0
+    """How often the log was found removed since it was last served."""
 
     @property
     def restarts(self) -> int:

@@ -182,6 +182,8 @@ class Follower:
                 stated = {"case": verdict.case, **evidence.stated()}
                 progress.miss(gap.reason, certain=gap.certain, detail=gap.detail, evidence=stated)
             if verdict.drained:
+                if evidence.final:  # its log may be gone
+                    await self._ending.take_rest(evidence.stream)
                 progress.drain(progress.instance)
             if verdict.step is Step.DONE:
                 break
@@ -253,7 +255,10 @@ class Follower:
         self._error = error
         # What fails for another reason than that the log is gone speaks against the last stream's end.
         contradicted = refusal is Refusal.FAILED
-        self._saw(refusal=refusal, fresh=False, **({"stream": None} if contradicted else {}))
+        removals = self._seen.removals + (refusal is Refusal.LOG_REMOVED)
+        self._saw(
+            refusal=refusal, fresh=False, removals=removals, **({"stream": None} if contradicted else {})
+        )
         if refusal in _OUTAGES:
             self._recovery.failed()
             if self._refused_since is None:
@@ -352,6 +357,7 @@ class Follower:
     def _opened(self) -> None:
         self._recovery.succeeded()
         self._refused_since = None
+        self._saw(removals=0)
 
     # Looking for the position
 
@@ -412,10 +418,10 @@ class Follower:
         try:
             found = await self._ending.compare(self._seen.stream)
         except LogRemovedError:
+            if not self._status.view.deleting:
+                raise
             found = EndOfLog.REMOVED
-            if self._evidence().final:
-                await self._ending.take_rest(self._seen.stream)
-        self._saw(end=found)
+        self._saw(end=found, removals=0)
 
     # Waiting
 
@@ -466,6 +472,7 @@ class Follower:
         """Its log stays as it is, and so does the position, until the container starts again or the pod leaves."""
         self._progress.enter(StreamState.ENDED)
         self._start_search()
+        self._saw(refusal=None)
         finished = self._status.view.finished
         await self._await_change(self._patience.start_seconds if finished else self._patience.probe_seconds)
 

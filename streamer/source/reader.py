@@ -18,14 +18,14 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import RING_LINES, DigestRing, GapReason, Instance
+from streamer.model import RING_LINES, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.evidence import HowEnded, InCurrent, StreamEnd
 from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
-from streamer.source.search import end_after, last_line
+from streamer.source.search import NotALogError, end_after, last_line
 from streamer.source.stream import (
     KubeletError,
     LogFileMissingError,
@@ -264,7 +264,7 @@ class Reader:
                 return self._ended(opened, HowEnded.CLEAN)
             expecting = False
             if piece.fragments and opened.begin is not None:
-                raise ApiError(0, "what is served is no log")  # a proxy's page: a log's first line has a time
+                raise NotALogError  # a proxy's page: a log's first line has a time
             if piece.lines:
                 self._probes = self._empty_probes = 0
                 if (how := await self._take(opened, piece)) is not None:
@@ -390,7 +390,7 @@ class Reader:
                 wait_seconds = patience.empty_seconds
         else:
             self._empty_probes = 0
-            if not ring.endswith(end.ring[-DigestRing.WIDTH :]):
+            if not ring.endswith(end.last):
                 return patience.stalled_seconds, True
             self._probes += 1
             opened.in_doubt = False

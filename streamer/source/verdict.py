@@ -129,8 +129,11 @@ def _nowhere(e: Evidence) -> bool:
     )
 
 
+_REMOVALS: Final = 5
+"""A runtime that is away for a moment makes the kubelet answer as if the container were removed."""
+
 _ROTATED: Final = "the last line read was rotated away while the log was not read"
-_SKIPPED: Final = "the container was started {restarts} times while its log was not read"
+_SKIPPED: Final = "restarts of the container while its log was not read: {restarts}"
 
 TABLE: Final[tuple[Row, ...]] = (
     # The pod is gone: what was taken is all there is.
@@ -147,6 +150,12 @@ TABLE: Final[tuple[Row, ...]] = (
         detail="the pod was removed before its log was known to be read to its end",
     ),
     # The last request was refused.
+    Row(
+        "container ended, log read to its end, and found removed five times",
+        lambda e: e.removals >= _REMOVALS and e.container_ended and e.final,
+        Step.AWAIT_RESTART,
+        drained=True,
+    ),
     Row("log removed from the node", lambda e: e.refusal is Refusal.LOG_REMOVED, Step.RETRY),
     Row("request forbidden", lambda e: e.refusal is Refusal.FORBIDDEN, Step.RETRY_SLOWLY),
     Row("request refused or failed", lambda e: e.refusal is not None, Step.RETRY),
