@@ -61,6 +61,8 @@ class TargetActor:
         self.view = last or view
         self.state = TargetState.ATTACHING
         self._present = present
+        self._shown = present
+        """Whether the watch has shown the pod since it was last found to live on without its label."""
         self.last = last
         self.ours = ours
         self._means = means
@@ -100,7 +102,7 @@ class TargetActor:
 
     def update(self, view: PodView) -> None:
         """The pod as the watch shows it now."""
-        came_back, self.view, self._present = not self._present, view, True
+        came_back, self.view, self._present, self._shown = not self._present, view, True, True
         self._pass_on(lambda follower: follower.update(view))
         if came_back:
             self._waker.wake()
@@ -161,9 +163,7 @@ class TargetActor:
                     return TargetState.RELEASED
                 continue
             if position is not None and position.status is PositionStatus.RELEASED:
-                if (
-                    not self.is_present()
-                ):  # what it printed since then is not ours to miss, as far as is known
+                if not self._shown:  # what it printed since then is not ours to miss, as far as is known
                     await self._record(position, PositionStatus.DONE)
                     log.info("target_done", target=self.target.id, released=True)
                     return TargetState.DONE
@@ -184,6 +184,7 @@ class TargetActor:
             if left is None:
                 await self._waker.wait(self._departure.again_seconds)
             elif not self.is_present():
+                self._shown = self._shown and left
                 return left
         return True
 
@@ -221,11 +222,12 @@ class TargetActor:
                 continue
             self.state = TargetState.DRAINING
             self._waker.clear()
+            self._shown = False
             left = await self._departure.has_left()
             silent_until = follower.last_read_at + _DRAIN_SECONDS
             if left is None:
                 await self._waker.wait(self._departure.again_seconds)
-            elif self.is_present():
+            elif self._shown:
                 continue
             elif not left:
                 return False
@@ -236,11 +238,14 @@ class TargetActor:
         return True
 
     async def _release(self) -> bool:
-        """The pod is not ours to follow: put that on record. False if it is wanted again meanwhile."""
+        """The pod is not ours to follow: put that on record. False if it is wanted again meanwhile.
+
+        Also where it has left again by then: what it printed in between is ours.
+        """
         position = await self.owner.attach(self.target)
         if position is not None and position.status is PositionStatus.ATTACHED:
             await self._record(position, PositionStatus.RELEASED)
-        if self.is_present():
+        if self._shown:
             return False
         log.info("target_released", target=self.target.id)
         return True

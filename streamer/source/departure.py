@@ -51,7 +51,8 @@ class Departure:
             return None
         try:
             pod = await self._api.pod(namespace, self._target.pod)
-            self._left = is_leaving(pod, self._target.uid)
+            if is_leaving(pod, self._target.uid):  # else the watch may have said so meanwhile
+                self._left = True
         except ApiError as error:
             if not error.is_pod_gone:
                 await self._fail(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+from streamer.model import RING_LINES
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.evidence import EndOfLog, StreamEnd
 from streamer.source.pod_status import PodStatusCache
@@ -12,6 +13,8 @@ from streamer.source.progress import Progress
 from streamer.source.search import LogEnd, end_after, log_end
 from streamer.source.stream import LogChangedError, LogRemovedError, Where
 from streamer.transform import align
+from streamer.transform.match import ends_before_last
+from streamer.transform.read import StampedLines
 
 _REMOVED_TRIES: Final = 3
 
@@ -38,52 +41,64 @@ class Ending:
 
         The container has ended; `stream` is how its last stream ended, while nothing contradicts that.
         """
-        return await self._compare(stream, previous=False, alone=True)
+        rest = None if stream is None else stream.rest
+        return await self._compare(rest, stream, previous=False, alone=True)
 
-    async def compare_previous(self, *, alone: bool) -> EndOfLog:
-        """The same for the previous log. `alone`: a last line is taken also where it is the log's only one."""
-        return await self._compare(None, previous=True, alone=alone)
+    async def compare_previous(self, rest: StampedLines | None, *, alone: bool) -> EndOfLog:
+        """The same for the previous log, which was read to `rest` behind its last newline.
 
-    async def _compare(self, stream: StreamEnd | None, *, previous: bool, alone: bool) -> EndOfLog:
+        `alone`: a last line is taken also where it is the log's only one.
+        """
+        return await self._compare(rest, None, previous=True, alone=alone)
+
+    async def _compare(
+        self, rest: StampedLines | None, stream: StreamEnd | None, *, previous: bool, alone: bool
+    ) -> EndOfLog:
+        """Lines with a newline stand in a tail, whatever their times; a record that was cut does not (`end_after`)."""
         progress = self._progress
+        ring, log = progress.ring, partial(log_end, self._api, self._where)
+        tail = await log(LogQuery(tail_lines=RING_LINES, previous=previous), self._max_line_bytes)
+        follows = align.ends_with(ring, tail.ring)
+        if tail.ring and not follows and not ends_before_last(ring, tail.ring):
+            # It must follow what was taken: the status may be older than the log, which is a later instance's then.
+            return EndOfLog.MORE
         request = partial(
             end_after,
             self._api,
             self._where,
             self._max_line_bytes,
-            ring=progress.ring,
+            ring=ring,
             last_ns=progress.last_ns,
             previous=previous,
         )
         end = await request()
-        if not end.rest.lines and self._brought_more(stream):
-            # A clock that was set back hides a last line from an answer that begins at a time.
-            request = partial(
-                log_end, self._api, self._where, LogQuery(previous=previous), self._max_line_bytes
-            )
+        if (tail.rest.lines and tail.rest != end.rest) or (not end.rest.lines and self._is_new(rest)):
+            # A clock that was set back hides the last line, or part of it, from an answer that begins at a time.
+            request = partial(log, LogQuery(previous=previous), self._max_line_bytes)
             end = await request()
-        if end.rest.lines and end != await request():  # two answers must agree on such a line
+        # Two answers must agree on such a line.
+        if end.rest.lines and end.rest != tail.rest and end != await request():
             raise LogChangedError("the log's end was served in two ways")
         line = align.digests(end.rest.lines, end.rest.oversize)
-        if line and progress.ring.endswith(line):
+        if line and ring.endswith(line):
             return EndOfLog.WHOLE
-        if end.ring:
-            # It must follow what was taken: the status may be older than the log, which is a later instance's then.
-            if not align.ends_with(progress.ring, end.ring):
+        if tail.ring:
+            # The same log, both times; and its last line was taken.
+            if not follows or not end.ring or align.find_ring(end.last, ring) is None:
                 return EndOfLog.MORE
-        elif not line:
+        elif not end.ring and not line:
             return EndOfLog.EMPTY
-        elif not (alone and (previous or await self._is_ours(end, stream))):
+        elif end.ring or not (alone and (previous or await self._is_ours(end, stream))):
             return EndOfLog.MORE
         if line:
             await progress.hand_over(end.rest, progress.instance)
         return EndOfLog.WHOLE
 
-    def _brought_more(self, stream: StreamEnd | None) -> bool:
-        """Whether the stream brought a last line without a newline that was not taken."""
-        if stream is None or stream.rest is None or not stream.rest.lines:
+    def _is_new(self, rest: StampedLines | None) -> bool:
+        """Whether it is a last line without a newline that was not taken."""
+        if rest is None or not rest.lines:
             return False
-        return not self._progress.ring.endswith(align.digests(stream.rest.lines, stream.rest.oversize))
+        return not self._progress.ring.endswith(align.digests(rest.lines, rest.oversize))
 
     async def _is_ours(self, end: LogEnd, stream: StreamEnd | None) -> bool:
         """Whether a log's only line, one without a newline, is of the instance that was read.
@@ -99,7 +114,7 @@ class Ending:
 
     async def take_rest(self, stream: StreamEnd | None) -> None:
         """The log is gone: what its stream brought behind the last newline was its last line."""
-        if stream is not None and stream.rest is not None and self._brought_more(stream):
+        if stream is not None and stream.rest is not None and self._is_new(stream.rest):
             await self._progress.hand_over(stream.rest, self._progress.instance)
 
     async def has_no_previous(self, error: ApiError) -> bool:

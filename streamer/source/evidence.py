@@ -30,6 +30,7 @@ class HowEnded(StrEnum):
     ERROR_TEXT = "with an error text"  # the kubelet wrote into the body why it cannot go on
     BROKEN = "broken"  # the connection failed
     OUT_OF_ORDER = "out of order"  # it brought old lines again, or does not bring what the log has
+    LATER_INSTANCE = "before its first line"  # which a later instance wrote than the status had shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +149,25 @@ class Evidence:
     previous: InPrevious = InPrevious.UNKNOWN
     end: EndOfLog = EndOfLog.UNKNOWN
     refusal: Refusal | None = None
+    removals: int = 0
+    """How often the log was found removed since it was last served."""
 
     @property
     def restarts(self) -> int:
         """How often the container was started since the instance whose lines were taken last."""
         now = self.pod.instance.restart_count if self.pod.instance else 0
         return now - (self.instance.restart_count if self.instance else 0)
+
+    @property
+    def skipped(self) -> int:
+        """How many instances ran after the last one that was read and before the one whose log is the previous one."""
+        now = self.pod.instance.restart_count if self.pod.instance else 0
+        first_unread = self.instance.restart_count if self.instance else 0
+        if self.has_position or self.drained:
+            first_unread += 1
+        # While a container waits for its restart, its own log is the previous one.
+        previous = now if self.pod.previous == self.pod.instance else now - 1
+        return max(0, previous - first_unread)
 
     @property
     def other_instance(self) -> bool:

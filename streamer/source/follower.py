@@ -183,6 +183,8 @@ class Follower:
                 stated = {"case": verdict.case, **evidence.stated()}
                 progress.miss(gap.reason, certain=gap.certain, detail=gap.detail, evidence=stated)
             if verdict.drained:
+                if evidence.final:  # its log may be gone
+                    await self._ending.take_rest(evidence.stream)
                 progress.drain(progress.instance)
             if verdict.step is Step.DONE:
                 break
@@ -256,7 +258,10 @@ class Follower:
         self._error = error
         # A node that fails now may have failed before: then the last stream's end was not its container's.
         contradicted = refusal is Refusal.FAILED
-        self._saw(refusal=refusal, fresh=False, **({"stream": None} if contradicted else {}))
+        removals = self._seen.removals + (refusal is Refusal.LOG_REMOVED)
+        self._saw(
+            refusal=refusal, fresh=False, removals=removals, **({"stream": None} if contradicted else {})
+        )
         if refusal in _OUTAGES:
             self._recovery.failed()
             if self._refused_since is None:
@@ -357,6 +362,7 @@ class Follower:
     def _opened(self) -> None:
         self._recovery.succeeded()
         self._refused_since = None
+        self._saw(removals=0)
 
     # Looking for the position
 
@@ -417,10 +423,10 @@ class Follower:
         try:
             found = await self._ending.compare(self._seen.stream)
         except LogRemovedError:
+            if not self._status.view.deleting:
+                raise
             found = EndOfLog.REMOVED
-            if self._evidence().final:
-                await self._ending.take_rest(self._seen.stream)
-        self._saw(end=found)
+        self._saw(end=found, removals=0)
 
     async def _take_rest(self) -> None:
         """The instance in hand ended with its stream, and its log was removed: the rest was its last line."""
@@ -478,6 +484,7 @@ class Follower:
         self._progress.enter(StreamState.ENDED)
         left_meanwhile = self._seen.fresh and self._status.departed
         self._start_search()
+        self._saw(refusal=None)
         if left_meanwhile:  # that was reported, once, before there was nothing more to read
             return
         finished = self._status.view.finished

@@ -55,7 +55,7 @@ class PreviousLog:
         try:
             found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
             if found.held:
-                await self._finish(instance, alone=False)
+                await self._finish(instance, found.end.rest, alone=False)
                 return InPrevious.HELD
             if tail_lines is not None:
                 return InPrevious.NOT_IN_TAIL
@@ -84,7 +84,7 @@ class PreviousLog:
             if end.how is not HowEnded.CLEAN or end.in_doubt:
                 raise LogChangedError("the previous log was not served whole")
             # By now the log after that may be the previous one, and have nothing but the beginning of a line.
-            await self._finish(instance, alone=progress.ring == before)
+            await self._finish(instance, end.rest, alone=progress.ring == before)
         except ApiError as error:
             if not await self._ending.has_no_previous(error):
                 raise
@@ -108,9 +108,9 @@ class PreviousLog:
             self._progress.not_drained()  # it is ours, and has more
         return False
 
-    async def _finish(self, instance: Instance | None, *, alone: bool) -> None:
-        """It was read: make sure that this was all of it, and take a last line without a newline."""
-        found = await self._ending.compare_previous(alone=alone)
+    async def _finish(self, instance: Instance | None, rest: StampedLines | None, *, alone: bool) -> None:
+        """It was read, to `rest`: make sure that this was all of it, and take a last line without a newline."""
+        found = await self._ending.compare_previous(rest, alone=alone)
         if found is EndOfLog.MORE:
             raise LogChangedError("the previous log was not served whole")
         if self._progress.ring:

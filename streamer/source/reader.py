@@ -18,14 +18,14 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import RING_LINES, DigestRing, GapReason, Instance
+from streamer.model import RING_LINES, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.evidence import HowEnded, InCurrent, StreamEnd
 from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
-from streamer.source.search import end_after, last_line
+from streamer.source.search import NotALogError, end_after, last_line
 from streamer.source.stream import (
     KubeletError,
     LogFileMissingError,
@@ -264,20 +264,20 @@ class Reader:
                 return self._ended(opened, HowEnded.CLEAN)
             expecting = False
             if piece.fragments and opened.begin is not None:
-                raise ApiError(0, "what is served is no log")  # a proxy's page: a log's first line has a time
+                raise NotALogError  # a proxy's page: a log's first line has a time
             if piece.lines:
                 self._probes = self._empty_probes = 0
-                if not await self._take(opened, piece):
-                    return self._ended(
-                        opened,
-                        HowEnded.OUT_OF_ORDER,
-                        "a clock was set, or the kubelet sent a file again",
-                    )
+                if (how := await self._take(opened, piece)) is not None:
+                    return self._ended(opened, how)
             del piece  # it may be large, and the next one be hours away
         return None
 
-    async def _take(self, opened: _Open, piece: StampedLines) -> bool:
-        """Hand lines over; False where they are out of order from some line on."""
+    async def _take(self, opened: _Open, piece: StampedLines) -> HowEnded | None:
+        """Hand lines over; how the stream has ended, where it is of no use from some line on.
+
+        `OUT_OF_ORDER`: a clock was set, or the kubelet sent a file again. `LATER_INSTANCE`: the log of an instance in
+        between was not read.
+        """
         progress = self._progress
         doubtful = align.first_doubtful(
             piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
@@ -287,12 +287,15 @@ class Reader:
         if doubtful != 0 and opened.begin is not None:
             begin, opened.begin = opened.begin, None
             if (known := await begin(piece.times_ns[0])) is not None:
+                assumed = 0 if opened.instance is None else opened.instance.restart_count
+                if known.restart_count > assumed:
+                    return HowEnded.LATER_INSTANCE
                 progress.belongs_to(known)
                 opened.instance = known
         if doubtful is not None:
             piece = piece.before(doubtful)
         await self._hand_over(opened, piece)
-        return doubtful is None
+        return None if doubtful is None else HowEnded.OUT_OF_ORDER
 
     async def _hand_over(self, opened: _Open, piece: StampedLines) -> None:
         """Hand over lines, and report a possible gap before a line where a file may have been skipped."""
@@ -387,7 +390,7 @@ class Reader:
                 wait_seconds = patience.empty_seconds
         else:
             self._empty_probes = 0
-            if not ring.endswith(end.ring[-DigestRing.WIDTH :]):
+            if not ring.endswith(end.last):
                 return patience.stalled_seconds, True
             self._probes += 1
             opened.in_doubt = False

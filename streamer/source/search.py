@@ -7,6 +7,7 @@ it, the log's end and a last line without a newline.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +22,14 @@ from streamer.transform.read import StampedLines
 _END_LINES: Final = (16, 512, 8192)
 _SINCE_NS: Final = 2_000_000_000
 """How far before the last line taken a look at the log's end begins: stdout and stderr overtake each other."""
+
+
+class NotALogError(ApiError):
+    """What is served has no times: a proxy's page, or the end of a long line."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "what is served is no log")
+
 
 HandOver = Callable[[StampedLines], Awaitable[None]]
 
@@ -40,6 +49,11 @@ class LogEnd:
     def digests(self) -> DigestRing:
         """The last lines, with what stands behind the last newline."""
         return DigestRing(self.ring + align.digests(self.rest.lines, self.rest.oversize))
+
+    @property
+    def last(self) -> DigestRing:
+        """The last line with a newline; empty if there is none."""
+        return DigestRing(self.ring[-DigestRing.WIDTH :])
 
     def is_in(self, served: bytes) -> bool:
         """Whether these lines are among others, by their digests; the first may be the end of a long line."""
@@ -82,7 +96,7 @@ async def read_on(
                 await hand_over(new)
         rest = stream.last_line()
     if (fragments and whole) or rest.fragments or (fragments and not lines):
-        raise ApiError(0, "what is served is no log")
+        raise NotALogError
     if (new := matcher.finish(rest)) is not None and new.lines:
         await hand_over(new)
     return Found(matcher.found, LogEnd(end_ring, rest, lines), matcher.served)
@@ -100,7 +114,7 @@ async def log_end(
             fragments += piece.fragments
         rest = stream.last_line()
     if rest.fragments or (fragments and not ring):
-        raise ApiError(0, "what is served is no log")
+        raise NotALogError
     return LogEnd(ring, rest, lines)
 
 
@@ -129,7 +143,7 @@ async def last_line(
         end = await log_end(api, where, LogQuery(tail_lines=lines), max_line_bytes, Lane.PROBE)
         if end.ring.lines != 1 or expected.endswith(end.ring):
             break
-    return LogEnd(DigestRing(end.ring[-DigestRing.WIDTH :]), end.rest)
+    return LogEnd(end.last, end.rest)
 
 
 async def end_after(
@@ -149,7 +163,9 @@ async def end_after(
     """
     if ring and last_ns is not None:
         since = LogQuery(previous=previous, since_ns=max(0, last_ns - _SINCE_NS))
-        end = await log_end(api, where, since, max_line_bytes)
-        if end.ring or (end.rest.lines and align.ends_with(ring, end.digests)):
-            return end
+        # Where a clock was set back, it may begin within a line.
+        with suppress(NotALogError):
+            end = await log_end(api, where, since, max_line_bytes)
+            if end.ring or (end.rest.lines and align.ends_with(ring, end.digests)):
+                return end
     return await log_end(api, where, LogQuery(previous=previous), max_line_bytes)

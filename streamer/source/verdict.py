@@ -130,8 +130,11 @@ def _nowhere(e: Evidence) -> bool:
     )
 
 
+_REMOVALS: Final = 5
+"""A runtime that is away for a moment makes the kubelet answer as if the container were removed."""
+
 _ROTATED: Final = "the last line read was rotated away while the log was not read"
-_SKIPPED: Final = "the container was restarted {restarts} times while its log was not read"
+_SKIPPED: Final = "restarts of the container while its log was not read: {restarts}"
 
 TABLE: Final[tuple[Row, ...]] = (
     # The pod is gone: what was taken is all there is.
@@ -148,6 +151,12 @@ TABLE: Final[tuple[Row, ...]] = (
         detail="the pod was removed before its log was known to be read to its end",
     ),
     # The last request was refused.
+    Row(
+        "container ended, log read to its end, and found removed five times",
+        lambda e: e.removals >= _REMOVALS and e.container_ended and e.final,
+        Step.AWAIT_RESTART,
+        drained=True,
+    ),
     Row("log removed from the node", lambda e: e.refusal is Refusal.LOG_REMOVED, Step.RETRY),
     Row("request forbidden", lambda e: e.refusal is Refusal.FORBIDDEN, Step.RETRY_SLOWLY),
     Row("request refused or failed", lambda e: e.refusal is not None, Step.RETRY),
@@ -160,6 +169,11 @@ TABLE: Final[tuple[Row, ...]] = (
             and e.stream.how is HowEnded.OUT_OF_ORDER
             and e.stream.taken_lines > 0
         ),
+        Step.RETRY_AT_ONCE,
+    ),
+    Row(
+        "log of a later instance than its pod's status had shown",
+        lambda e: e.fresh and e.stream is not None and e.stream.how is HowEnded.LATER_INSTANCE,
         Step.RETRY_AT_ONCE,
     ),
     Row(
@@ -228,8 +242,8 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.ASK_POD,
     ),
     Row(
-        "first line to come, container was restarted twice or more since the target is on record",
-        lambda e: _first_after_restart(e) and e.on_record and e.restarts > 1,
+        "first line to come, an instance came and went unread since the target is on record",
+        lambda e: _first_after_restart(e) and e.on_record and e.skipped > 0,
         Step.TAKE_PREVIOUS,
         gap=GapReason.INSTANCES_SKIPPED,
         detail=_SKIPPED,
@@ -321,16 +335,16 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.TAKE_REST,
     ),
     Row(
-        "position nowhere, restarted three times or more since",
-        lambda e: _nowhere(e) and e.restarts > 2 and e.previous is InPrevious.ABSENT,
+        "position nowhere, an instance came and went unread since",
+        lambda e: _nowhere(e) and e.skipped > 0 and e.previous is InPrevious.ABSENT,
         Step.TAKE_PREVIOUS,
         gap=GapReason.INSTANCES_SKIPPED,
         certain=True,
         detail=_SKIPPED,
     ),
     Row(
-        "position nowhere, restarted three times or more since, no previous log",
-        lambda e: _nowhere(e) and e.restarts > 2,
+        "position nowhere, an instance came and went unread since, no previous log",
+        lambda e: _nowhere(e) and e.skipped > 0,
         Step.FOLLOW_NEXT,
         gap=GapReason.INSTANCES_SKIPPED,
         certain=True,

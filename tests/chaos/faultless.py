@@ -150,10 +150,10 @@ ROTATED = {"case": "position nowhere, restarted once since", "restarts": 1}
 SKIPPED = {"case": "stream ended cleanly, container restarted twice since", "restarts": 2}
 NO_PREVIOUS = {"case": "position nowhere, restarted twice since, no previous log", "restarts": 2}
 FIRST_SKIPPED = {
-    "case": "first line to come, container was restarted twice or more since the target is on record",
+    "case": "first line to come, an instance came and went unread since the target is on record",
     "restarts": 2,
 }
-HOLE = {"case": "position nowhere, restarted three times or more since", "restarts": 3}
+HOLE = {"case": "position nowhere, an instance came and went unread since", "restarts": 3}
 BEHIND = {"case": "reading was behind", "behind_seconds": 20.5}
 LATE = {
     "case": "lines arrived late and then skipped a while",

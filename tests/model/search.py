@@ -18,9 +18,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.model.search", description=__doc__)
     parser.add_argument("first", type=int, help="the first seed")
     parser.add_argument("behind", type=int, help="the seed behind the last one")
+    parser.add_argument("--jobs", type=int, default=None, help="processes; one per processor by default")
     wanted = parser.parse_args()
     failures = 0
-    with multiprocessing.Pool() as pool:
+    with multiprocessing.Pool(wanted.jobs) as pool:
         seeds = range(wanted.first, wanted.behind)
         for number, (seed, found) in enumerate(pool.imap_unordered(_judge, seeds, chunksize=4), 1):
             if found:

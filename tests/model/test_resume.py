@@ -403,6 +403,55 @@ FOUND = {
         utc_offset_minutes=330,
         room=100,
     ),
+    "an instance whose log was empty when the next one came is not passed over": Plan(
+        (
+            (0.0, Container("restart")),
+            (0.0, Rotate()),
+            (30.0, Block(1.0)),
+            (0.0, Container("restart")),
+        ),
+        Weather(stalled=0.1, slow=0.1, status_lag_seconds=3.0),
+    ),
+    "a pod that is deleted while it is being released, its label being back, is a gap": Plan(
+        ((0.0, Block(10.0)), (0.0, Write(1)), (0.0, Label(0.1)), (0.0, Delete(2.0, again=False))), room=2
+    ),
+    "a clock that was set back before the end of a line does not hide it": Plan(
+        ((0.0, ClockStep(-20.0)), (0.0, Unfinished()), (0.0, Container("restart")))
+    ),
+    "a clock that was set back within a last line does not hide it": Plan(
+        (
+            (0.0, ClockStep(-20.0)),
+            (0.0, Unfinished()),
+            (30.0, Block(10.0)),
+            (0.0, Stall()),
+            (0.0, Unfinished(cut=True)),
+            (0.0, Container("crash")),
+        )
+    ),
+    "a clock that was set back does not hide that a previous log was read": Plan(
+        (
+            (0.0, Write(1)),
+            (0.0, ClockStep(-20.0)),
+            (0.0, Write(20, "inverted", 0.4)),
+            (0.0, Container("restart")),
+        )
+    ),
+    "a last line in two parts, the second one cut, is not in a full tail": Plan(
+        ((0.0, Write(200)), (1.5, Unfinished()), (0.0, Unfinished(cut=True)), (0.0, Container("finish")))
+    ),
+    "a last line in two parts of a previous log, the second one cut, is read": Plan(
+        ((0.0, Write(200)), (1.5, Unfinished()), (0.0, Unfinished(cut=True)), (0.0, Container("restart")))
+    ),
+    "a log that is said to be removed while its container waits is looked at again": Plan(
+        (
+            (0.0, Rotate()),
+            (0.0, Unfinished(cut=True)),
+            (0.0, Container("crash")),
+            (100.0, Block(40.0)),
+        ),
+        Weather(refused=0.3, text=0.1, piece_bytes=200),
+        seed=516,
+    ),
     "a previous container that its runtime has lost is not asked for again and again": Plan(
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
@@ -411,6 +460,7 @@ FOUND = {
 
 SEEDS = (
     *(469, 505, 1050, 1131, 1321, 1445, 20075, 20328, 20687),
+    *(214374, 216732, 216879, 214299, 218994, 219518, 219755, 301107, 304582, 304931),
     *(30087, 30271, 30470, 30523, 30658, 30789, 30792, 60076, 60615, 60633),
 )
 """Plans of `tests.model.search` that failed once and were too long to be written down here."""

@@ -99,6 +99,20 @@ class Slow(Owner):
         await super().put(batch)
 
 
+@dataclass
+class Blocked(Owner):
+    """Takes batches while there is room."""
+
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.room.set()
+
+    async def put(self, batch: LogBatch) -> None:
+        await self.room.wait()
+        await super().put(batch)
+
+
 @asynccontextmanager
 async def fleet_of(api: Api, owner: Owner) -> AsyncIterator[Fleet]:
     async with Fleet(api, lambda _: owner, max_line_bytes=100_000, from_now=False) as fleet:
@@ -184,6 +198,33 @@ class TestRelease:
         async with fleet_of(api, owner) as fleet:
             fleet.adopt(owner.stored())
             await asyncio.sleep(30)
+        assert [gap.certain for gap in owner.gaps] == [False]
+
+    @in_virtual_time
+    async def test_a_label_that_returns_and_a_pod_that_is_deleted_while_it_is_being_released_leave_a_gap(
+        self,
+    ) -> None:
+        """What it printed in between is ours."""
+        api, owner = Api(), Blocked()
+        found = add(api, "falco-a")
+        pod = api.cluster.pod("falco", "falco-a")
+        async with fleet_of(api, owner) as fleet:
+            fleet.update(found)
+            await asyncio.sleep(3)
+            owner.room.clear()
+            fleet.depart(found.target.id, found)
+            await asyncio.sleep(1)
+            fleet.update(found)
+            api.cluster.append(pod, b"2")
+            await asyncio.sleep(1)
+            api.cluster.begin_deletion(pod)
+            last = api.found("falco-a")
+            delete(api, "falco-a")
+            fleet.depart(found.target.id, last)
+            owner.room.set()
+            await asyncio.sleep(30)
+        assert owner.lines == [b"1"]
+        assert owner.status(found) is PositionStatus.DONE
         assert [gap.certain for gap in owner.gaps] == [False]
 
     @in_virtual_time
