@@ -180,6 +180,11 @@ class Evidence:
         return self.instance is not None and self.instance == self.pod.instance and not self.pod.running
 
     @property
+    def ended_cleanly(self) -> bool:
+        """A stream has ended just now, as it does when its container ends."""
+        return self.fresh and self.stream is not None and self.stream.how is HowEnded.CLEAN
+
+    @property
     def compared_after_end(self) -> bool:
         """The log was compared with what was taken after its container was known to have ended."""
         return self.stream is not None and self.stream.compared_at >= self.ended_known_at

@@ -453,6 +453,7 @@ class Follower:
     async def _retry(self) -> None:
         """Wait before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
         error, patience = self._error, self._patience
+        before = self._evidence()
         since, now = self._refused_since, asyncio.get_running_loop().time()
         is_outage = since is not None and now < since + patience.outage_seconds
         failed = self._seen.refusal in _OUTAGES and is_outage
@@ -474,6 +475,8 @@ class Follower:
                 await self._status.wait_for_news(most)
         else:
             await self._status.wait_for_news(seconds)
+        if before.ended_cleanly and not before.container_ended and self._evidence().container_ended:
+            self._saw(fresh=True, asked=True)  # the stream's end is the container's after all
 
     async def _await_start(self) -> None:
         self._progress.enter(StreamState.PENDING)

@@ -66,6 +66,18 @@ class Patience:
         turn = now + min(self.probe_most_seconds, base * 2.0 ** min(probes, 10)) * (0.8 + 0.4 * random())
         return ceil(turn / self.together_seconds) * self.together_seconds - now
 
+    def seconds_after_lines(self, wait_seconds: float, mean_pause_seconds: float | None) -> float:
+        """How long a stream that has just brought lines may be silent, where `wait_seconds` were left before.
+
+        A busy one is checked soon: its log may be rotated soon, and then a deletion would leave nothing to compare.
+        """
+        usual_seconds = self.probe_pauses * (
+            self.probe_seconds if mean_pause_seconds is None else mean_pause_seconds
+        )
+        if usual_seconds >= self.probe_seconds:
+            return wait_seconds
+        return min(wait_seconds, max(self.quiet_seconds, usual_seconds))
+
 
 PATIENCE: Final = Patience()
 EMPTY_PROBES: Final = 12

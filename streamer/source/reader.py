@@ -269,6 +269,8 @@ class Reader:
                 self._probes = self._empty_probes = 0
                 if (how := await self._take(opened, piece)) is not None:
                     return self._ended(opened, how)
+                pause_seconds = self._progress.mean_pause_seconds
+                wait_seconds = self._patience.seconds_after_lines(wait_seconds, pause_seconds)
             del piece  # it may be large, and the next one be hours away
         return None
 
@@ -386,6 +388,9 @@ class Reader:
         if not end.ring and ring:
             self._empty_probes += 1
             opened.in_doubt = doubted  # it was rotated, and nothing was written since
+            behind_seconds = asked_at - opened.last_taken_at + opened.lag.late_seconds
+            if not end.rest.lines and behind_seconds < patience.rotation_seconds:
+                opened.compared_at = asked_at  # it was rotated once: the last line taken was the file's last
             if self._empty_probes <= EMPTY_PROBES:
                 wait_seconds = patience.empty_seconds
         else:

@@ -90,10 +90,6 @@ def verdict_of(row: Row, evidence: Evidence) -> Verdict:
     return Verdict(row.step, loss, row.drained, row.case)
 
 
-def _ended_cleanly(e: Evidence) -> bool:
-    return e.fresh and e.stream is not None and e.stream.how is HowEnded.CLEAN
-
-
 def _brought_nothing(e: Evidence) -> bool:
     return e.stream is not None and e.stream.taken_lines == 0
 
@@ -183,13 +179,13 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     Row(
         "stream ended cleanly, pod not requested since",
-        lambda e: _ended_cleanly(e) and not e.asked,
+        lambda e: e.ended_cleanly and not e.asked,
         Step.ASK_POD,
     ),
     Row(
         "stream ended cleanly, container ended, log not looked at since",
         lambda e: (
-            _ended_cleanly(e)
+            e.ended_cleanly
             and e.container_ended
             and e.end is EndOfLog.UNKNOWN
             and not (e.compared_after_end and e.final)
@@ -199,7 +195,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(
         "stream ended cleanly, container ended, nothing more in its log",
         lambda e: (
-            _ended_cleanly(e)
+            e.ended_cleanly
             and e.container_ended
             and (
                 e.end is EndOfLog.WHOLE
@@ -213,10 +209,10 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     Row(
         "stream ended cleanly, container ended, log has more or cannot be compared",
-        lambda e: _ended_cleanly(e) and e.container_ended,
+        lambda e: e.ended_cleanly and e.container_ended,
         Step.RETRY,
     ),
-    Row("stream ended cleanly, container runs or was restarted", _ended_cleanly, Step.RETRY),
+    Row("stream ended cleanly, container runs or was restarted", lambda e: e.ended_cleanly, Step.RETRY),
     # Nothing to read.
     Row(
         "nothing to read, the watch reports that the pod left",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -102,5 +103,53 @@ async def test_a_pod_that_leaves_while_its_log_is_looked_at_is_done_at_once(
         cluster.append(cluster.add_pod("falco", "falco-b"), b"one")
         await recorder.until_read("falco-b", [b"one"])  # the watch is past the removal
         look.gate.set()
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_an_empty_file_after_a_rotation_counts_as_compared_soon_after_the_last_line(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """A log is not rotated twice within so few seconds: what was rotated away ended with the last line taken."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0, lively_seconds=0.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: server.log_opens["falco", "falco-a"] == 2)  # the stream, and a comparison
+        cluster.append(pod, *numbered(5, 9))
+        await recorder.until_read("falco-a", numbered(0, 9))
+        cluster.rotate(pod)
+        cluster.begin_deletion(pod)
+        await eventually(lambda: server.log_opens["falco", "falco-a"] > 2)
+        server.faults.answer("/log", 200, times=1000, body=REMOVED)
+        cluster.terminate(pod)
+        cluster.remove_pod(pod)
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []
+
+
+async def test_a_stream_that_ended_before_the_status_showed_it_ended_with_its_container(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """Another stream of the empty file would show nothing of what was read before."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    server.faults.stall_log("falco-a", after_bytes=None)
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0, lively_seconds=0.0)
+    async with following(server, recorder, tmp_path, patience=calm) as fleet:
+        await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: server.log_opens["falco", "falco-a"] == 2)  # the stream, and a comparison
+        cluster.rotate(pod)
+        requested = server.requests["get"]
+        assert server.cut("/log.*follow") == 1
+        await eventually(lambda: server.requests["get"] > requested)  # the container runs, says the status
+        cluster.clock_ns = lambda: time.time_ns() - 1_000_000_000
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        await eventually(lambda: fleet.status(0)[0].state is StreamState.ENDED)
+        cluster.remove_pod(pod)
         await recorder.until_done("falco-a")
     assert recorder.gaps == []

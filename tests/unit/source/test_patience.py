@@ -34,3 +34,10 @@ def test_a_stream_is_checked_after_twenty_of_its_usual_pauses() -> None:
 def test_five_thousand_silent_streams_cost_fewer_than_twenty_requests_a_second() -> None:
     mean = sum(PATIENCE.seconds_to_probe(1000.0, 9, None) for _ in range(1000)) / 1000
     assert 5000 / mean < 20
+
+
+def test_a_busy_stream_is_checked_soon_after_it_falls_silent() -> None:
+    assert PATIENCE.seconds_after_lines(600.0, 0.001) == PATIENCE.quiet_seconds
+    assert PATIENCE.seconds_after_lines(600.0, 0.5) == 10.0
+    assert PATIENCE.seconds_after_lines(5.0, 0.5) == 5.0
+    assert PATIENCE.seconds_after_lines(600.0, 10.0) == PATIENCE.seconds_after_lines(600.0, None) == 600.0
