@@ -87,6 +87,15 @@ class Discovery:
             causes[scope.namespace] = causes.get(scope.namespace) or scope.trouble
         return causes
 
+    def was_listed(self, namespace: str) -> bool:
+        """Whether the pods of a namespace, "" for all, have been listed by each of its scopes."""
+        return all(scope.was_listed.is_set() for scope in self._scopes if scope.namespace == namespace)
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether there is a target to follow."""
+        return bool(self._pods.targets)
+
     @property
     def missing(self) -> str:
         """Why nothing can be followed although all is listed; "" if something can."""

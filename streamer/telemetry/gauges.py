@@ -20,8 +20,8 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
         lambda status: status.lag_seconds,
     ),
     "ready": (
-        "1 while every condition of readiness is met, 0 while one is not, also after /readyz has passed once.",
-        lambda status: all(not check.why for check in status.checks if check.needed),
+        "1 while every needed condition is ok, 0 while one fails or is unknown, also after /readyz has passed once.",
+        lambda status: status.ready,
     ),
     "ledger_balanced": (
         "1 while every committed line has exactly one outcome.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 from streamer.model import Coverage, Ledger, Target
 
@@ -21,14 +21,43 @@ class StreamState(StrEnum):
     ENDED = "ended"  # the container has ended and its log was read; it may start again
 
 
+class Health(StrEnum):
+    """What was last observed of a condition."""
+
+    OK = "ok"
+    FAILING = "failing"
+    UNKNOWN = "unknown"  # neither a success nor a failure was observed yet
+
+
+_MARKS: Final = {Health.OK: "[+]", Health.FAILING: "[-]", Health.UNKNOWN: "[?]"}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One condition of readiness; `why` says what it waits for, "" once it is met."""
+    """One condition of work. Only an observed success makes it ok."""
 
     name: str
+    health: Health = Health.UNKNOWN
     why: str = ""
+    """Why it fails, or what it waits for; "" if it is ok."""
     needed: bool = True
-    """Whether the worker can do nothing without it; else it is only told."""
+    """Whether the worker is not ready without it; else it is only reported."""
+
+    @classmethod
+    def observed(
+        cls, name: str, *, succeeded: bool, trouble: str = "", unknown: str = "", needed: bool = True
+    ) -> Check:
+        """By the failure that stands (`trouble`, "" for none), else by a success; `unknown` is what it waits for."""
+        if trouble:
+            return cls(name, Health.FAILING, trouble, needed)
+        if succeeded:
+            return cls(name, Health.OK, needed=needed)
+        return cls(name, Health.UNKNOWN, unknown, needed)
+
+    def __str__(self) -> str:
+        """As /readyz and /livez print it: the marks of the Kubernetes API server, and `[?]` for unknown."""
+        why = f": {self.why}" if self.why else ""
+        return f"{_MARKS[self.health]} {self.name}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +125,11 @@ class Status:
     def ledger(self) -> Ledger:
         """The sum of the shards' committed ledgers."""
         return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
+
+    @property
+    def ready(self) -> bool:
+        """Whether every needed condition is ok: one that is unknown is not."""
+        return all(check.health is Health.OK for check in self.checks if check.needed)
 
     @property
     def lag_seconds(self) -> float:

@@ -20,6 +20,7 @@ from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.simulator.status import ApiError as Refusal
 from streamer.sink import Connection, ShardProducer
 from streamer.sink.mock_broker import MockBroker
+from streamer.telemetry.status import Health
 from streamer.transform.load import load as load_state
 from streamer.transform.process import Processor
 from tests.flow.following import eventually, numbered
@@ -92,6 +93,18 @@ async def test_a_shard_that_is_gained_while_we_stop_does_not_hold_us_up(
     assert set(worker.shards) == {0}
 
 
+async def test_only_a_commit_shows_that_kafka_takes_records(settings: Settings, cluster: Cluster) -> None:
+    async with working(settings, StopLadder(), Alone(2)) as worker:
+        await eventually(lambda: worker.overview.status().ready)
+        found = {check.name: check for check in worker.overview.checks()}
+        assert found["Kafka takes records"].health is Health.UNKNOWN  # there is no pod, and nothing to commit
+        assert found["pods watched"].health is Health.OK
+        assert found["pods found"].health is Health.FAILING
+        cluster.append(cluster.add_pod("falco", "falco-0"), *numbered(0, 1))
+        await eventually(lambda: worker.ledger.lines == 1)
+        assert {check.health for check in worker.overview.checks()} == {Health.OK}
+
+
 async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
     settings: Settings, cluster: Cluster, server: SimulatedApiServer
 ) -> None:
@@ -106,7 +119,9 @@ async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
     ) as worker:
         await eventually(lambda: worker.ledger.lines == 3)
         checks = {check.name: check for check in worker.overview.checks()}
-        assert [name for name, check in checks.items() if check.why] == ["pods watched in bad"]
+        assert [name for name, check in checks.items() if check.health is not Health.OK] == [
+            "pods watched in bad"
+        ]
         assert "no right to list pods in namespace bad" in checks["pods watched in bad"].why
         assert not checks["pods watched in bad"].needed
         assert worker.overview.status().blind_seconds > 0
