@@ -134,13 +134,14 @@ class Status:
     @property
     def lag_seconds(self) -> float:
         """How far the worker is behind, or blind, where it is worst; about 0 when all is well."""
-        return max(
-            self.blind_seconds,
-            *(shard.oldest_line_seconds for shard in self.shards),
-            *(target.behind_seconds for target in self.targets),
-            *(target.unread_seconds for target in self.targets if target.running),
-            0.0,
-        )
+        unread = (target.unread_seconds for target in self.targets if target.running)
+        return max((self.blind_seconds, self.backlog_seconds, *unread))
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long ago the oldest line was written that waits to be taken or committed; 0 if none waits."""
+        uncommitted = (shard.oldest_line_seconds for shard in self.shards)
+        return max((0.0, *uncommitted, *(target.behind_seconds for target in self.targets)))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it."""
