@@ -150,11 +150,12 @@ def _targets(targets: Sequence[TargetStatus]) -> str:
             _duration(one.unread_seconds),
             _duration(one.behind_seconds),
             _duration(one.quiet_seconds),
+            one.cause,
         )
         for one in worst[:MOST_TARGETS]
     )
     more = f", the worst {MOST_TARGETS} of which are" if len(targets) > MOST_TARGETS else ""
-    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for")
+    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for", "cause")
     return _table(f"{_count(len(targets))} targets are followed{more}", head, rows, numbers=range(4, 7))
 
 

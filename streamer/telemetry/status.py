@@ -104,6 +104,10 @@ class TargetStatus:
     """How long ago the line was written that waits to be taken; 0 if none waits."""
     quiet_seconds: float
     """For how long nothing has come."""
+    opened: bool = True
+    """Whether a stream of it has been open since it is followed here."""
+    cause: str = ""
+    """What failed last, since a stream was open; "" if nothing did."""
 
 
 @dataclass(frozen=True, slots=True)

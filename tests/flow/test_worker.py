@@ -127,7 +127,7 @@ async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
         assert worker.overview.status().blind_seconds > 0
         server.faults.clear()
         await eventually(lambda: worker.ledger.lines == 5, seconds=20)
-        assert worker.overview.status().blind_seconds == 0
+        await eventually(lambda: worker.overview.status().blind_seconds == 0)
 
 
 async def test_a_shard_sees_to_its_stored_targets_once_their_own_namespace_is_listed(

@@ -101,12 +101,13 @@ def test_what_nobody_has_checked_is_not_shown_as_well() -> None:
 
 def test_the_worst_targets_come_first_and_there_is_a_bound() -> None:
     many = [target(f"falco-{n:04}") for n in range(MOST_TARGETS + 50)]
-    ill = target("falco-z", StreamState.WAITING, 5.0)
+    ill = replace(target("falco-z", StreamState.WAITING, 5.0), cause="HTTP 500: no route to host")
     rows = [
         row for row in Seen(page(replace(WELL, targets=[*many, ill]))).rows if row[0].startswith("falco/")
     ]
     assert len(rows) == MOST_TARGETS
     assert rows[0][:5] == ["falco/falco-z", "falco", "node-1", "waiting", "5.0 s"]
+    assert rows[0][-1] == "HTTP 500: no route to host"
 
 
 def test_nothing_of_the_cluster_can_be_markup() -> None:
