@@ -93,6 +93,54 @@ async def test_a_shard_that_is_gained_while_we_stop_does_not_hold_us_up(
     assert set(worker.shards) == {0}
 
 
+class Unheard:
+    """The group has not answered yet; then it assigns both shards."""
+
+    def __init__(self) -> None:
+        self.assigned: frozenset[int] | None = None
+        self.trouble = ""
+        self.answered = asyncio.Event()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def assignments(self) -> AsyncIterator[frozenset[int]]:
+        await self.answered.wait()
+        self.assigned = frozenset({0, 1})
+        yield self.assigned
+        await asyncio.Event().wait()
+
+    async def confirmed(self) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_condition_is_unknown_until_it_succeeds_or_fails(
+    settings: Settings, cluster: Cluster, server: SimulatedApiServer
+) -> None:
+    cluster.append(cluster.add_pod("falco", "falco-0"), *numbered(0, 1))
+    hung, membership = server.faults.hold("/pods"), Unheard()
+    async with working(settings, StopLadder(), membership) as worker:
+
+        def health() -> dict[str, Health]:
+            return {check.name: check.health for check in worker.overview.checks()}
+
+        def ready() -> bool:
+            return worker.overview.status().ready
+
+        await eventually(lambda: bool(hung.struck))
+        unknown = {"state loaded", "pods listed", "pods watched", "Kafka takes records", "pods found"}
+        assert health() == {"topics verified": Health.OK, **dict.fromkeys(unknown, Health.UNKNOWN)}
+        membership.trouble = "the coordinator is away"
+        assert health()["state loaded"] is Health.FAILING
+        membership.trouble = ""
+        membership.answered.set()
+        await eventually(lambda: health()["state loaded"] is Health.OK)
+        assert not ready()
+        server.faults.clear()
+        await eventually(lambda: set(health().values()) == {Health.OK})
+        assert ready()
+
+
 async def test_only_a_commit_shows_that_kafka_takes_records(settings: Settings, cluster: Cluster) -> None:
     async with working(settings, StopLadder(), Alone(2)) as worker:
         await eventually(lambda: worker.overview.status().ready)
