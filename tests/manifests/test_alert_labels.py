@@ -31,7 +31,7 @@ OF_PROMETHEUS: Final = {"namespace", "job", "pod", "instance"}
 OPEN: Final = {"rule", "filter", "version", "python"}
 """Labels whose values are known at run time only."""
 
-_SELECTOR: Final = re.compile(r"\b(?P<name>falco_streamer_\w+)(?:\{(?P<matchers>[^}]*)\})?")
+_SELECTOR: Final = re.compile(r"\b(?P<name>(?:falco_streamer|process)_\w+)(?:\{(?P<matchers>[^}]*)\})?")
 _MATCHER: Final = re.compile(r'(?P<label>\w+)\s*(?P<operator>=~|!~|!=|=)\s*"(?P<value>[^"]*)"')
 _BY: Final = re.compile(r"\bby \(([^)]*)\)")
 
