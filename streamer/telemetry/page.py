@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from streamer.telemetry.status import Check, Health, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 
 REFRESH_SECONDS: Final = 3
 MOST_TARGETS: Final = 300
@@ -16,7 +16,7 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none';
 _SLOW_SECONDS: Final = 10.0
 """A lag from which the page turns yellow."""
 
-_MARKS: Final = {Health.OK: "✓", Health.FAILING: "✗", Health.UNKNOWN: "?"}
+_MARKS: Final = {CheckState.OK: "✓", CheckState.FAILING: "✗", CheckState.UNKNOWN: "?"}
 
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
@@ -51,35 +51,35 @@ def page(status: Status) -> str:
 def _mood(status: Status) -> tuple[str, str]:
     """In one word how it stands, and in a few what that means."""
     needed, others = _first_of_each(status.checks, needed=True), _first_of_each(status.checks, needed=False)
-    if failing := needed.get(Health.FAILING):
+    if failing := needed.get(CheckState.FAILING):
         return "ill", f"Not ready: {failing}"
-    if unknown := needed.get(Health.UNKNOWN):
+    if unknown := needed.get(CheckState.UNKNOWN):
         return "unknown", f"Not ready yet: {unknown}"
     if not status.ledger.balanced:
         return "ill", "The ledger does not balance"
-    if failing := others.get(Health.FAILING):
+    if failing := others.get(CheckState.FAILING):
         return "slow", f"At work, but: {failing}"
     if status.lag_seconds >= _SLOW_SECONDS:
         return "slow", f"At work, {_duration(status.lag_seconds)} behind"
-    if unknown := others.get(Health.UNKNOWN):
+    if unknown := others.get(CheckState.UNKNOWN):
         return "unknown", f"Ready, not checked yet: {unknown}"
     return "well", "All is well"
 
 
-def _first_of_each(checks: Iterable[Check], *, needed: bool) -> dict[Health, str]:
-    """The name of the first check of each health, among those that are needed or those that are not."""
-    found: dict[Health, str] = {}
+def _first_of_each(checks: Iterable[Check], *, needed: bool) -> dict[CheckState, str]:
+    """The name of the first check in each state, among those that are needed or those that are not."""
+    found: dict[CheckState, str] = {}
     for check in checks:
         if check.needed is needed:
-            found.setdefault(check.health, check.name)
+            found.setdefault(check.state, check.name)
     return found
 
 
 def _conditions(status: Status) -> str:
     rows = [
         (
-            f"{_MARKS[check.health]} {check.name}",
-            f"{check.health}: {check.why}" if check.why else check.health,
+            f"{_MARKS[check.state]} {check.name}",
+            f"{check.state}: {check.why}" if check.why else check.state,
         )
         for check in status.checks
     ]

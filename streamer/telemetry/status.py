@@ -21,7 +21,7 @@ class StreamState(StrEnum):
     ENDED = "ended"  # the container has ended and its log was read; it may start again
 
 
-class Health(StrEnum):
+class CheckState(StrEnum):
     """What was last observed of a condition."""
 
     OK = "ok"
@@ -29,7 +29,7 @@ class Health(StrEnum):
     UNKNOWN = "unknown"  # neither a success nor a failure was observed yet
 
 
-_MARKS: Final = {Health.OK: "[+]", Health.FAILING: "[-]", Health.UNKNOWN: "[?]"}
+_MARKS: Final = {CheckState.OK: "[+]", CheckState.FAILING: "[-]", CheckState.UNKNOWN: "[?]"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Check:
     """One condition of work. Only an observed success makes it ok."""
 
     name: str
-    health: Health = Health.UNKNOWN
+    state: CheckState = CheckState.UNKNOWN
     why: str = ""
     """Why it fails, or what it waits for; "" if it is ok."""
     needed: bool = True
@@ -49,15 +49,15 @@ class Check:
     ) -> Check:
         """By the failure that stands (`trouble`, "" for none), else by a success; `unknown` is what it waits for."""
         if trouble:
-            return cls(name, Health.FAILING, trouble, needed)
+            return cls(name, CheckState.FAILING, trouble, needed)
         if succeeded:
-            return cls(name, Health.OK, needed=needed)
-        return cls(name, Health.UNKNOWN, unknown, needed)
+            return cls(name, CheckState.OK, needed=needed)
+        return cls(name, CheckState.UNKNOWN, unknown, needed)
 
     def __str__(self) -> str:
         """As /readyz and /livez print it: the marks of the Kubernetes API server, and `[?]` for unknown."""
         why = f": {self.why}" if self.why else ""
-        return f"{_MARKS[self.health]} {self.name}{why}"
+        return f"{_MARKS[self.state]} {self.name}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Status:
     @property
     def ready(self) -> bool:
         """Whether every needed condition is ok: one that is unknown is not."""
-        return all(check.health is Health.OK for check in self.checks if check.needed)
+        return all(check.state is CheckState.OK for check in self.checks if check.needed)
 
     @property
     def lag_seconds(self) -> float:

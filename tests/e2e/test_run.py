@@ -122,7 +122,7 @@ async def test_while_kafka_refuses_nothing_is_reported_as_well_that_nobody_has_c
     assert "[-] topics verified: cannot reach 127.0.0.1:1: connection refused" in conditions
     assert live_status == 200
     assert live.splitlines() == ["[+] event loop", *conditions, "ok"]
-    states = {check["name"]: check["health"] for check in orjson.loads(told)["checks"]}
+    states = {check["name"]: check["state"] for check in orjson.loads(told)["checks"]}
     assert states == {
         name: {"[+]": "ok", "[-]": "failing", "[?]": "unknown"}[mark] for name, mark in marks.items()
     }

@@ -20,7 +20,7 @@ from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.simulator.status import ApiError as Refusal
 from streamer.sink import Connection, ShardProducer
 from streamer.sink.mock_broker import MockBroker
-from streamer.telemetry.status import Health
+from streamer.telemetry.status import CheckState
 from streamer.transform.load import load as load_state
 from streamer.transform.process import Processor
 from tests.flow.following import eventually, numbered
@@ -121,23 +121,23 @@ async def test_a_condition_is_unknown_until_it_succeeds_or_fails(
     hung, membership = server.faults.hold("/pods"), Unheard()
     async with working(settings, StopLadder(), membership) as worker:
 
-        def health() -> dict[str, Health]:
-            return {check.name: check.health for check in worker.overview.checks()}
+        def health() -> dict[str, CheckState]:
+            return {check.name: check.state for check in worker.overview.checks()}
 
         def ready() -> bool:
             return worker.overview.status().ready
 
         await eventually(lambda: bool(hung.struck))
         unknown = {"state loaded", "pods listed", "pods watched", "Kafka takes records", "pods found"}
-        assert health() == {"topics verified": Health.OK, **dict.fromkeys(unknown, Health.UNKNOWN)}
+        assert health() == {"topics verified": CheckState.OK, **dict.fromkeys(unknown, CheckState.UNKNOWN)}
         membership.trouble = "the coordinator is away"
-        assert health()["state loaded"] is Health.FAILING
+        assert health()["state loaded"] is CheckState.FAILING
         membership.trouble = ""
         membership.answered.set()
-        await eventually(lambda: health()["state loaded"] is Health.OK)
+        await eventually(lambda: health()["state loaded"] is CheckState.OK)
         assert not ready()
         server.faults.clear()
-        await eventually(lambda: set(health().values()) == {Health.OK})
+        await eventually(lambda: set(health().values()) == {CheckState.OK})
         assert ready()
 
 
@@ -145,12 +145,14 @@ async def test_only_a_commit_shows_that_kafka_takes_records(settings: Settings, 
     async with working(settings, StopLadder(), Alone(2)) as worker:
         await eventually(lambda: worker.overview.status().ready)
         found = {check.name: check for check in worker.overview.checks()}
-        assert found["Kafka takes records"].health is Health.UNKNOWN  # there is no pod, and nothing to commit
-        assert found["pods watched"].health is Health.OK
-        assert found["pods found"].health is Health.FAILING
+        assert (
+            found["Kafka takes records"].state is CheckState.UNKNOWN
+        )  # there is no pod, and nothing to commit
+        assert found["pods watched"].state is CheckState.OK
+        assert found["pods found"].state is CheckState.FAILING
         cluster.append(cluster.add_pod("falco", "falco-0"), *numbered(0, 1))
         await eventually(lambda: worker.ledger.lines == 1)
-        assert {check.health for check in worker.overview.checks()} == {Health.OK}
+        assert {check.state for check in worker.overview.checks()} == {CheckState.OK}
 
 
 async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
@@ -167,7 +169,7 @@ async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
     ) as worker:
         await eventually(lambda: worker.ledger.lines == 3)
         checks = {check.name: check for check in worker.overview.checks()}
-        assert [name for name, check in checks.items() if check.health is not Health.OK] == [
+        assert [name for name, check in checks.items() if check.state is not CheckState.OK] == [
             "pods watched in bad"
         ]
         assert "no right to list pods in namespace bad" in checks["pods watched in bad"].why

@@ -18,7 +18,7 @@ from streamer.config import Settings, load
 from streamer.source.api import ApiError, LogQuery, connect
 from streamer.source.discovery import Discovery
 from streamer.telemetry.http import HttpServer
-from streamer.telemetry.status import Check, Health, Status
+from streamer.telemetry.status import Check, CheckState, Status
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kubectl import Kubectl, Object, Right, kubeconfig_of, kubectl_of, with_token
@@ -296,7 +296,7 @@ async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) ->
 
         # Not being ready is no reason to be restarted.
         assert await statuses() == [200, 200, 503]
-        checks[0] = Check("pods listed", Health.OK)
+        checks[0] = Check("pods listed", CheckState.OK)
         assert await statuses() == [200, 200, 200]
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from streamer.model import Ledger
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.metrics import REGISTRY
-from streamer.telemetry.status import Check, Health, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 from tests.unit.transform.samples import FALCO
 
 SHARD = ShardStatus(0, True, 1, Ledger(), 0, 0.0, 0.0, 3, 100, 1)
 TARGET = TargetStatus(FALCO, StreamState.FOLLOWING, True, 0.0, 0.0, 900.0)
-WELL = Status("prod-eu-1", [Check("pods listed", Health.OK)], [SHARD], [TARGET])
+WELL = Status("prod-eu-1", [Check("pods listed", CheckState.OK)], [SHARD], [TARGET])
 
 
 def gauge(name: str, **labels: str) -> float | None:
@@ -28,12 +28,12 @@ def test_gauges_tell_of_this_moment_and_end_with_their_worker() -> None:
         assert gauge("shards", state="loading") == 0
         assert gauge("streams", state="following") == 1
         assert gauge("ready") == 1
-        now = replace(now, targets=[], checks=[Check("pods listed", Health.FAILING, "no right")])
+        now = replace(now, targets=[], checks=[Check("pods listed", CheckState.FAILING, "no right")])
         assert gauge("streams", state="following") == 0
         assert gauge("ready") == 0
         now = replace(now, checks=[Check("pods listed")])
         assert gauge("ready") == 0
-        now = replace(now, checks=[Check("pods listed", Health.OK), Check("pods found", needed=False)])
+        now = replace(now, checks=[Check("pods listed", CheckState.OK), Check("pods found", needed=False)])
         assert gauge("ready") == 1
     assert gauge("ready") is None
 

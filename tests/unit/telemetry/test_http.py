@@ -11,7 +11,7 @@ import pytest
 
 from streamer.model import Coverage, Ledger
 from streamer.telemetry.http import HttpServer, ListenError
-from streamer.telemetry.status import Check, Health, ShardStatus, Status
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status
 
 
 class Site:
@@ -19,7 +19,7 @@ class Site:
 
     def __init__(self) -> None:
         self.checks = [
-            Check("topics verified", Health.FAILING, "Kafka is away"),
+            Check("topics verified", CheckState.FAILING, "Kafka is away"),
             Check("pods listed", why="listing"),
         ]
         self.ledger = Ledger()
@@ -32,7 +32,7 @@ class Site:
         return Status("prod-eu-1", self.checks, [shard])
 
     def succeed(self) -> None:
-        self.checks = [Check(check.name, Health.OK) for check in self.checks]
+        self.checks = [Check(check.name, CheckState.OK) for check in self.checks]
 
     async def get(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
@@ -57,26 +57,26 @@ async def test_it_lives_while_the_loop_turns_ready_or_not(site: Site) -> None:
 
 
 def test_a_check_is_unknown_until_a_success_or_a_failure_was_observed() -> None:
-    assert Check("x").health is Health.UNKNOWN
+    assert Check("x").state is CheckState.UNKNOWN
     assert Check.observed("x", succeeded=False, unknown="not asked") == Check(
-        "x", Health.UNKNOWN, "not asked"
+        "x", CheckState.UNKNOWN, "not asked"
     )
-    assert Check.observed("x", succeeded=True, unknown="not asked") == Check("x", Health.OK)
+    assert Check.observed("x", succeeded=True, unknown="not asked") == Check("x", CheckState.OK)
     for succeeded in (False, True):
         found = Check.observed("x", succeeded=succeeded, trouble="away", unknown="not asked", needed=False)
-        assert found == Check("x", Health.FAILING, "away", needed=False)
+        assert found == Check("x", CheckState.FAILING, "away", needed=False)
 
 
-@pytest.mark.parametrize("health", [Health.FAILING, Health.UNKNOWN])
-def test_one_needed_condition_that_is_not_ok_keeps_it_from_being_ready(health: Health) -> None:
-    well = [Check("a", Health.OK), Check("b", Health.OK, needed=False)]
+@pytest.mark.parametrize("health", [CheckState.FAILING, CheckState.UNKNOWN])
+def test_one_needed_condition_that_is_not_ok_keeps_it_from_being_ready(health: CheckState) -> None:
+    well = [Check("a", CheckState.OK), Check("b", CheckState.OK, needed=False)]
     assert Status("test", well).ready
     assert Status("test", [*well, Check("c", health, "why", needed=False)]).ready
     assert not Status("test", [*well, Check("c", health, "why")]).ready
 
 
 async def test_it_is_not_ready_until_every_check_is_met_and_says_which_is_not(site: Site) -> None:
-    site.checks[0] = Check("topics verified", Health.OK)
+    site.checks[0] = Check("topics verified", CheckState.OK)
     status, text = await site.get("/readyz")
     assert status == 503
     assert text.splitlines() == ["[+] topics verified", "[?] pods listed: listing", "not ready"]
@@ -94,7 +94,7 @@ async def test_verbose_tells_each_check_when_ready_as_well(site: Site) -> None:
 async def test_once_ready_it_stays_so_through_an_outage_which_verbose_shows(site: Site) -> None:
     site.succeed()
     await site.get("/readyz")
-    site.checks[1] = Check("pods listed", Health.FAILING, "the API server is away")
+    site.checks[1] = Check("pods listed", CheckState.FAILING, "the API server is away")
     assert await site.get("/readyz") == (200, "ok\n")
     status, text = await site.get("/readyz?verbose")
     assert status == 200
@@ -114,8 +114,8 @@ async def test_the_ledger_is_json_with_its_balance(site: Site) -> None:
 
 async def test_what_is_no_condition_of_work_is_told_and_holds_nothing_up() -> None:
     checks = [
-        Check("pods listed", Health.OK),
-        Check("Kafka takes records", Health.FAILING, "no answer to the commit", needed=False),
+        Check("pods listed", CheckState.OK),
+        Check("Kafka takes records", CheckState.FAILING, "no answer to the commit", needed=False),
     ]
     async with HttpServer("127.0.0.1", 0, lambda: Status("test", checks)).serving() as port:
         url = f"http://127.0.0.1:{port}/readyz?verbose"
@@ -134,7 +134,7 @@ async def test_the_status_is_json_of_everything(site: Site) -> None:
     assert found["shards"][0]["ledger"]["published"] == 1
     assert found["shards"][0]["coverage"] == {"silent": 2}
     assert found["checks"][1] == {
-        "name": "pods listed", "health": "unknown", "why": "listing", "needed": True,
+        "name": "pods listed", "state": "unknown", "why": "listing", "needed": True,
     }  # fmt: skip
 
 

@@ -11,11 +11,11 @@ import pytest
 from streamer.model import Ledger, Target
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.page import MOST_TARGETS, page
-from streamer.telemetry.status import Check, Health, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 
 LEDGER = Ledger(lines=4_000, alerts=3_000, log_lines=1_000, published=2_000, deduplicated=1_000, summaries=7)
 SHARD = ShardStatus(3, True, 12_345, LEDGER, 2_048, 0.0, 0.0, 17, 2, 0, "working")
-CHECKS = [Check("topics verified", Health.OK), Check("pods found", Health.OK, needed=False)]
+CHECKS = [Check("topics verified", CheckState.OK), Check("pods found", CheckState.OK, needed=False)]
 WELL = Status("prod-eu-1", CHECKS, [SHARD])
 
 
@@ -67,12 +67,12 @@ def test_it_shows_conditions_ledger_shards_and_targets() -> None:
     ("status", "told"),
     [
         (
-            replace(WELL, checks=[Check("pods listed"), Check("state loaded", Health.FAILING, "no")]),
+            replace(WELL, checks=[Check("pods listed"), Check("state loaded", CheckState.FAILING, "no")]),
             "Not ready: state loaded",
         ),
         (replace(WELL, checks=[*CHECKS, Check("state loaded")]), "Not ready yet: state loaded"),
         (
-            replace(WELL, checks=[Check("pods found", Health.FAILING, "no pod", needed=False)]),
+            replace(WELL, checks=[Check("pods found", CheckState.FAILING, "no pod", needed=False)]),
             "At work, but: pods found",
         ),
         (
@@ -113,7 +113,7 @@ def test_the_worst_targets_come_first_and_there_is_a_bound() -> None:
 def test_nothing_of_the_cluster_can_be_markup() -> None:
     evil = '<script>alert("&")</script>'
     status = Status(
-        evil, [Check(evil, Health.FAILING, evil)], [replace(SHARD, condition=evil)], [target(evil)]
+        evil, [Check(evil, CheckState.FAILING, evil)], [replace(SHARD, condition=evil)], [target(evil)]
     )
     text = page(replace(status, facts={"version": evil}))
     assert "<script" not in text
