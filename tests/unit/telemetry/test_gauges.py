@@ -62,3 +62,17 @@ def test_the_lag_is_that_of_whatever_is_worst() -> None:
 def test_a_container_that_does_not_run_is_no_lag_of_ours() -> None:
     crashed = replace(TARGET, state=StreamState.WAITING, running=False, unread_seconds=600.0)
     assert replace(WELL, targets=[crashed]).lag_seconds == 0
+
+
+def test_a_stream_that_cannot_be_opened_is_no_backlog_and_no_blindness_of_the_whole_worker() -> None:
+    dead = replace(TARGET, state=StreamState.WAITING, unread_seconds=600.0)
+    status = replace(WELL, targets=[TARGET, dead])
+    with shown(lambda: status):
+        assert gauge("lag_seconds") == 600
+        assert gauge("backlog_seconds") == 0
+        assert gauge("blind_seconds") == 0
+        status = replace(status, blind_seconds=3.0, shards=[replace(SHARD, oldest_line_seconds=4.0)])
+        assert gauge("backlog_seconds") == 4
+        assert gauge("blind_seconds") == 3
+        status = replace(status, targets=[replace(TARGET, behind_seconds=5.0)])
+        assert gauge("backlog_seconds") == 5
