@@ -116,7 +116,7 @@ class Worker:
             self._limits = limits = await self._topic_limits()
             if limits is None:  # stopped before Kafka ever answered
                 return True
-            self.overview.topics_trouble = ""
+            self.overview.topics_verified = True
             return await self._follow(api, self._shard_maker(limits))
 
     async def _apply(self, settings: Settings) -> None:

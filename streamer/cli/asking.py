@@ -19,10 +19,9 @@ T = TypeVar("T")
 
 def kafka_settings(config: Path | None, overrides: tuple[str, ...]) -> Settings:
     """The settings, with all that is required; on any error all of them are printed and the process ends with 78."""
-    from streamer.config import REQUIRED
     from streamer.telemetry.log import configure
 
-    settings = load_settings(config, overrides, require=REQUIRED)
+    settings = load_settings(config, overrides)
     configure("error", settings.log.format)
     return settings
 

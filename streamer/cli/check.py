@@ -23,40 +23,41 @@ if TYPE_CHECKING:
 Examples:
   falco-streamer check --config streamer.yaml
   falco-streamer check --config streamer.yaml --set kafka.shards=16 --show
+  falco-streamer check --config filters.yaml --partial
 """,
 )
 @settings_options
 @click.option(
     "--show", is_flag=True, help="Print the settings as they are in effect, as YAML; secrets stay hidden."
 )
-def check(config: Path | None, overrides: tuple[str, ...], show: bool) -> None:
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Accept a part of a configuration, such as a file of filters: required keys may be absent.",
+)
+def check(config: Path | None, overrides: tuple[str, ...], show: bool, partial: bool) -> None:
     """Check the configuration: all errors at once, each with file, line and column, the reason, and the nearest name.
 
-    Works offline; what may be wrong beyond that is told as warnings. Exit codes: 0 valid, 78 not.
+    Accepts what `run` accepts. Works offline; what may be wrong beyond that is reported as warnings. Exit codes: 0
+    valid, 78 not.
     """
-    settings = load_settings(config, overrides)
+    settings = load_settings(config, overrides, require=()) if partial else load_settings(config, overrides)
     for warning in _warnings(settings):
         click.echo(f"warning: {warning}", err=True)
     if show:
         given = settings.model_dump(mode="json")
         click.echo(yaml.safe_dump(given, sort_keys=False, allow_unicode=True), nl=False)
     else:
+        whole = "ok, as a part of a configuration" if partial else f"ok: cluster {settings.cluster}"
         click.echo(
-            f"ok: cluster {settings.cluster}, {len(settings.topic_specs)} topics, {len(settings.routes)} routes, "
+            f"{whole}, {len(settings.topic_specs)} topics, {len(settings.routes)} routes, "
             f"{len(settings.filters)} filters"
         )
 
 
 def _warnings(settings: Settings) -> Iterator[str]:
-    from streamer.config import REQUIRED, SecretError
+    from streamer.config import SecretError
 
-    missing = {
-        "cluster": settings.cluster == "local",
-        "kafka.bootstrap_servers": not settings.kafka.bootstrap_servers,
-    }
-    for key in REQUIRED:
-        if missing[key]:
-            yield f"`{key}` is not given: `run`, `doctor` and `topics` need it"
     yield from _unreadable(settings)
     for secret in _secrets(settings):
         try:

@@ -52,10 +52,9 @@ def doctor(config: Path | None, overrides: tuple[str, ...], output: str) -> None
     """
     import asyncio
 
-    from streamer.config import REQUIRED
     from streamer.telemetry.log import configure
 
-    settings = load_settings(config, overrides, require=REQUIRED)
+    settings = load_settings(config, overrides)
     configure("error", settings.log.format)
     findings = asyncio.run(_examine(settings, print_now=output == "text"))
     if output == "json":

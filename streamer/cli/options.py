@@ -12,7 +12,7 @@ import click
 import orjson
 
 from streamer.cli import exits
-from streamer.config import ConfigError, Settings, load
+from streamer.config import REQUIRED, ConfigError, Settings, load
 from streamer.model import Ledger
 
 DEFAULT_CONFIG: Final = Path("/etc/falco-streamer/streamer.yaml")
@@ -38,8 +38,14 @@ def settings_options(command: F) -> F:
     )(command)
 
 
-def load_settings(config: Path | None, overrides: tuple[str, ...], require: Collection[str] = ()) -> Settings:
-    """The settings; on any error all of them are printed and the process ends with code 78."""
+def load_settings(
+    config: Path | None, overrides: tuple[str, ...], require: Collection[str] = REQUIRED
+) -> Settings:
+    """The settings; on any error all of them are printed and the process ends with code 78.
+
+    What `run` requires is required, unless a command names the keys that it needs. So `check` cannot pass what `run`
+    refuses.
+    """
     try:
         return load(config_path(config), overrides, require=require)
     except ConfigError as error:

@@ -51,7 +51,7 @@ def replay(
     from streamer.source.files import FileError
     from streamer.telemetry.log import configure
 
-    settings = load_settings(config, overrides, ("kafka.bootstrap_servers",) if to == "kafka" else ())
+    settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",) if to == "kafka" else ())
     configure(settings.log.level, settings.log.format)
     try:
         found = run_loop(_replay(settings, to, files))

@@ -33,10 +33,9 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     away never ends it. The configuration's file is read again when it changes, and at SIGHUP. Exit codes: 0 drained,
     1 not drained in time, 78 configuration.
     """
-    from streamer.config import REQUIRED
     from streamer.telemetry.log import configure
 
-    settings = load_settings(config, overrides, require=REQUIRED)
+    settings = load_settings(config, overrides)
     configure(settings.log.level, settings.log.format)
 
     from streamer.app import Worker

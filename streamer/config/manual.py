@@ -31,7 +31,8 @@ _HEAD: Final = """\
 Every key with its type, its default and what it does; a test holds this page equal to the models. The same as a file
 to start from is [streamer.yaml](../config/streamer.yaml); [examples](../config/examples) are minimal, secured, and for
 several clusters. Only `cluster` and `kafka.bootstrap_servers` are required. Units stand in the names (`_seconds`,
-`_bytes`). `falco-streamer check` tells all errors at once, each with file, line and column.
+`_bytes`). `falco-streamer check` reports all errors at once, each with file, line and column, and refuses what `run`
+refuses; with `--partial` it accepts a part of a configuration, such as a file of filters.
 
 ## Where values come from
 

@@ -8,7 +8,7 @@ from streamer.model.alert import Alert, Malformed, Reason, TextClass, TextLine
 from streamer.model.batch import LogBatch, Oversize
 from streamer.model.coverage import Coverage, CoverageReport
 from streamer.model.finding import Finding, Verdict
-from streamer.model.gap import Gap, GapReason
+from streamer.model.gap import CERTAIN_REASONS, Gap, GapReason
 from streamer.model.ledger import Ledger
 from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
 from streamer.model.priority import Priority
@@ -16,6 +16,7 @@ from streamer.model.record import Change, Health, Publication, Record, RecordKin
 from streamer.model.target import Instance, Target
 
 __all__ = [
+    "CERTAIN_REASONS",
     "RING_LINES",
     "Alert",
     "Change",

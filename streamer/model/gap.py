@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class GapReason(StrEnum):
@@ -13,6 +14,10 @@ class GapReason(StrEnum):
     ROTATION_UNSEEN = "rotation_unseen"  # the last line taken is not in the log any more: rotated away
     INSTANCES_SKIPPED = "instances_skipped"  # the container ran and ended while nobody followed it
     POD_GONE = "pod_gone"  # the pod was removed before its log was read to the end
+
+
+CERTAIN_REASONS: Final = frozenset({GapReason.INSTANCES_SKIPPED})
+"""Reasons of gaps in which lines must be missing; a gap of any reason may be one in which they may be."""
 
 
 @dataclass(frozen=True, slots=True)

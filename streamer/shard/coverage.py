@@ -12,6 +12,9 @@ from streamer.telemetry.status import StreamState, TargetStatus
 
 BLIND_SECONDS: Final = 15.0
 """A stream that is re-opened within this time was not away."""
+START_SECONDS: Final = 120.0
+"""So long a target may wait for its first stream, without a failure, before it counts as blind: after a start thousands
+of streams are opened one after the other."""
 SILENT_SECONDS: Final = 300.0
 TEXT_SECONDS: Final = 900.0
 """So long after its last text alert a Falco that has printed no other one still counts as printing text."""
@@ -44,7 +47,11 @@ class CoverageWatch:
 
     def due(self, statuses: Iterable[TargetStatus], now_ns: int) -> list[CoverageReport]:
         """What is to be told now. If one has waited long enough, all are told: one transaction for many."""
-        states = {status.target.id: (status.target, self._coverage(status, now_ns)) for status in statuses}
+        states = {
+            status.target.id: (status.target, coverage)
+            for status in statuses
+            if (coverage := self._coverage(status, now_ns)) is not None
+        }
         self.counts = Counter(coverage for _, coverage in states.values())
         self._told = {identity: told for identity, told in self._told.items() if identity in states}
         self._text_ns = {identity: at for identity, at in self._text_ns.items() if identity in states}
@@ -83,8 +90,14 @@ class CoverageWatch:
             if reason is Reason.TEXT_ALERT:
                 self._text_ns[target.id] = now_ns
 
-    def _coverage(self, status: TargetStatus, now_ns: int) -> Coverage:
-        if status.state in (StreamState.PENDING, StreamState.ENDED) or status.unread_seconds >= BLIND_SECONDS:
+    def _coverage(self, status: TargetStatus, now_ns: int) -> Coverage | None:
+        """None while nothing is known: its first stream is still being opened."""
+        if status.state in (StreamState.PENDING, StreamState.ENDED):
+            return Coverage.BLIND
+        known = status.opened or status.cause or status.unread_seconds >= START_SECONDS
+        if not known:
+            return None
+        if status.unread_seconds >= BLIND_SECONDS:
             return Coverage.BLIND
         text_ns = self._text_ns.get(status.target.id)
         if text_ns is not None and now_ns - text_ns < TEXT_SECONDS * _SECOND_NS:

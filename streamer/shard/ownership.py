@@ -58,10 +58,13 @@ class Ownership:
 
     @property
     def trouble(self) -> str:
-        """Why nothing is assigned to us yet; "" once the group has said what is, be it nothing."""
-        if self._membership.assigned is not None:
-            return ""
-        return self._membership.trouble or "not in the group of workers yet"
+        """What kept us out of the group at the last try; "" if nothing did, or once the group has assigned shards."""
+        return "" if self._membership.assigned is not None else self._membership.trouble
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all shards of the first assignment, be it an empty one, have been loaded."""
+        return not self.loading and self._loaded
 
     @property
     def loading(self) -> list[Shard]:

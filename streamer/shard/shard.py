@@ -127,6 +127,8 @@ class Shard:
         self._loaded = asyncio.Event()
         self.trouble = ""
         """What keeps Kafka from taking what it is handed; "" if nothing does."""
+        self.has_committed = False
+        """Whether Kafka has taken a transaction of this run of the shard."""
         self.condition = Condition.OPENING
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
@@ -401,7 +403,7 @@ class Shard:
         return _Standing.COMMITTED
 
     def _committed(self, publication: Publication, seconds: float, batches: Sequence[LogBatch]) -> None:
-        self.trouble = ""
+        self.trouble, self.has_committed = "", True
         self._portion.succeeded(_size(batches), seconds, self._commit.max_bytes)
         self._coverage.note(publication, self._wall_ns())
         facts.committed(publication, self._ledger, seconds, batches)

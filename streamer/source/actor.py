@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from streamer.flow.backoff import Backoff
+from streamer.flow.failure import one_line
 from streamer.flow.waker import Waker
 from streamer.model import LogBatch, Position, PositionStatus, Target
 from streamer.source.departure import Departure
@@ -71,6 +72,7 @@ class TargetActor:
         self._unread_since = self._loop.time()
         self._follower: Follower | None = None
         self._fault: Exception | None = None
+        self._cause = ""
         self._departure = Departure(means.api, means.rights, view.target)
         self._departure.note(last)
         self._waker = Waker()
@@ -96,6 +98,8 @@ class TargetActor:
             unread_seconds=seconds,
             behind_seconds=0.0,
             quiet_seconds=seconds,
+            opened=False,
+            cause=self._cause,
         )
 
     # What others say
@@ -141,7 +145,8 @@ class TargetActor:
                 begun_at = self._loop.time()
                 try:
                     self.state = await self._live()
-                except Exception:
+                except Exception as error:
+                    self._cause = f"an internal error: {one_line(error)}"
                     log.exception("target_failed", target=self.target.id)
                 else:
                     return

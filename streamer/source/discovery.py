@@ -87,6 +87,15 @@ class Discovery:
             causes[scope.namespace] = causes.get(scope.namespace) or scope.trouble
         return causes
 
+    def was_listed(self, namespace: str) -> bool:
+        """Whether the pods of a namespace, "" for all, have been listed by each of its scopes."""
+        return all(scope.was_listed.is_set() for scope in self._scopes if scope.namespace == namespace)
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether there is a target to follow."""
+        return bool(self._pods.targets)
+
     @property
     def missing(self) -> str:
         """Why nothing can be followed although all is listed; "" if something can."""
@@ -105,10 +114,10 @@ class Discovery:
 
     @property
     def blind_seconds(self) -> float:
-        """For how long pods of some scope could come unseen, or there has been none to follow."""
+        """For how long no watch of some scope has been open, or there has been no pod to follow."""
         self._note_missing()
         now = asyncio.get_running_loop().time()
-        lost = [now - scope.lost_at for scope in self._scopes if scope.lost_at is not None]
+        lost = [now - scope.unseen_since for scope in self._scopes if scope.unseen_since is not None]
         if self._missing_since is not None:
             lost.append(now - self._missing_since)
         return max(lost, default=0.0)

@@ -21,6 +21,7 @@ from typing import Final
 import aiohttp
 import structlog
 
+from streamer.flow.failure import one_line
 from streamer.model import GapReason, Instance, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
@@ -147,6 +148,8 @@ class Follower:
             unread_seconds=progress.unread_seconds,
             behind_seconds=0.0 if waiting_ns is None else max(0, now_ns - waiting_ns) / 1_000_000_000,
             quiet_seconds=asyncio.get_running_loop().time() - progress.last_read_at,
+            opened=progress.opened,
+            cause=progress.cause,
         )
 
     def update(self, found: PodView) -> None:
@@ -188,6 +191,8 @@ class Follower:
                 progress.drain(progress.instance)
             if verdict.step is Step.DONE:
                 break
+            if verdict.step is Step.RETRY and self._error is None:
+                progress.cause = verdict.case
             await self._do(verdict.step)
         if verdict.gap is None:
             await self._ending.take_rest(self._seen.stream)
@@ -256,6 +261,7 @@ class Follower:
         facts.api_failed("log", error.status)
         facts.stream_reconnects("error")
         self._error = error
+        self._progress.cause = _cause(error)
         # A node that fails now may have failed before: then the last stream's end was not its container's.
         contradicted = refusal is Refusal.FAILED
         removals = self._seen.removals + (refusal is Refusal.LOG_REMOVED)
@@ -511,6 +517,12 @@ def _refusal(error: ApiError) -> Refusal:
     if error.status in (401, 429, 503):
         return Refusal.THROTTLED
     return Refusal.FAILED
+
+
+def _cause(error: ApiError) -> str:
+    """In one line; 0 stands for no answer."""
+    status = f"HTTP {error.status}: " if error.status else ""
+    return f"{status}{one_line(error)}"
 
 
 def _log(target: Target, error: ApiError) -> None:

@@ -31,6 +31,10 @@ class Progress:
         self._putting_ns: int | None = None
         self._read_at = self._clock()
         self.state = StreamState.OPENING
+        self.opened = False
+        """Whether a stream has been open."""
+        self.cause = ""
+        """What failed last, since a stream was open; "" if nothing did."""
         self._unread_since: float | None = self._clock()
         self.ring = position.ring
         self.last_ns = position.last_ns or None
@@ -65,8 +69,9 @@ class Progress:
     def enter(self, state: StreamState) -> None:
         """Say what the follower is at."""
         self.state = state
+        self.opened = self.opened or state is StreamState.FOLLOWING
         if state in (StreamState.FOLLOWING, StreamState.PENDING, StreamState.ENDED):
-            self._unread_since = None
+            self._unread_since, self.cause = None, ""
         elif self._unread_since is None:
             self._unread_since = self._clock()
 

@@ -74,6 +74,8 @@ class Scope:
         """Whether it was listed, or has failed, for the first time."""
         self.lost_at: float | None = None
         """When it could not be asked any more, on the loop's clock; None while it can."""
+        self.unseen_since: float | None = None
+        """Since when pods can change unseen, on the loop's clock; None while a watch is open, and before the start."""
         self.trouble = ""
         self._api = api
         self._sink = sink
@@ -102,6 +104,7 @@ class Scope:
     async def run(self) -> None:
         """List and watch. A fault of our own in it costs this scope a pause."""
         clock = asyncio.get_running_loop().time
+        self.unseen_since = clock()
         while True:
             started, pause = clock(), 0.0
             try:
@@ -179,6 +182,7 @@ class Scope:
         restored, self._newest = number < self._newest, number
         self.was_listed.set()
         self.answered.set()
+        self.unseen_since = asyncio.get_running_loop().time()
         self._sink.replace(self, pods, unread, anyway=restored)
         self._version = version
         self._find()
@@ -194,21 +198,28 @@ class Scope:
             "resourceVersion": self._version,
             "timeoutSeconds": str(seconds),
         }
-        rest = b""
+        rest, clock = b"", asyncio.get_running_loop().time
+        heard_at, half_open = clock(), False
         try:
             async with (
                 asyncio.timeout(seconds + self._quiet_seconds),
                 self._api.lines(self._path, params) as body,
             ):
                 self._find()
+                self.unseen_since, heard_at = None, clock()
                 async for chunk in body.iter_any():
+                    heard_at = clock()
                     *events, rest = (rest + chunk).split(b"\n")
                     for event in filter(None, events):
                         self._apply(event)
         except TimeoutError:
+            half_open = True
             log.info("watch_silent", namespace=self.namespace or "*", selector=self.selector)
         except aiohttp.ClientError as error:
             raise ApiError(0, f"the watch broke: {error}") from error
+        finally:
+            if self.unseen_since is None:
+                self.unseen_since = heard_at if half_open else clock()
 
     def _apply(self, line: bytes) -> None:
         """Take one watch event. A DELETED pod may only have lost its label."""

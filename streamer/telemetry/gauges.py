@@ -19,9 +19,17 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
         "How far the worker is behind, or blind, where it is worst: the one number to watch.",
         lambda status: status.lag_seconds,
     ),
+    "backlog_seconds": (
+        "How old the oldest line is that is read, or waits to be read, and is not committed.",
+        lambda status: status.backlog_seconds,
+    ),
+    "blind_seconds": (
+        "For how long the worker as a whole could see nothing: it is not ready, no watch is open, or no pod matches.",
+        lambda status: status.blind_seconds,
+    ),
     "ready": (
-        "1 while every condition of readiness is met, 0 while one is not, also after /readyz has passed once.",
-        lambda status: all(not check.why for check in status.checks if check.needed),
+        "1 while every needed condition is ok, 0 while one fails or is unknown, also after /readyz has passed once.",
+        lambda status: status.ready,
     ),
     "ledger_balanced": (
         "1 while every committed line has exactly one outcome.",

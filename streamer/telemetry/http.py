@@ -24,11 +24,12 @@ class ListenError(Exception):
 
 
 class HttpServer:
-    """`/livez`: the loop turns. `/readyz`: what must be done before work is possible is done; `?verbose` says what.
+    """`/livez`: the event loop turns. `/readyz`: every needed condition was ok; `?verbose` lists all conditions.
 
-    Once all was met the worker stays ready: that Kafka or the API is away is no reason to send it no probes, or to
-    restart it. `/metrics` is for Prometheus; `/ledger` is the committed ledger and `/status` everything, as JSON, and
-    `/` shows that to people.
+    A condition that nobody has checked yet is unknown (`[?]`); a needed one keeps the worker from being ready.
+    Liveness depends on none of them. Once all needed ones were ok the worker stays ready: that Kafka or the API is away
+    is no reason to take it out of service, or to restart it. `/metrics` is for Prometheus; `/ledger` is the committed
+    ledger and `/status` everything, as JSON, and `/` shows that to people.
     """
 
     def __init__(self, host: str | None, port: int, status: Callable[[], Status]) -> None:
@@ -76,18 +77,15 @@ class HttpServer:
         headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
         return web.Response(text=page(self._status()), content_type="text/html", headers=headers)
 
-    async def _livez(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _livez(self, request: web.Request) -> web.Response:
+        lines = ["[+] event loop", *map(str, self._status().checks)] if "verbose" in request.query else []
+        return web.Response(text=_text(*lines, "ok"))
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        checks = self._status().checks
-        self._was_ready = self._was_ready or all(not check.why for check in checks if check.needed)
-        text = "ok\n" if self._was_ready else "not ready\n"
-        if "verbose" in request.query or not self._was_ready:
-            told = (
-                f"[-] {check.name}: {check.why}\n" if check.why else f"[+] {check.name}\n" for check in checks
-            )
-            text = "".join(told) + text
+        status = self._status()
+        self._was_ready = self._was_ready or status.ready
+        lines = map(str, status.checks) if "verbose" in request.query or not self._was_ready else ()
+        text = _text(*lines, "ok" if self._was_ready else "not ready")
         return web.Response(text=text, status=200 if self._was_ready else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -99,6 +97,10 @@ class HttpServer:
 
     async def _show_status(self, _: web.Request) -> web.Response:
         return _json(self._status().as_dict())
+
+
+def _text(*lines: str) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _json(value: object) -> web.Response:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from streamer import __version__
-from streamer.model import GapReason, Health, Priority, Reason
+from streamer.model import CERTAIN_REASONS, GapReason, Health, Priority, Reason
 
 PREFIX: Final = "falco_streamer"
 REGISTRY: Final = CollectorRegistry()
@@ -46,10 +47,7 @@ _TRANSACTION_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 def _counter(name: str, text: str, **labels: Iterable[str]) -> Counter:
     """A counter; the series of all known combinations of labels begin at 0."""
     made = Counter(f"{PREFIX}_{name}", text, list(labels), registry=REGISTRY)
-    combinations: list[tuple[str, ...]] = [()]
-    for values in labels.values():
-        combinations = [(*found, value) for found in combinations for value in values]
-    for combination in combinations if labels else ():
+    for combination in product(*labels.values()) if labels else ():
         made.labels(*combination)
     return made
 
@@ -88,12 +86,15 @@ DEAD_LETTERS = _counter(
 )
 SUMMARIES = _counter("summaries_total", "Summaries of repeats that were published.")
 SUMMARISED = _counter("summarised_alerts_total", "Deduplicated alerts that summaries have told of.")
-GAPS = _counter(
-    "gaps_total",
-    "Holes in logs that were told; certain means that lines are missing for sure.",
-    reason=list(GapReason),
-    certain=("true", "false"),
+GAPS = Counter(
+    f"{PREFIX}_gaps_total",
+    "Gaps that were reported: in a certain one lines are missing, in the others they may be.",
+    ["reason", "certain"],
+    registry=REGISTRY,
 )
+for _reason in GapReason:
+    for _certain in ("true", "false") if _reason in CERTAIN_REASONS else ("false",):
+        GAPS.labels(_reason, _certain)
 HEALTH_RECORDS = _counter("health_records_total", "Health records that were published.", health=list(Health))
 FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are no lines.")
 EVICTIONS = _counter("evicted_windows_total", "Windows that were told of early because there were too many.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from streamer.telemetry.status import ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 
 REFRESH_SECONDS: Final = 3
 MOST_TARGETS: Final = 300
@@ -16,6 +16,8 @@ POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none';
 _SLOW_SECONDS: Final = 10.0
 """A lag from which the page turns yellow."""
 
+_MARKS: Final = {CheckState.OK: "✓", CheckState.FAILING: "✗", CheckState.UNKNOWN: "?"}
+
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -23,7 +25,7 @@ h1 { font-size: 1.3rem } h2 { font-size: 1rem; margin: 1.6rem 0 .3rem }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #8884; vertical-align: top }
 th { font-weight: 600 } .n { text-align: right }
-.well { color: #2a9d3a } .slow { color: #c77d00 } .ill { color: #d23 }
+.well { color: #2a9d3a } .slow { color: #c77d00 } .ill { color: #d23 } .unknown { color: #888 }
 .big { font-size: 1.6rem; font-weight: 600 } footer { margin: 2rem 0; opacity: .7 }
 """
 
@@ -48,25 +50,41 @@ def page(status: Status) -> str:
 
 def _mood(status: Status) -> tuple[str, str]:
     """In one word how it stands, and in a few what that means."""
-    waiting = [check for check in status.checks if check.why and check.needed]
-    if waiting:
-        return "ill", f"Not ready: {waiting[0].name}"
+    needed, others = _first_of_each(status.checks, needed=True), _first_of_each(status.checks, needed=False)
+    if failing := needed.get(CheckState.FAILING):
+        return "ill", f"Not ready: {failing}"
+    if unknown := needed.get(CheckState.UNKNOWN):
+        return "unknown", f"Not ready yet: {unknown}"
     if not status.ledger.balanced:
         return "ill", "The ledger does not balance"
-    troubled = [check for check in status.checks if check.why]
-    if troubled:
-        return "slow", f"At work, but: {troubled[0].name}"
+    if failing := others.get(CheckState.FAILING):
+        return "slow", f"At work, but: {failing}"
     if status.lag_seconds >= _SLOW_SECONDS:
         return "slow", f"At work, {_duration(status.lag_seconds)} behind"
+    if unknown := others.get(CheckState.UNKNOWN):
+        return "unknown", f"Ready, not checked yet: {unknown}"
     return "well", "All is well"
+
+
+def _first_of_each(checks: Iterable[Check], *, needed: bool) -> dict[CheckState, str]:
+    """The name of the first check in each state, among those that are needed or those that are not."""
+    found: dict[CheckState, str] = {}
+    for check in checks:
+        if check.needed is needed:
+            found.setdefault(check.state, check.name)
+    return found
 
 
 def _conditions(status: Status) -> str:
     rows = [
-        (f"✗ {check.name}", check.why) if check.why else (f"✓ {check.name}", "yes") for check in status.checks
+        (
+            f"{_MARKS[check.state]} {check.name}",
+            f"{check.state}: {check.why}" if check.why else check.state,
+        )
+        for check in status.checks
     ]
     lag = ("lag", _duration(status.lag_seconds))
-    return _table("Conditions", ("what is needed, or good to have", "is it so?"), [*rows, lag])
+    return _table("Conditions", ("condition", "state"), [*rows, lag])
 
 
 def _ledger(status: Status) -> str:
@@ -132,11 +150,12 @@ def _targets(targets: Sequence[TargetStatus]) -> str:
             _duration(one.unread_seconds),
             _duration(one.behind_seconds),
             _duration(one.quiet_seconds),
+            one.cause,
         )
         for one in worst[:MOST_TARGETS]
     )
     more = f", the worst {MOST_TARGETS} of which are" if len(targets) > MOST_TARGETS else ""
-    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for")
+    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for", "cause")
     return _table(f"{_count(len(targets))} targets are followed{more}", head, rows, numbers=range(4, 7))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 from streamer.model import Coverage, Ledger, Target
 
@@ -21,14 +21,43 @@ class StreamState(StrEnum):
     ENDED = "ended"  # the container has ended and its log was read; it may start again
 
 
+class CheckState(StrEnum):
+    """What was last observed of a condition."""
+
+    OK = "ok"
+    FAILING = "failing"
+    UNKNOWN = "unknown"  # neither a success nor a failure was observed yet
+
+
+_MARKS: Final = {CheckState.OK: "[+]", CheckState.FAILING: "[-]", CheckState.UNKNOWN: "[?]"}
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One condition of readiness; `why` says what it waits for, "" once it is met."""
+    """One condition of work. Only an observed success makes it ok."""
 
     name: str
+    state: CheckState = CheckState.UNKNOWN
     why: str = ""
+    """Why it fails, or what it waits for; "" if it is ok."""
     needed: bool = True
-    """Whether the worker can do nothing without it; else it is only told."""
+    """Whether the worker is not ready without it; else it is only reported."""
+
+    @classmethod
+    def observed(
+        cls, name: str, *, succeeded: bool, trouble: str = "", unknown: str = "", needed: bool = True
+    ) -> Check:
+        """By the failure that stands (`trouble`, "" for none), else by a success; `unknown` is what it waits for."""
+        if trouble:
+            return cls(name, CheckState.FAILING, trouble, needed)
+        if succeeded:
+            return cls(name, CheckState.OK, needed=needed)
+        return cls(name, CheckState.UNKNOWN, unknown, needed)
+
+    def __str__(self) -> str:
+        """As /readyz and /livez print it: the marks of the Kubernetes API server, and `[?]` for unknown."""
+        why = f": {self.why}" if self.why else ""
+        return f"{_MARKS[self.state]} {self.name}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +104,10 @@ class TargetStatus:
     """How long ago the line was written that waits to be taken; 0 if none waits."""
     quiet_seconds: float
     """For how long nothing has come."""
+    opened: bool = True
+    """Whether a stream of it has been open since it is followed here."""
+    cause: str = ""
+    """What failed last, since a stream was open; "" if nothing did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +131,21 @@ class Status:
         return reduce(Ledger.__add__, (shard.ledger for shard in self.shards), Ledger())
 
     @property
+    def ready(self) -> bool:
+        """Whether every needed condition is ok: one that is unknown is not."""
+        return all(check.state is CheckState.OK for check in self.checks if check.needed)
+
+    @property
     def lag_seconds(self) -> float:
         """How far the worker is behind, or blind, where it is worst; about 0 when all is well."""
-        return max(
-            self.blind_seconds,
-            *(shard.oldest_line_seconds for shard in self.shards),
-            *(target.behind_seconds for target in self.targets),
-            *(target.unread_seconds for target in self.targets if target.running),
-            0.0,
-        )
+        unread = (target.unread_seconds for target in self.targets if target.running)
+        return max((self.blind_seconds, self.backlog_seconds, *unread))
+
+    @property
+    def backlog_seconds(self) -> float:
+        """How long ago the oldest line was written that waits to be taken or committed; 0 if none waits."""
+        uncommitted = (shard.oldest_line_seconds for shard in self.shards)
+        return max((0.0, *uncommitted, *(target.behind_seconds for target in self.targets)))
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it."""

@@ -37,7 +37,7 @@ def test_it_is_one_program_by_both_names(command: list[str]) -> None:
     assert done.stdout == run("version").stdout
 
 
-@pytest.mark.parametrize("arguments", [["version"], ["check", "--show"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["version"], ["check", "--partial", "--show"], ["run", "--help"]])
 def test_a_disk_that_is_full_is_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -48,7 +48,7 @@ def test_a_disk_that_is_full_is_one_line(arguments: list[str]) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["version"], ["check", "--show"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["version"], ["check", "--partial", "--show"], ["--help"]])
 def test_a_pipe_that_nobody_reads_is_no_matter_for_words(arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -86,6 +86,52 @@ async def test_without_kafka_the_worker_says_so_now_and_then_waits_and_ends_at_s
     assert "Kafka running" in said["fix"]
 
 
+async def test_while_kafka_refuses_nothing_is_reported_as_well_that_nobody_has_checked(
+    kubeconfig: Path,
+) -> None:
+    port = free_port()
+    settings = {
+        "cluster": "e2e",
+        "kafka.bootstrap_servers": "127.0.0.1:1",
+        "kubernetes.kubeconfig": str(kubeconfig),
+        "http.host": "127.0.0.1",
+        "http.port": str(port),
+    }
+    with Program("run", *(part for item in settings.items() for part in ("--set", "=".join(item)))) as worker:
+        worker.until("kafka_unavailable")
+        status, ready = await get(f"http://127.0.0.1:{port}/readyz?verbose")
+        live_status, live = await get(f"http://127.0.0.1:{port}/livez?verbose")
+        _, told = await get(f"http://127.0.0.1:{port}/status")
+        _, shown = await get(f"http://127.0.0.1:{port}/")
+        _, metrics = await get(f"http://127.0.0.1:{port}/metrics")
+        worker.send(signal.SIGTERM)
+        assert worker.end() == 0, worker.text
+    assert status == 503
+    *conditions, last = ready.splitlines()
+    assert last == "not ready"
+    marks = {line[4:].partition(":")[0]: line[:3] for line in conditions}
+    assert marks == {
+        "topics verified": "[-]",
+        "state loaded": "[?]",
+        "pods listed": "[?]",
+        "Kafka takes records": "[?]",
+        "pods watched": "[?]",
+        "configuration": "[+]",
+        "pods found": "[?]",
+    }
+    assert "[-] topics verified: cannot reach 127.0.0.1:1: connection refused" in conditions
+    assert live_status == 200
+    assert live.splitlines() == ["[+] event loop", *conditions, "ok"]
+    states = {check["name"]: check["state"] for check in orjson.loads(told)["checks"]}
+    assert states == {
+        name: {"[+]": "ok", "[-]": "failing", "[?]": "unknown"}[mark] for name, mark in marks.items()
+    }
+    assert "✓ Kafka takes records" not in shown
+    assert "? Kafka takes records" in shown
+    assert "Not ready: topics verified" in shown
+    assert "falco_streamer_ready 0.0" in metrics
+
+
 async def test_while_kafka_is_awaited_the_configuration_is_looked_after_and_sighup_ends_nothing(
     kubeconfig: Path, tmp_path: Path
 ) -> None:

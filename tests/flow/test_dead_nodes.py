@@ -6,7 +6,9 @@ import asyncio
 from pathlib import Path
 
 from streamer.simulator import Cluster, SimulatedApiServer
-from tests.flow.following import HASTY, Recorder, following, numbered
+from streamer.simulator.status import ApiError as Refusal
+from streamer.telemetry.status import TargetStatus
+from tests.flow.following import HASTY, Recorder, eventually, following, numbered
 
 
 async def test_a_new_pod_is_read_at_once_although_many_nodes_hang(
@@ -26,6 +28,38 @@ async def test_a_new_pod_is_read_at_once_although_many_nodes_hang(
         assert sum(map(len, recorder.lines.values())) == 10
         server.faults.clear()
         await recorder.until(lambda: sum(map(len, recorder.lines.values())) == 160, seconds=20)
+
+
+async def test_the_status_has_the_cause_of_what_is_not_read_until_it_is(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    dead, well = cluster.add_pod("falco", "falco-dead"), cluster.add_pod("falco", "falco-well")
+    for pod in (dead, well):
+        cluster.append(pod, *numbered(0, 1))
+    message = "dial tcp 10.0.0.7:10250: connect: no route to host"
+    server.faults.refuse("/pods/falco-dead/log", Refusal(500, message), times=1_000_000)
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY) as fleet:
+
+        def status(name: str) -> TargetStatus | None:
+            return next((one for one in fleet.status(0) if one.target.pod == name), None)
+
+        await eventually(lambda: (found := status("falco-dead")) is not None and bool(found.cause))
+        found = status("falco-dead")
+        assert found is not None
+        assert found.cause == f"HTTP 500: {message}"
+        assert not found.opened
+        await recorder.until_read("falco-well", numbered(0, 1))
+        await eventually(lambda: (found := status("falco-well")) is not None and found.opened)
+        found = status("falco-well")
+        assert found is not None
+        assert found.cause == ""
+        server.faults.clear()
+        await recorder.until_read("falco-dead", numbered(0, 1))
+        await eventually(lambda: (found := status("falco-dead")) is not None and found.opened)
+        found = status("falco-dead")
+        assert found is not None
+        assert found.cause == ""
 
 
 async def test_a_pod_request_that_is_answered_with_something_else_ends_nothing(

@@ -20,6 +20,7 @@ from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.simulator.status import ApiError as Refusal
 from streamer.sink import Connection, ShardProducer
 from streamer.sink.mock_broker import MockBroker
+from streamer.telemetry.status import CheckState
 from streamer.transform.load import load as load_state
 from streamer.transform.process import Processor
 from tests.flow.following import eventually, numbered
@@ -92,6 +93,68 @@ async def test_a_shard_that_is_gained_while_we_stop_does_not_hold_us_up(
     assert set(worker.shards) == {0}
 
 
+class Unheard:
+    """The group has not answered yet; then it assigns both shards."""
+
+    def __init__(self) -> None:
+        self.assigned: frozenset[int] | None = None
+        self.trouble = ""
+        self.answered = asyncio.Event()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def assignments(self) -> AsyncIterator[frozenset[int]]:
+        await self.answered.wait()
+        self.assigned = frozenset({0, 1})
+        yield self.assigned
+        await asyncio.Event().wait()
+
+    async def confirmed(self) -> None:
+        await asyncio.sleep(0)
+
+
+async def test_a_condition_is_unknown_until_it_succeeds_or_fails(
+    settings: Settings, cluster: Cluster, server: SimulatedApiServer
+) -> None:
+    cluster.append(cluster.add_pod("falco", "falco-0"), *numbered(0, 1))
+    hung, membership = server.faults.hold("/pods"), Unheard()
+    async with working(settings, StopLadder(), membership) as worker:
+
+        def health() -> dict[str, CheckState]:
+            return {check.name: check.state for check in worker.overview.checks()}
+
+        def ready() -> bool:
+            return worker.overview.status().ready
+
+        await eventually(lambda: bool(hung.struck))
+        unknown = {"state loaded", "pods listed", "pods watched", "Kafka takes records", "pods found"}
+        assert health() == {"topics verified": CheckState.OK, **dict.fromkeys(unknown, CheckState.UNKNOWN)}
+        membership.trouble = "the coordinator is away"
+        assert health()["state loaded"] is CheckState.FAILING
+        membership.trouble = ""
+        membership.answered.set()
+        await eventually(lambda: health()["state loaded"] is CheckState.OK)
+        assert not ready()
+        server.faults.clear()
+        await eventually(lambda: set(health().values()) == {CheckState.OK})
+        assert ready()
+
+
+async def test_only_a_commit_shows_that_kafka_takes_records(settings: Settings, cluster: Cluster) -> None:
+    async with working(settings, StopLadder(), Alone(2)) as worker:
+        await eventually(lambda: worker.overview.status().ready)
+        found = {check.name: check for check in worker.overview.checks()}
+        assert (
+            found["Kafka takes records"].state is CheckState.UNKNOWN
+        )  # there is no pod, and nothing to commit
+        assert found["pods watched"].state is CheckState.OK
+        assert found["pods found"].state is CheckState.FAILING
+        cluster.append(cluster.add_pod("falco", "falco-0"), *numbered(0, 1))
+        await eventually(lambda: worker.ledger.lines == 1)
+        assert {check.state for check in worker.overview.checks()} == {CheckState.OK}
+
+
 async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
     settings: Settings, cluster: Cluster, server: SimulatedApiServer
 ) -> None:
@@ -106,13 +169,15 @@ async def test_a_forbidden_namespace_keeps_no_other_from_being_followed(
     ) as worker:
         await eventually(lambda: worker.ledger.lines == 3)
         checks = {check.name: check for check in worker.overview.checks()}
-        assert [name for name, check in checks.items() if check.why] == ["pods watched in bad"]
+        assert [name for name, check in checks.items() if check.state is not CheckState.OK] == [
+            "pods watched in bad"
+        ]
         assert "no right to list pods in namespace bad" in checks["pods watched in bad"].why
         assert not checks["pods watched in bad"].needed
         assert worker.overview.status().blind_seconds > 0
         server.faults.clear()
         await eventually(lambda: worker.ledger.lines == 5, seconds=20)
-        assert worker.overview.status().blind_seconds == 0
+        await eventually(lambda: worker.overview.status().blind_seconds == 0)
 
 
 async def test_a_shard_sees_to_its_stored_targets_once_their_own_namespace_is_listed(

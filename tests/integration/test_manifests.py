@@ -18,7 +18,7 @@ from streamer.config import Settings, load
 from streamer.source.api import ApiError, LogQuery, connect
 from streamer.source.discovery import Discovery
 from streamer.telemetry.http import HttpServer
-from streamer.telemetry.status import Check, Status
+from streamer.telemetry.status import Check, CheckState, Status
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kubectl import Kubectl, Object, Right, kubeconfig_of, kubectl_of, with_token
@@ -281,7 +281,7 @@ def test_probes_and_service_name_the_port_that_is_served(
 async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) -> None:
     container = container_of(objects)
     paths = [container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")]
-    checks = [Check("pods listed", "listing")]
+    checks = [Check("pods listed", why="listing")]
     async with (
         HttpServer("127.0.0.1", 0, lambda: Status("test", checks)).serving() as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
@@ -296,7 +296,7 @@ async def test_probes_ask_what_the_worker_answers(objects: dict[str, Object]) ->
 
         # Not being ready is no reason to be restarted.
         assert await statuses() == [200, 200, 503]
-        checks[0] = Check("pods listed")
+        checks[0] = Check("pods listed", CheckState.OK)
         assert await statuses() == [200, 200, 200]
 
 

@@ -12,7 +12,7 @@ import pytest
 from streamer.model import Ledger
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
-from streamer.telemetry.status import Check, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 from tests.testbed import parts
 from tests.testbed.fixtures import parts_or_skip
 from tests.unit.transform.samples import FALCO
@@ -25,7 +25,7 @@ async def page() -> AsyncIterator[str]:
     """The metrics of a worker that is at work."""
     shard = ShardStatus(0, True, 1, Ledger(), 0, 0.0, 0.0, 3, 100, 1)
     target = TargetStatus(FALCO, StreamState.FOLLOWING, True, 0.0, 0.0, 900.0)
-    status = Status("prod-eu-1", [Check("pods listed")], [shard], [target])
+    status = Status("prod-eu-1", [Check("pods listed", CheckState.OK)], [shard], [target])
     with shown(lambda: status):
         async with (
             HttpServer("127.0.0.1", 0, lambda: status).serving() as port,

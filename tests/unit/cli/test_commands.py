@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -18,6 +19,7 @@ from click.testing import CliRunner, Result
 from streamer import __version__
 from streamer.cli import main
 from streamer.cli.main import main as group
+from streamer.config import REQUIRED
 
 COMMANDS = sorted(group.commands)
 
@@ -192,6 +194,61 @@ def test_check_tells_all_errors_at_once_with_their_places(config: Path) -> None:
     assert "did you mean `zstd`?" in done.stderr
 
 
+GIVEN = {"cluster": "prod", "kafka.bootstrap_servers": ["kafka:9092"]}
+"""Every required key with a valid value."""
+LEFT_OUT = object()
+
+
+def write_given(path: Path, given: dict[str, object]) -> None:
+    tree: dict[str, object] = {}
+    for key, value in given.items():
+        *above, last = key.split(".")
+        section: Any = tree
+        for name in above:
+            section = section.setdefault(name, {})
+        if value is not LEFT_OUT:
+            section[last] = value
+    path.write_text(yaml.safe_dump(tree) if tree else "")
+
+
+def test_the_tests_know_every_required_key() -> None:
+    assert set(GIVEN) == set(REQUIRED)
+
+
+@pytest.mark.parametrize(
+    "value", [LEFT_OUT, None, "", []], ids=["left out", "null", "empty text", "empty list"]
+)
+@pytest.mark.parametrize("key", REQUIRED)
+def test_check_refuses_what_run_refuses_with_the_same_message(config: Path, key: str, value: object) -> None:
+    write_given(config, GIVEN | {key: value})
+    run, check = (invoke(command, "--config", str(config)) for command in ("run", "check"))
+    assert (run.exit_code, check.exit_code) == (78, 78)
+    assert f"`{key}" in run.stderr
+    assert check.stderr == run.stderr
+    assert check.stdout == ""
+
+
+def test_an_empty_file_is_refused_by_check_as_by_run(config: Path) -> None:
+    config.write_text("")
+    run, check = (invoke(command, "--config", str(config)) for command in ("run", "check"))
+    assert (run.exit_code, check.exit_code) == (78, 78)
+    assert check.stderr == run.stderr
+    for key in REQUIRED:
+        assert f"missing key `{key}`" in check.stderr
+
+
+def test_a_part_of_a_configuration_is_checked_when_that_is_asked_for(config: Path) -> None:
+    config.write_text("filters: [{action: drop, match: [rule = x], reason: y}]\n")
+    assert invoke("check", "--config", str(config)).exit_code == 78
+    done = invoke("check", "--partial", "--config", str(config))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout == "ok, as a part of a configuration, 12 topics, 0 routes, 1 filters\n"
+    config.write_text("filters: [{action: dropp, match: [rule = x], reason: y}]\n")
+    wrong = invoke("check", "--partial", "--config", str(config))
+    assert wrong.exit_code == 78
+    assert "did you mean `drop`?" in wrong.stderr
+
+
 def test_what_is_in_effect_can_be_shown_and_read_again(config: Path) -> None:
     flags = ("kafka.security.protocol=sasl_ssl", "kafka.security.sasl.username=me")
     secret = "kafka.security.sasl.password=hunter2"
@@ -209,7 +266,9 @@ def test_what_is_in_effect_can_be_shown_and_read_again(config: Path) -> None:
 def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path) -> None:
     config = tmp_path / "streamer.yaml"
     config.write_text(
+        "cluster: prod\n"
         "kafka:\n"
+        "  bootstrap_servers: [kafka:9092]\n"
         "  security:\n    protocol: sasl_ssl\n    ca_file: /nowhere/ca\n"
         "    sasl: {username: me, password_file: /nowhere/password}\n"
         "kubernetes: {kubeconfig: /nowhere/kubeconfig}\n"
@@ -219,8 +278,6 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
     done = invoke("check", "--config", str(config))
     assert done.exit_code == 0
     assert done.stderr.splitlines() == [
-        "warning: `cluster` is not given: `run`, `doctor` and `topics` need it",
-        "warning: `kafka.bootstrap_servers` is not given: `run`, `doctor` and `topics` need it",
         "warning: `kubernetes.kubeconfig`: cannot read /nowhere/kubeconfig: No such file or directory",
         "warning: `kafka.security.ca_file`: cannot read /nowhere/ca: No such file or directory",
         "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",

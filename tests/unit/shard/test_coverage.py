@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streamer.model import Coverage, CoverageReport, Publication, Reason
-from streamer.shard.coverage import BLIND_SECONDS, SILENT_SECONDS, TEXT_SECONDS, CoverageWatch
+from streamer.shard.coverage import BLIND_SECONDS, SILENT_SECONDS, START_SECONDS, TEXT_SECONDS, CoverageWatch
 from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
@@ -67,6 +67,20 @@ def test_a_stream_that_is_opened_again_soon_was_not_away() -> None:
     watch = Watch()
     watch.look(WELL)
     assert watch.look(replace(BLIND, unread_seconds=BLIND_SECONDS - 1)) == []
+
+
+def test_a_target_whose_first_stream_is_being_opened_is_not_reported_as_blind_yet() -> None:
+    opening = replace(WELL, state=StreamState.OPENING, unread_seconds=BLIND_SECONDS + 30, opened=False)
+    watch = Watch()
+    assert watch.states(opening) == []
+    assert watch.watch.counts == {}
+    assert watch.states(WELL) == [("following", True)]
+
+
+def test_a_first_stream_that_fails_or_takes_too_long_is_blind() -> None:
+    opening = replace(WELL, state=StreamState.OPENING, unread_seconds=BLIND_SECONDS, opened=False)
+    assert Watch().states(replace(opening, cause="HTTP 500: no route to host")) == [("blind", True)]
+    assert Watch().states(replace(opening, unread_seconds=START_SECONDS)) == [("blind", True)]
 
 
 def test_a_container_that_has_ended_is_blind() -> None:

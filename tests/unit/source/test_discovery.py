@@ -199,7 +199,7 @@ async def test_a_forbidden_namespace_keeps_no_other_from_being_seen(
         server.faults.clear()
         await seen.until_present("a", "b")
         assert recovered == ["bad"]
-        assert (discovery.troubles["bad"], discovery.blind_seconds) == ("", 0)
+        await eventually(lambda: (discovery.troubles["bad"], discovery.blind_seconds) == ("", 0))
 
 
 async def test_it_is_not_settled_before_one_scope_is_listed(

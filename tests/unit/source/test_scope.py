@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -19,9 +20,18 @@ NAMES = ("app=falco", "app.kubernetes.io/name=falco")
 
 
 class _Silence:
+    """A watch without a change; it ends by itself after `seconds`."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._seconds = seconds
+
     async def iter_any(self) -> AsyncIterator[bytes]:
-        await asyncio.Event().wait()
-        yield b""
+        if self._seconds == math.inf:
+            await asyncio.Event().wait()
+        await asyncio.sleep(self._seconds)
+        events: list[bytes] = []
+        for event in events:
+            yield event
 
 
 class Api(KubernetesApi):
@@ -30,6 +40,9 @@ class Api(KubernetesApi):
     def __init__(self) -> None:
         self.failing: dict[str, Exception] = {}
         self.asked: Counter[str] = Counter()
+        self.opening_seconds = 0.01
+        """How long an answer takes to begin."""
+        self.watch_seconds = math.inf
 
     async def renew_token(self) -> None:
         return
@@ -46,12 +59,12 @@ class Api(KubernetesApi):
     ) -> AsyncIterator[aiohttp.StreamReader]:
         assert path == "/api/v1/pods"
         await self._answer(params)
-        yield cast(aiohttp.StreamReader, _Silence())
+        yield cast(aiohttp.StreamReader, _Silence(self.watch_seconds))
 
     async def _answer(self, params: Mapping[str, str]) -> None:
         selector = params["labelSelector"]
         self.asked[selector] += 1
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(self.opening_seconds)
         if (error := self.failing.get(selector)) is not None:
             raise error
 
@@ -117,3 +130,52 @@ async def test_an_internal_error_costs_a_scope_a_pause() -> None:
         api.failing = {}
         await asyncio.sleep(20)
         assert discovery.troubles == {"": ""}
+
+
+class Pods(Api):
+    """Lists one pod of Falco's."""
+
+    async def get(self, path: str, params: Mapping[str, str] | None = None, **_: Any) -> dict[str, Any]:
+        answer = await super().get(path, params)
+        metadata = {"uid": "u", "name": "falco-a", "namespace": "falco", "resourceVersion": "7"}
+        pod = {
+            "metadata": metadata,
+            "spec": {"nodeName": "n", "containers": [{"name": "falco"}]},
+            "status": {},
+        }
+        return answer | {"items": [pod]}
+
+
+@in_virtual_time
+async def test_it_is_blind_while_no_watch_is_open_although_none_has_failed() -> None:
+    """An API server that takes connections and answers nothing: the last watch ended as it should."""
+    api = Pods()
+    api.watch_seconds = 30.0
+    async with discovering(api) as discovery:
+        await asyncio.sleep(20)
+        assert discovery.blind_seconds == 0
+        api.opening_seconds = 1_000.0
+        await asyncio.sleep(60)
+        assert discovery.troubles == {"": ""}
+        assert 49 < discovery.blind_seconds < 51
+
+
+@in_virtual_time
+async def test_a_watch_that_was_half_open_was_blind_since_it_was_last_heard_of() -> None:
+    api = Pods()
+    async with discovering(api) as discovery:
+        await asyncio.sleep(20)
+        assert discovery.blind_seconds == 0
+        api.failing = dict.fromkeys(NAMES, ApiError(0, "no answer"))
+        await asyncio.sleep(100)  # it outlasts its timeout, and no other can be opened
+        assert discovery.blind_seconds > 119
+
+
+@in_virtual_time
+async def test_a_watch_that_is_followed_by_another_one_at_once_is_no_blindness() -> None:
+    api = Pods()
+    api.watch_seconds = 5.0
+    async with discovering(api) as discovery:
+        for _ in range(100):
+            await asyncio.sleep(1.003)
+            assert discovery.blind_seconds < 0.1

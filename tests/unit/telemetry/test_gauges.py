@@ -7,12 +7,12 @@ from dataclasses import replace
 from streamer.model import Ledger
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.metrics import REGISTRY
-from streamer.telemetry.status import Check, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 from tests.unit.transform.samples import FALCO
 
 SHARD = ShardStatus(0, True, 1, Ledger(), 0, 0.0, 0.0, 3, 100, 1)
 TARGET = TargetStatus(FALCO, StreamState.FOLLOWING, True, 0.0, 0.0, 900.0)
-WELL = Status("prod-eu-1", [Check("pods listed")], [SHARD], [TARGET])
+WELL = Status("prod-eu-1", [Check("pods listed", CheckState.OK)], [SHARD], [TARGET])
 
 
 def gauge(name: str, **labels: str) -> float | None:
@@ -28,9 +28,13 @@ def test_gauges_tell_of_this_moment_and_end_with_their_worker() -> None:
         assert gauge("shards", state="loading") == 0
         assert gauge("streams", state="following") == 1
         assert gauge("ready") == 1
-        now = replace(now, targets=[], checks=[Check("pods listed", "listing")])
+        now = replace(now, targets=[], checks=[Check("pods listed", CheckState.FAILING, "no right")])
         assert gauge("streams", state="following") == 0
         assert gauge("ready") == 0
+        now = replace(now, checks=[Check("pods listed")])
+        assert gauge("ready") == 0
+        now = replace(now, checks=[Check("pods listed", CheckState.OK), Check("pods found", needed=False)])
+        assert gauge("ready") == 1
     assert gauge("ready") is None
 
 
@@ -58,3 +62,17 @@ def test_the_lag_is_that_of_whatever_is_worst() -> None:
 def test_a_container_that_does_not_run_is_no_lag_of_ours() -> None:
     crashed = replace(TARGET, state=StreamState.WAITING, running=False, unread_seconds=600.0)
     assert replace(WELL, targets=[crashed]).lag_seconds == 0
+
+
+def test_a_stream_that_cannot_be_opened_is_no_backlog_and_no_blindness_of_the_whole_worker() -> None:
+    dead = replace(TARGET, state=StreamState.WAITING, unread_seconds=600.0)
+    status = replace(WELL, targets=[TARGET, dead])
+    with shown(lambda: status):
+        assert gauge("lag_seconds") == 600
+        assert gauge("backlog_seconds") == 0
+        assert gauge("blind_seconds") == 0
+        status = replace(status, blind_seconds=3.0, shards=[replace(SHARD, oldest_line_seconds=4.0)])
+        assert gauge("backlog_seconds") == 4
+        assert gauge("blind_seconds") == 3
+        status = replace(status, targets=[replace(TARGET, behind_seconds=5.0)])
+        assert gauge("backlog_seconds") == 5

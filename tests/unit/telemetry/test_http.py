@@ -11,14 +11,17 @@ import pytest
 
 from streamer.model import Coverage, Ledger
 from streamer.telemetry.http import HttpServer, ListenError
-from streamer.telemetry.status import Check, ShardStatus, Status
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status
 
 
 class Site:
     """A server whose checks and ledger the test sets."""
 
     def __init__(self) -> None:
-        self.checks = {"topics verified": "Kafka is away", "pods listed": "listing"}
+        self.checks = [
+            Check("topics verified", CheckState.FAILING, "Kafka is away"),
+            Check("pods listed", why="listing"),
+        ]
         self.ledger = Ledger()
         self.server = HttpServer("127.0.0.1", 0, self.status)
         self.url = ""
@@ -26,7 +29,10 @@ class Site:
     def status(self) -> Status:
         coverage = {Coverage.SILENT: 2}
         shard = ShardStatus(3, True, 7, self.ledger, 0, 0.0, 0.0, 1, 2, 0, coverage=coverage)
-        return Status("prod-eu-1", [Check(name, why) for name, why in self.checks.items()], [shard])
+        return Status("prod-eu-1", self.checks, [shard])
+
+    def succeed(self) -> None:
+        self.checks = [Check(check.name, CheckState.OK) for check in self.checks]
 
     async def get(self, path: str) -> tuple[int, str]:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
@@ -43,28 +49,52 @@ async def site() -> AsyncIterator[Site]:
 
 async def test_it_lives_while_the_loop_turns_ready_or_not(site: Site) -> None:
     assert await site.get("/livez") == (200, "ok\n")
+    status, text = await site.get("/livez?verbose")
+    assert status == 200
+    assert text.splitlines() == [
+        "[+] event loop", "[-] topics verified: Kafka is away", "[?] pods listed: listing", "ok",
+    ]  # fmt: skip
+
+
+def test_a_check_is_unknown_until_a_success_or_a_failure_was_observed() -> None:
+    assert Check("x").state is CheckState.UNKNOWN
+    assert Check.observed("x", succeeded=False, unknown="not asked") == Check(
+        "x", CheckState.UNKNOWN, "not asked"
+    )
+    assert Check.observed("x", succeeded=True, unknown="not asked") == Check("x", CheckState.OK)
+    for succeeded in (False, True):
+        found = Check.observed("x", succeeded=succeeded, trouble="away", unknown="not asked", needed=False)
+        assert found == Check("x", CheckState.FAILING, "away", needed=False)
+
+
+@pytest.mark.parametrize("health", [CheckState.FAILING, CheckState.UNKNOWN])
+def test_one_needed_condition_that_is_not_ok_keeps_it_from_being_ready(health: CheckState) -> None:
+    well = [Check("a", CheckState.OK), Check("b", CheckState.OK, needed=False)]
+    assert Status("test", well).ready
+    assert Status("test", [*well, Check("c", health, "why", needed=False)]).ready
+    assert not Status("test", [*well, Check("c", health, "why")]).ready
 
 
 async def test_it_is_not_ready_until_every_check_is_met_and_says_which_is_not(site: Site) -> None:
-    site.checks["topics verified"] = ""
+    site.checks[0] = Check("topics verified", CheckState.OK)
     status, text = await site.get("/readyz")
     assert status == 503
-    assert text.splitlines() == ["[+] topics verified", "[-] pods listed: listing", "not ready"]
-    site.checks["pods listed"] = ""
+    assert text.splitlines() == ["[+] topics verified", "[?] pods listed: listing", "not ready"]
+    site.succeed()
     assert await site.get("/readyz") == (200, "ok\n")
 
 
 async def test_verbose_tells_each_check_when_ready_as_well(site: Site) -> None:
-    site.checks = dict.fromkeys(site.checks, "")
+    site.succeed()
     status, text = await site.get("/readyz?verbose")
     assert status == 200
     assert text.splitlines() == ["[+] topics verified", "[+] pods listed", "ok"]
 
 
 async def test_once_ready_it_stays_so_through_an_outage_which_verbose_shows(site: Site) -> None:
-    site.checks = dict.fromkeys(site.checks, "")
+    site.succeed()
     await site.get("/readyz")
-    site.checks["pods listed"] = "the API server is away"
+    site.checks[1] = Check("pods listed", CheckState.FAILING, "the API server is away")
     assert await site.get("/readyz") == (200, "ok\n")
     status, text = await site.get("/readyz?verbose")
     assert status == 200
@@ -83,7 +113,10 @@ async def test_the_ledger_is_json_with_its_balance(site: Site) -> None:
 
 
 async def test_what_is_no_condition_of_work_is_told_and_holds_nothing_up() -> None:
-    checks = [Check("pods listed"), Check("Kafka takes records", "no answer to the commit", needed=False)]
+    checks = [
+        Check("pods listed", CheckState.OK),
+        Check("Kafka takes records", CheckState.FAILING, "no answer to the commit", needed=False),
+    ]
     async with HttpServer("127.0.0.1", 0, lambda: Status("test", checks)).serving() as port:
         url = f"http://127.0.0.1:{port}/readyz?verbose"
         async with aiohttp.ClientSession() as session, session.get(url) as answer:
@@ -100,7 +133,9 @@ async def test_the_status_is_json_of_everything(site: Site) -> None:
     assert found["ledger"] == site.ledger.as_dict()
     assert found["shards"][0]["ledger"]["published"] == 1
     assert found["shards"][0]["coverage"] == {"silent": 2}
-    assert found["checks"][1] == {"name": "pods listed", "why": "listing", "needed": True}
+    assert found["checks"][1] == {
+        "name": "pods listed", "state": "unknown", "why": "listing", "needed": True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("accept", ["", "text/plain", "application/openmetrics-text; version=1.0.0"])

@@ -11,11 +11,12 @@ import pytest
 from streamer.model import Ledger, Target
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.page import MOST_TARGETS, page
-from streamer.telemetry.status import Check, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
 
 LEDGER = Ledger(lines=4_000, alerts=3_000, log_lines=1_000, published=2_000, deduplicated=1_000, summaries=7)
 SHARD = ShardStatus(3, True, 12_345, LEDGER, 2_048, 0.0, 0.0, 17, 2, 0, "working")
-WELL = Status("prod-eu-1", [Check("topics verified"), Check("pods found", needed=False)], [SHARD])
+CHECKS = [Check("topics verified", CheckState.OK), Check("pods found", CheckState.OK, needed=False)]
+WELL = Status("prod-eu-1", CHECKS, [SHARD])
 
 
 def target(name: str, state: StreamState = StreamState.FOLLOWING, unread: float = 0.0) -> TargetStatus:
@@ -40,7 +41,7 @@ class Seen(HTMLParser):
         self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
-        if ("class", "big well") in attrs or ("class", "big ill") in attrs or ("class", "big slow") in attrs:
+        if any(("class", f"big {mood}") in attrs for mood in ("well", "ill", "slow", "unknown")):
             self.open[-1] = "big"
 
     def handle_endtag(self, tag: str) -> None:
@@ -56,7 +57,7 @@ class Seen(HTMLParser):
 def test_it_shows_conditions_ledger_shards_and_targets() -> None:
     seen = Seen(page(replace(WELL, targets=[target("falco-a")])))
     assert seen.big == "All is well"
-    assert ["✓ topics verified", "yes"] in seen.rows
+    assert ["✓ topics verified", "ok"] in seen.rows
     assert ["published", "2,000", "50.0%"] in seen.rows
     assert ["3", "working", "12,345", "4,000", "17", "2,048", "0 s", "0 s"] in seen.rows
     assert ["falco/falco-a", "falco", "node-1", "following", "0 s", "0 s", "90 s"] in seen.rows
@@ -65,8 +66,19 @@ def test_it_shows_conditions_ledger_shards_and_targets() -> None:
 @pytest.mark.parametrize(
     ("status", "told"),
     [
-        (replace(WELL, checks=[Check("state loaded", "loading")]), "Not ready: state loaded"),
-        (replace(WELL, checks=[Check("pods found", "no pod", needed=False)]), "At work, but: pods found"),
+        (
+            replace(WELL, checks=[Check("pods listed"), Check("state loaded", CheckState.FAILING, "no")]),
+            "Not ready: state loaded",
+        ),
+        (replace(WELL, checks=[*CHECKS, Check("state loaded")]), "Not ready yet: state loaded"),
+        (
+            replace(WELL, checks=[Check("pods found", CheckState.FAILING, "no pod", needed=False)]),
+            "At work, but: pods found",
+        ),
+        (
+            replace(WELL, checks=[*CHECKS, Check("Kafka takes records", needed=False)]),
+            "Ready, not checked yet: Kafka takes records",
+        ),
         (
             replace(WELL, targets=[target("a", StreamState.WAITING, 7_300.0)]),
             "At work, 2 h behind",
@@ -81,22 +93,31 @@ def test_what_is_wrong_stands_at_the_top(status: Status, told: str) -> None:
     assert Seen(page(status)).big == told
 
 
+def test_what_nobody_has_checked_is_not_shown_as_well() -> None:
+    status = replace(WELL, checks=[*CHECKS, Check("Kafka takes records", why="nothing yet", needed=False)])
+    assert ["? Kafka takes records", "unknown: nothing yet"] in Seen(page(status)).rows
+    assert "All is well" not in page(status)
+
+
 def test_the_worst_targets_come_first_and_there_is_a_bound() -> None:
     many = [target(f"falco-{n:04}") for n in range(MOST_TARGETS + 50)]
-    ill = target("falco-z", StreamState.WAITING, 5.0)
+    ill = replace(target("falco-z", StreamState.WAITING, 5.0), cause="HTTP 500: no route to host")
     rows = [
         row for row in Seen(page(replace(WELL, targets=[*many, ill]))).rows if row[0].startswith("falco/")
     ]
     assert len(rows) == MOST_TARGETS
     assert rows[0][:5] == ["falco/falco-z", "falco", "node-1", "waiting", "5.0 s"]
+    assert rows[0][-1] == "HTTP 500: no route to host"
 
 
 def test_nothing_of_the_cluster_can_be_markup() -> None:
     evil = '<script>alert("&")</script>'
-    status = Status(evil, [Check(evil, evil)], [replace(SHARD, condition=evil)], [target(evil)])
+    status = Status(
+        evil, [Check(evil, CheckState.FAILING, evil)], [replace(SHARD, condition=evil)], [target(evil)]
+    )
     text = page(replace(status, facts={"version": evil}))
     assert "<script" not in text
-    assert ["✗ " + evil, evil] in Seen(text).rows
+    assert ["✗ " + evil, f"failing: {evil}"] in Seen(text).rows
 
 
 async def test_it_is_served_and_allows_nothing_but_its_style() -> None:
