@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,9 +103,12 @@ def _say_what_is_awaited(whom: str) -> None:
 
 
 async def _all(settings: Settings) -> AsyncIterator[Finding]:
+    from streamer.config.advice import advice
     from streamer.sink import examine_kafka
     from streamer.source.examine import examine_kubernetes
 
+    for finding in advice(settings, datetime.now(UTC)):
+        yield finding
     _say_what_is_awaited("the API server")
     async for finding in examine_kubernetes(settings.kubernetes):
         yield finding

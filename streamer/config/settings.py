@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from streamer.config.dedupe import Dedupe
 from streamer.config.faults import Fault, FaultsError
-from streamer.config.filters import FilterRule
+from streamer.config.filters import FilterRule, unique_names
 from streamer.config.kafka import Kafka
 from streamer.config.kubernetes import Kubernetes
 from streamer.config.limits import Limits
@@ -149,7 +149,7 @@ class Settings(Section):
         description="How many dead letters are published, for each target and reason; the rest is counted in a "
         "health record.",
     )
-    filters: tuple[FilterRule, ...] = Field(
+    filters: Annotated[tuple[FilterRule, ...], AfterValidator(unique_names)] = Field(
         default=(),
         examples=[
             [

@@ -214,7 +214,8 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
         "    sasl: {username: me, password_file: /nowhere/password}\n"
         "kubernetes: {kubeconfig: /nowhere/kubeconfig}\n"
         "filters:\n"
-        "  - {action: drop, match: [rule = x], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
+        "  - {action: drop, match: ['rule = \"x\"'], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
+        "  - {action: drop, match: ['prco.name != \"bash\"'], reason: misspelt}\n"
     )
     done = invoke("check", "--config", str(config))
     assert done.exit_code == 0
@@ -224,7 +225,14 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
         "warning: `kubernetes.kubeconfig`: cannot read /nowhere/kubeconfig: No such file or directory",
         "warning: `kafka.security.ca_file`: cannot read /nowhere/ca: No such file or directory",
         "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",
-        "warning: `filters.0` has expired (the old days): it matches nothing any more",
+        (
+            "warning: `filters.1.match`: no known source of Falco's has a field `prco.name`; did you mean `proc.name`?; "
+            "correct the name; a field of a plugin of your own is written in quotes, or named in dedupe.group_fields"
+        ),
+        (
+            "warning: `filters.0` has expired (the old days): it matches nothing any more; remove the filter, or give it "
+            "another `expires`"
+        ),
     ]
 
 
