@@ -13,6 +13,7 @@ from streamer.shard.ownership import Ownership
 from streamer.shard.shard import Shard
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.telemetry.filters import FilterWatch
 from streamer.telemetry.status import Check, Status
 
 
@@ -29,6 +30,7 @@ class Overview:
         self.discovery: Discovery | None = None
         self.fleet: Fleet | None = None
         self.reload: Reload | None = None
+        self.filters = FilterWatch()
 
     def checks(self) -> list[Check]:
         """What work needs, then what is worth telling although work goes on."""
@@ -72,6 +74,7 @@ class Overview:
             cluster=self._cluster,
             checks=checks,
             shards=[replace(shard.status(now_ns), fenced=fenced[shard.index]) for shard in self._shards()],
+            filters=self.filters.status(),
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=up_seconds if waiting else blind_seconds,
             refused_pods=0 if self.discovery is None else self.discovery.refused,
