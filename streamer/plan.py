@@ -90,13 +90,7 @@ def limit_plan(settings: Settings, cores: int) -> LimitPlan:
 def _router(settings: Settings) -> Router:
     names = settings.topic_names
     routes = [
-        Route(
-            topic,
-            rules=tuple(route.match.rules),
-            tags=frozenset(route.match.tags),
-            sources=frozenset(route.match.sources),
-            namespaces=frozenset(route.match.namespaces),
-        )
+        Route(topic, tuple(map(Matcher.parse, route.match)))
         for topic, route in zip(names.routes, settings.routes, strict=True)
     ]
     return Router(names.by_priority(), routes)

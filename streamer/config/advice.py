@@ -25,8 +25,10 @@ def advice(settings: Settings, now: datetime) -> Iterator[Finding]:
         for names in fields.values()
         for name in names
     }
-    matched = [(f"filters.{at}.match", rule.match) for at, rule in enumerate(settings.filters)]
-    for key, texts in matched:
+    for key, texts in (
+        *((f"filters.{at}.match", rule.match) for at, rule in enumerate(settings.filters)),
+        *((f"routes.{at}.match", route.match) for at, route in enumerate(settings.routes)),
+    ):
         for text in texts:
             if (why := unknown_field(Matcher.parse(text), configured)) is not None:
                 yield Finding("filters", Verdict.WARNING, f"`{key}`: {why}", HOW_TO_QUOTE)

@@ -7,22 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from streamer.config.faults import USELESS, Fault, FaultsError
-from streamer.config.section import Matching, NotEmpty, Number, Section, TakesOne, Text
-from streamer.transform.matcher import Matcher
-from streamer.transform.matcher_syntax import MatcherError
+from streamer.config.matchers import WHAT_MATCHERS_ARE, Matchers
+from streamer.config.section import Matching, Number, Section, Text
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
-
-
-def _readable(text: str) -> str:
-    try:
-        Matcher.parse(text)
-    except MatcherError as error:
-        raise FaultsError([Fault((), str(error), part=(error.start, error.end))]) from error
-    return text
 
 
 def _with_zone(given: Any) -> Any:
@@ -37,8 +28,6 @@ def _with_zone(given: Any) -> Any:
         raise FaultsError([Fault((), f"expected a time that there is ({error})")]) from error
 
 
-MatcherText = Annotated[str, AfterValidator(_readable)]
-Matchers = Annotated[tuple[MatcherText, ...], TakesOne, NotEmpty]
 Moment = Annotated[datetime, BeforeValidator(_with_zone)]
 
 
@@ -55,12 +44,7 @@ class FilterRule(Section):
     action: Literal["drop", "keep"] = Field(
         description="drop: counted as filtered, not published. keep: no later filter drops it."
     )
-    match: Matchers = Field(
-        json_schema_extra={"minItems": 1},
-        description="Matchers, all of which must match: a name (rule, priority, source, hostname, tags or a key of "
-        "output_fields), one of =, !=, =~ and !~, for priority also >=, <=, > and <, and a value in double quotes. "
-        "Regular expressions match whole values. An absent field matches nothing, unless `or absent` follows.",
-    )
+    match: Matchers = Field(json_schema_extra={"minItems": 1}, description=WHAT_MATCHERS_ARE)
     reason: Text = Field(description="Required. Why, for whoever reads this next year.")
     expires: Moment | None = Field(
         default=None,

@@ -226,12 +226,13 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
         "warning: `kafka.security.ca_file`: cannot read /nowhere/ca: No such file or directory",
         "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",
         (
-            "warning: `filters.1.match`: no known source of Falco's has a field `prco.name`; did you mean `proc.name`?; "
-            "correct the name; a field of a plugin of your own is written in quotes, or named in dedupe.group_fields"
+            "warning: `filters.1.match`: no known source of Falco's has a field `prco.name`; did you mean "
+            "`proc.name`?; correct the name; a field of a plugin of your own is written in quotes, or named in "
+            "dedupe.group_fields"
         ),
         (
-            "warning: `filters.0` has expired (the old days): it matches nothing any more; remove the filter, or give it "
-            "another `expires`"
+            "warning: `filters.0` has expired (the old days): it matches nothing any more; remove the filter, or "
+            "give it another `expires`"
         ),
     ]
 
