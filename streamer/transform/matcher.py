@@ -58,17 +58,18 @@ class Matcher:
         holds, or_absent = self._holds(), self.or_absent
         values = _reader(self.name, is_field=self.is_field)
         if self.operator[0] == "!":
-            return lambda alert: not any(map(holds, found)) if (found := values(alert)) else or_absent
-        return lambda alert: any(map(holds, found)) if (found := values(alert)) else or_absent
+            return lambda alert: not holds(found) if (found := values(alert)) else or_absent
+        return lambda alert: holds(found) if (found := values(alert)) else or_absent
 
-    def _holds(self) -> Callable[[str], object]:
+    def _holds(self) -> Callable[[Sequence[str]], bool]:
+        """Whether one of several values is equal, or matches the expression."""
+        value = self.value
         if "~" not in self.operator:
-            return self.value.__eq__
+            return lambda found: value in found
         # Priorities are compared in lower case; an expression is not text to be lowered (`\S` is not `\s`).
         ignore_case = self.name == "priority" and not self.is_field
-        fullmatch: Callable[[str], object]
-        fullmatch = expression(f"(?i:{self.value})" if ignore_case else self.value).fullmatch
-        return fullmatch
+        fullmatch = expression(f"(?i:{value})" if ignore_case else value).fullmatch
+        return lambda found: any(map(fullmatch, found))
 
 
 def _reader(name: str, *, is_field: bool) -> Callable[[Alert], Sequence[str]]:

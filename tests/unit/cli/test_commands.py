@@ -17,7 +17,10 @@ from click.testing import CliRunner, Result
 
 from streamer import __version__
 from streamer.cli import main
+from streamer.cli.doctor import findings_of
 from streamer.cli.main import main as group
+from streamer.config import Settings
+from streamer.model import Verdict
 
 COMMANDS = sorted(group.commands)
 
@@ -265,3 +268,46 @@ def test_acls_are_printed_without_asking_kafka(config: Path) -> None:
     assert "--group siem-" in consumer.stdout
     user = invoke("topics", "acls", "--config", str(config), "-o", "strimzi", "--kafka", "main")
     assert yaml.safe_load(user.stdout)["metadata"]["labels"] == {"strimzi.io/cluster": "main"}
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (
+            'rule == "x"',
+            ['1 | rule == "x"', '  |      ^^ `==` is not an operator; write `rule = "value"`'],
+        ),
+        ("Rule = 'x'", ["1 | Rule = 'x'", "  | ^^^^ there is no `Rule`: write `rule`"]),
+        (
+            "priority >= warnin",
+            ["  |             ^^^^^^ `warnin` is not a priority; did you mean `warning`?"],
+        ),
+        ("proc.name = \x1b[2J", ["1 | proc.name =  [2J"]),
+    ],
+)
+def test_tap_shows_where_a_condition_is_wrong(where: str, told: list[str]) -> None:
+    done = invoke("tap", "--where", where)
+    assert done.exit_code == 2
+    assert "--where" in done.stderr
+    assert "\x1b" not in done.stderr
+    for line in told:
+        assert line in done.stderr
+
+
+def test_tap_warns_of_a_field_that_no_source_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.cli.options.DEFAULT_CONFIG", Path("/nowhere/streamer.yaml"))
+    done = invoke("tap", "--where", 'prco.name != "x"', "--where", 'proc.name = "x"')
+    assert done.exit_code == 78  # nobody said where Kafka is
+    assert done.stderr.startswith(
+        "warning: no known source of Falco's has a field `prco.name`; did you mean `proc.name`?\n"
+    )
+    assert done.stderr.count("warning:") == 1
+
+
+async def test_doctor_begins_with_what_looks_wrong_in_the_configuration() -> None:
+    rule = {"name": "n", "action": "drop", "match": 'k8s.ns.nme != "x"', "reason": "r"}
+    settings = Settings.model_validate({"filters": [rule]})
+    finding = await anext(findings_of(settings))
+    assert (finding.check, finding.verdict) == ("filters", Verdict.WARNING)
+    assert finding.told.endswith("has a field `k8s.ns.nme`; did you mean `k8s.ns.name`?")
+    assert finding.fix
