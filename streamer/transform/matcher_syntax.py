@@ -39,9 +39,10 @@ _MEANT: Final = {
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 # A field of Falco's: an argument in brackets may hold anything; transformers put it in parentheses.
 _NAME: Final = re.compile(r"(?:[\w.()/@:-]|\[[^\]]*\])+")
+_PREFIX: Final = "output_fields."
 _OPERATOR: Final = re.compile(r"[=!~<>]+")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_SINGLE_QUOTED: Final = re.compile(r"'([^']*)'")
+_OTHER_QUOTES: Final = re.compile(r"['`\u2018-\u201f]([^'`\u2018-\u201f]*)['`\u2018-\u201f]")
 _WORD: Final = re.compile(r"[^\s\"]+")
 _OR_ABSENT: Final = re.compile(r"or[ \t\r\n]+absent\b")
 _BROKEN_ESCAPE: Final = re.compile(
@@ -128,6 +129,10 @@ class _Parser:
                 f'there is no `{name}`: {hint}; another key of output_fields is written in quotes, `"{name}"`',
                 found.end(),
             )
+        if name.startswith(_PREFIX):
+            raise self._fault(
+                f"a field is named without `{_PREFIX}`; write `{name[len(_PREFIX) :]}`", found.end()
+            )
         self._advance(found.end())
         return name, False
 
@@ -166,8 +171,8 @@ class _Parser:
             value = word[0]
             if not is_priority or "~" in operator or not value.isalpha():
                 given = self._text[start:].rstrip()
-                single = _SINGLE_QUOTED.match(given)
-                meant = quote(single[1] if single else given)
+                other = _OTHER_QUOTES.match(given)
+                meant = quote(other[1] if other else given)
                 raise self._fault(
                     f"a value stands in double quotes; write `{name} {operator} {meant}`", start + len(given)
                 )
