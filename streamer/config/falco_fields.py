@@ -194,4 +194,4 @@ _NAMES: Final = [f"{prefix}.{name}" for prefix, names in _BY_PREFIX.items() for 
 FIELDS: Final = frozenset(name.removesuffix("[]") for name in _NAMES)
 WITH_ARGUMENT: Final = frozenset(name.removesuffix("[]") for name in _NAMES if name.endswith("[]"))
 OPEN_PREFIXES: Final = ("falco.", "scap.")
-"""Of Falco's metrics, which each release names anew."""
+"""Falco's own metrics: their names change with each release."""

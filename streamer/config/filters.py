@@ -45,7 +45,7 @@ class FilterRule(Section):
         description="drop: counted as filtered, not published. keep: no later filter drops it."
     )
     match: Matchers = Field(json_schema_extra={"minItems": 1}, description=WHAT_MATCHERS_ARE)
-    reason: Text = Field(description="Required. Why, for whoever reads this next year.")
+    reason: Text = Field(description="Required. Why the filter is there.")
     expires: Moment | None = Field(
         default=None,
         description="The filter does not match alerts from this time on, by the time of their lines. Null: it does "

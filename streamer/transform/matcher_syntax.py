@@ -19,7 +19,7 @@ import re2
 from streamer.model import Priority
 
 TOP_LEVEL: Final = ("rule", "priority", "source", "hostname", "tags")
-"""What an alert has beside `output_fields`."""
+"""The names of an alert that are not keys of `output_fields`."""
 _ALWAYS_PRESENT: Final = frozenset({"rule", "priority", "source"})
 _PRIORITIES: Final = tuple(priority.label for priority in Priority)
 _EQUALITY: Final = ("=", "!=", "=~", "!~")
@@ -59,6 +59,10 @@ class MatcherError(ValueError):
         self.start = start
         self.end = max(end, start + 1)
         super().__init__(f"column {start + 1}: {reason}")
+
+
+_LONGEST: Final = 60
+"""A longer value is not repeated in an error."""
 
 
 class Parts(NamedTuple):
@@ -104,8 +108,9 @@ class _Parser:
 
     def matcher(self) -> Parts:
         name, quoted = self._name()
-        found = self._operator(name, ordered=name == "priority" and not quoted)
-        value = self._value(name, found, is_priority=name == "priority" and not quoted)
+        shown, is_priority = quote(name) if quoted else name, name == "priority" and not quoted
+        found = self._operator(shown, ordered=is_priority)
+        value = self._value(shown, found, is_priority=is_priority)
         or_absent = self._or_absent(name, always=name in _ALWAYS_PRESENT and not quoted)
         if self._at < len(self._text):
             raise self._fault(
@@ -142,8 +147,9 @@ class _Parser:
         found = _OPERATOR.match(self._text, self._at)
         if found is None:
             word = _WORD.match(self._text, self._at)
-            end = word.end() if word else self._at + 1
-            raise self._fault(f'expected one of {listed}; write `{name} = "value"`', end)
+            raise self._fault(
+                f'expected one of {listed}; write `{name} = "value"`', word.end() if word else self._at
+            )
         if found[0] not in known:
             if found[0] in ORDER or _MEANT.get(found[0]) in ORDER:
                 why = f"`{found[0]}` is for `priority` only; here it is one of {listed}"
@@ -172,13 +178,13 @@ class _Parser:
             if not is_priority or "~" in operator or not value.isalpha():
                 given = self._text[start:].rstrip()
                 other = _OTHER_QUOTES.match(given)
-                meant = quote(other[1] if other else given)
+                meant = quote(other[1] if other else given if len(given) <= _LONGEST else "value")
                 raise self._fault(
                     f"a value stands in double quotes; write `{name} {operator} {meant}`", start + len(given)
                 )
             self._advance(word.end())
         if "~" in operator:
-            self._checkexpression(value, start, is_priority=is_priority)
+            self._check_expression(value, start, is_priority=is_priority)
         elif is_priority:
             priority = Priority.parse(value)
             if priority is None:
@@ -188,7 +194,7 @@ class _Parser:
             value = priority.label  # `Info` is Informational to Falco's own configuration as well
         return value
 
-    def _checkexpression(self, value: str, start: int, *, is_priority: bool) -> None:
+    def _check_expression(self, value: str, start: int, *, is_priority: bool) -> None:
         try:
             pattern = expression(f"(?i:{value})" if is_priority else value)
         except re2.error as error:
