@@ -81,6 +81,7 @@ class Worker:
         """What each topic takes; None until they have been prepared."""
         self.overview = Overview(settings.cluster)
         self.overview.reload = reload
+        self.overview.filters.take(settings.filters)
 
     @property
     def shards(self) -> Mapping[int, Shard]:
@@ -109,6 +110,7 @@ class Worker:
             await stack.enter_async_context(telling_left_out())
             stack.enter_context(shown(self.overview.status))
             await stack.enter_async_context(telling_progress(self.overview.status))
+            await stack.enter_async_context(self.overview.filters.reporting())
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
             if self._reload is not None:
@@ -125,6 +127,7 @@ class Worker:
             self._limits |= await self._prepare_new_topics(settings)
         self._settings = settings
         configure(settings.log.level, settings.log.format)
+        self.overview.filters.take(settings.filters)
         plan, commit = plan_of(settings), _commit_policy(settings)
         for shard in self.shards.values():
             shard.adjust(commit, settings.health.coverage_seconds)

@@ -14,6 +14,7 @@ from streamer.shard.ownership import Ownership
 from streamer.shard.shard import Shard
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
+from streamer.telemetry.filters import FilterWatch
 from streamer.telemetry.status import Check, Status
 
 _AFTER_TOPICS: Final = "not asked before the topics are verified"
@@ -33,6 +34,7 @@ class Overview:
         self.discovery: Discovery | None = None
         self.fleet: Fleet | None = None
         self.reload: Reload | None = None
+        self.filters = FilterWatch()
 
     def checks(self) -> list[Check]:
         """What work needs, then what is worth reporting although work goes on.
@@ -125,6 +127,7 @@ class Overview:
             cluster=self._cluster,
             checks=checks,
             shards=[replace(shard.status(now_ns), fenced=fenced[shard.index]) for shard in self._shards()],
+            filters=self.filters.status(),
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=blind_seconds,
             refused_pods=0 if self.discovery is None else self.discovery.refused,

@@ -9,12 +9,13 @@ from typing import Final
 from streamer.config import Settings
 from streamer.config.alert_fields import OTHER
 from streamer.config.dedupe import DedupeOverride as OverrideSettings
-from streamer.config.filters import FilterRule
+from streamer.config.filters import FilterRule, names_of
 from streamer.config.limits import RateLimit
 from streamer.model import Priority
-from streamer.transform.filter import Filter, FilterAction, Filters, Matcher
+from streamer.transform.filter import Filter, FilterAction, Filters
 from streamer.transform.fingerprint import FingerprintPlan, KeyFields
 from streamer.transform.limit import Rate
+from streamer.transform.matcher import Matcher
 from streamer.transform.plan import Plan
 from streamer.transform.route import Route, Router
 from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan
@@ -47,7 +48,8 @@ def plan_of(settings: Settings, cores: int | None = None) -> Plan:
 
 def filters(settings: Settings) -> Filters:
     """What is dropped."""
-    return Filters([_filter(rule) for rule in settings.filters])
+    names = names_of(settings.filters)
+    return Filters([_filter(name, rule) for name, rule in zip(names, settings.filters, strict=True)])
 
 
 def dedupe_plan(settings: Settings, cores: int) -> DedupePlan:
@@ -88,23 +90,17 @@ def limit_plan(settings: Settings, cores: int) -> LimitPlan:
 def _router(settings: Settings) -> Router:
     names = settings.topic_names
     routes = [
-        Route(
-            topic,
-            rules=tuple(route.match.rules),
-            tags=frozenset(route.match.tags),
-            sources=frozenset(route.match.sources),
-            namespaces=frozenset(route.match.namespaces),
-        )
+        Route(topic, tuple(map(Matcher.parse, route.match)))
         for topic, route in zip(names.routes, settings.routes, strict=True)
     ]
     return Router(names.by_priority(), routes)
 
 
-def _filter(rule: FilterRule) -> Filter:
+def _filter(name: str, rule: FilterRule) -> Filter:
     expires_ns = None
     if rule.expires is not None:
         expires_ns = (rule.expires - _EPOCH) // timedelta(microseconds=1) * 1000
-    return Filter(FilterAction(rule.action), tuple(map(Matcher.parse, rule.match)), rule.reason, expires_ns)
+    return Filter(name, FilterAction(rule.action), tuple(map(Matcher.parse, rule.match)), expires_ns)
 
 
 def _fingerprint_plan(settings: Settings) -> FingerprintPlan:

@@ -57,6 +57,7 @@ def check(config: Path | None, overrides: tuple[str, ...], show: bool, partial: 
 
 def _warnings(settings: Settings) -> Iterator[str]:
     from streamer.config import SecretError
+    from streamer.config.advice import advice
 
     yield from _unreadable(settings)
     for secret in _secrets(settings):
@@ -64,10 +65,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
             secret.read()
         except SecretError as error:
             yield str(error)
-    now = datetime.now(UTC)
-    for at, rule in enumerate(settings.filters):
-        if rule.expires is not None and rule.expires <= now:
-            yield f"`filters.{at}` has expired ({rule.reason}): it matches nothing any more"
+    for finding in advice(settings, datetime.now(UTC)):
+        yield f"{finding.told}; {finding.fix}"
 
 
 def _unreadable(section: Section, above: str = "") -> Iterator[str]:

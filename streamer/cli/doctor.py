@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,7 +87,7 @@ def text(finding: Finding) -> str:
 
 async def _examine(settings: Settings, *, print_now: bool) -> list[Finding]:
     findings = []
-    async for finding in _all(settings):
+    async for finding in findings_of(settings):
         findings.append(finding)
         _say_what_is_awaited("")
         if print_now:
@@ -100,10 +101,14 @@ def _say_what_is_awaited(whom: str) -> None:
         click.echo(f"\r\x1b[K{f'waiting for {whom} …' if whom else ''}", err=True, nl=False)
 
 
-async def _all(settings: Settings) -> AsyncIterator[Finding]:
+async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
+    """Examine everything, one finding after the other."""
+    from streamer.config.advice import advice
     from streamer.sink import examine_kafka
     from streamer.source.examine import examine_kubernetes
 
+    for finding in advice(settings, datetime.now(UTC)):
+        yield finding
     _say_what_is_awaited("the API server")
     async for finding in examine_kubernetes(settings.kubernetes):
         yield finding

@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from streamer.model import Alert, Priority
-from streamer.transform.filter import Matcher
+from streamer.transform.matcher import Matcher
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
 

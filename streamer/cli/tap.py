@@ -18,7 +18,8 @@ from streamer.cli.options import discard_stdout, fail, load_settings, settings_o
 from streamer.cli.selection import Selection, as_json, since_ms
 from streamer.cli.show import escape, escape_json, line
 from streamer.model import Priority
-from streamer.transform.filter import Matcher, MatcherError
+from streamer.transform.matcher import Matcher
+from streamer.transform.matcher_syntax import MatcherError
 
 if TYPE_CHECKING:
     from streamer.config import Settings
@@ -38,7 +39,7 @@ _A_TIME: Final = "2026-11-20T10:00:00Z"
 Examples:
   falco-streamer tap --config streamer.yaml --since 15m
   falco-streamer tap --config streamer.yaml --priority warning --rule 'Terminal*' --namespace 'shop-*'
-  falco-streamer tap --config streamer.yaml --where 'proc.name =~ "(ba|z)?sh"' --where 'user.name != root'
+  falco-streamer tap --config streamer.yaml --where 'proc.name =~ "(ba|z)?sh"' --where 'user.name != "root"'
   falco-streamer tap --config streamer.yaml --since 1d --no-follow -o json | jq -r .value.rule | sort | uniq -c
 """,
 )
@@ -69,7 +70,7 @@ Examples:
     metavar="MATCHER",
     multiple=True,
     help="Only alerts that match, as in `filters`: rule, priority, source, hostname, tags or any output field; "
-    "=, !=, =~, !~. All must.",
+    "=, !=, =~, !~, for priority also >=, <=, >, <; the value in double quotes. All must.",
 )
 @click.option("--summaries/--no-summaries", default=True, help="The counts of repeated alerts.")
 @click.option("--health/--no-health", default=True, help="Coverage, gaps, storms and Falco's own reports.")
@@ -112,6 +113,7 @@ def tap(
     """
     import uvloop
 
+    from streamer.config.advice import unknown_field
     from streamer.sink import KafkaUnavailable
     from streamer.telemetry.log import configure
 
@@ -122,16 +124,16 @@ def tap(
     except ValueError as error:
         told = f"{since!r}: expected how long ago, such as 30s, 15m, 2h, 1d, or a time with its zone, such as {_A_TIME}"
         raise click.BadParameter(told, param_hint="'--since'") from error
-    try:
-        selection = Selection(
-            kinds,
-            None if priority is None else Priority.parse(priority),
-            rules,
-            namespaces,
-            tuple(map(Matcher.parse, matchers)),
-        )
-    except MatcherError as error:
-        raise click.BadParameter(str(error), param_hint="'-w' / '--where'") from error
+    selection = Selection(
+        kinds,
+        None if priority is None else Priority.parse(priority),
+        rules,
+        namespaces,
+        tuple(map(_matcher, matchers)),
+    )
+    for matcher in selection.matchers:
+        if (why := unknown_field(matcher)) is not None:
+            click.echo(f"warning: {why}", err=True)
     settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",))
     configure("error", settings.log.format)
     printer = _Printer(output, color)
@@ -163,6 +165,18 @@ def tap(
     except KeyboardInterrupt:
         pass
     sys.exit(0)
+
+
+def _matcher(text: str) -> Matcher:
+    """Read a condition; where it is wrong, a usage error shows the place."""
+    from streamer.config.errors import Place, Source, excerpt
+
+    try:
+        return Matcher.parse(text)
+    except MatcherError as error:
+        place = Place(Source("--where", (text,)), 0, error.start, error.end - error.start)
+        shown = "\n".join(excerpt(place, error.reason))
+        raise click.BadParameter(f"\n{shown}", param_hint="'-w' / '--where'") from error
 
 
 async def _say_if_kafka_is_away(settings: Settings) -> None:

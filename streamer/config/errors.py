@@ -56,17 +56,22 @@ class Problem:
             if self.place is not None:
                 lines.append(f"  --> {_printable(self.place.source.name)}")
             return "\n".join([*lines, f"   = {label}"] if label else lines)
-        number = str(self.place.line + 1)
-        gap = " " * len(number)
-        text, column, width = _shown(self.place)
-        carets = " " * _cells(text[:column]) + "^" * max(1, _cells(text[column : column + width]))
-        lines += [
-            f"{gap}--> {_printable(self.place.source.name)}:{number}:{self.place.column + 1}",
-            f"{gap} |",
-            f"{number} | {text}".rstrip(),
-            f"{gap} | {carets} {label}".rstrip(),
-        ]
-        return "\n".join(lines)
+        return "\n".join([*lines, *excerpt(self.place, self.label)])
+
+
+def excerpt(place: Place, label: str) -> list[str]:
+    """The lines that show a place: its name, its text, and carets with the label below."""
+    assert place.line is not None
+    number = str(place.line + 1)
+    gap = " " * len(number)
+    text, column, width = _shown(place)
+    carets = " " * _cells(text[:column]) + "^" * max(1, _cells(text[column : column + width]))
+    return [
+        f"{gap}--> {_printable(place.source.name)}:{number}:{place.column + 1}",
+        f"{gap} |",
+        f"{number} | {text}".rstrip(),
+        f"{gap} | {carets} {_printable(label)}".rstrip(),
+    ]
 
 
 class ConfigError(Exception):

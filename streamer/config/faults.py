@@ -16,6 +16,8 @@ class Fault(NamedTuple):
     at: tuple[str | int, ...]
     reason: str
     headline: str = WRONG
+    part: tuple[int, int] | None = None
+    """The faulty part of a text: where it starts and ends, in characters. None: all of it."""
 
 
 class FaultsError(ValueError):

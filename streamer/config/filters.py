@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from streamer.config.faults import Fault, FaultsError
-from streamer.config.section import NotEmpty, Section, TakesOne, Text
-from streamer.transform.filter import Matcher, MatcherError
+from streamer.config.faults import USELESS, Fault, FaultsError
+from streamer.config.matchers import WHAT_MATCHERS_ARE, Matchers
+from streamer.config.section import Matching, Number, Section, Text
 
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
-
-
-def _readable(text: str) -> str:
-    try:
-        Matcher.parse(text)
-    except MatcherError as error:
-        raise FaultsError([Fault((), str(error))]) from error
-    return text
 
 
 def _with_zone(given: Any) -> Any:
@@ -35,25 +28,58 @@ def _with_zone(given: Any) -> Any:
         raise FaultsError([Fault((), f"expected a time that there is ({error})")]) from error
 
 
-MatcherText = Annotated[str, AfterValidator(_readable)]
 Moment = Annotated[datetime, BeforeValidator(_with_zone)]
 
 
 class FilterRule(Section):
     """A filter: drops or keeps the alerts that all its matchers match."""
 
+    name: Annotated[str, Matching(r"[\w.-]{1,63}", "1 to 63 letters, digits, `_`, `.` and `-`")] | None = (
+        Field(
+            default=None,
+            description="What metrics, the log and the status page call it. Null: its place, such as `filters[2]`, "
+            "which changes with the filters before it. The first is `filters[0]`.",
+        )
+    )
     action: Literal["drop", "keep"] = Field(
         description="drop: counted as filtered, not published. keep: no later filter drops it."
     )
-    match: Annotated[tuple[MatcherText, ...], TakesOne, NotEmpty] = Field(
-        json_schema_extra={"minItems": 1},
-        description="Matchers, all of which must match: a name (rule, priority, source, hostname, tags or a key of "
-        "output_fields), one of =, !=, =~ and !~, and a value in double quotes. Regular expressions match whole "
-        "values.",
-    )
-    reason: Text = Field(description="Required. Why, for whoever reads this next year.")
+    match: Matchers = Field(json_schema_extra={"minItems": 1}, description=WHAT_MATCHERS_ARE)
+    reason: Text = Field(description="Required. Why the filter is there.")
     expires: Moment | None = Field(
         default=None,
         description="The filter does not match alerts from this time on, by the time of their lines. Null: it does "
         "not expire.",
     )
+    max_share: Number | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="The largest share of all alerts that the filter is meant to drop, such as 0.2. Above it, the "
+        "alert FalcoStreamerFilterShare fires; the filter goes on. Null: no bound.",
+    )
+
+    @model_validator(mode="after")
+    def _only_what_drops_has_a_share(self) -> FilterRule:
+        if self.action == "keep" and self.max_share is not None:
+            raise FaultsError([Fault(("max_share",), "only a filter that drops has one", USELESS)])
+        return self
+
+
+def names_of(filters: Sequence[FilterRule]) -> tuple[str, ...]:
+    """The filters' names: the given ones, else those of their places."""
+    return tuple(rule.name or f"filters[{at}]" for at, rule in enumerate(filters))
+
+
+def unique_names(filters: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
+    """Check that no name is given twice; raises `FaultsError` with every repetition."""
+    first: dict[str, int] = {}
+    faults = []
+    for at, rule in enumerate(filters):
+        if rule.name is not None and (before := first.setdefault(rule.name, at)) != at:
+            faults.append(
+                Fault((at, "name"), f"expected a name of its own: `filters.{before}` has the same one")
+            )
+    if faults:
+        raise FaultsError(faults)
+    return filters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -160,9 +161,22 @@ def _problem(
         _hide(nearest)
     else:
         label = finding(fault.reason, details["type"], details.get("ctx", {}), None if on_key else node)
+        place = _part(place, node, fault.part)
     return Problem(
         f"{fault.headline} `{'.'.join(map(str, at))}`", place if place.source.name else None, label
     )
+
+
+def _part(place: Place, node: Node | None, part: tuple[int, int] | None) -> Place:
+    """The faulty part of a text, where its line holds the text as it is, without escapes."""
+    if part is None or node is None or place.line is None or place.line >= len(place.source.lines):
+        return place
+    start, end = part
+    line = place.source.lines[place.line]
+    found = line.find(str(node.value), place.column, place.column + place.width)
+    if found < 0 or not node.value:
+        return place
+    return replace(place, column=found + start, width=end - start)
 
 
 def _hide(node: Node) -> None:

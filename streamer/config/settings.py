@@ -5,16 +5,17 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from streamer.config.dedupe import Dedupe
-from streamer.config.faults import Fault, FaultsError
-from streamer.config.filters import FilterRule
+from streamer.config.faults import FaultsError
+from streamer.config.filters import FilterRule, unique_names
 from streamer.config.kafka import Kafka
 from streamer.config.kubernetes import Kubernetes
 from streamer.config.limits import Limits
+from streamer.config.matchers import WHAT_MATCHERS_ARE, Matchers
 from streamer.config.naming import TopicNames, TopicSpec
-from streamer.config.section import Flag, Matching, Names, Number, Section, Text, Whole
+from streamer.config.section import Flag, Matching, Number, Section, Text, Whole
 from streamer.config.topics import Topics, TopicTemplate
 
 ClusterName = Annotated[
@@ -36,30 +37,10 @@ class Records(Section):
     )
 
 
-class Match(Section):
-    """The alerts that a route takes: all conditions given must hold, each by any one of its entries."""
-
-    rules: Names = Field(default=(), description="Globs over the rule's name, such as `Terminal shell*`.")
-    tags: Names = Field(default=(), description="Tags of the rule, such as `mitre_execution`.")
-    sources: Names = Field(default=(), description="Event sources, such as `syscall` or `k8s_audit`.")
-    namespaces: Names = Field(
-        default=(),
-        description="Namespaces of the workload that the alert is about (k8s.ns.name, ka.target.namespace).",
-    )
-
-    @model_validator(mode="after")
-    def _some_condition(self) -> Match:
-        if not (self.rules or self.tags or self.sources or self.namespaces):
-            raise FaultsError(
-                [Fault((), "expected at least one of `rules`, `tags`, `sources`, `namespaces`")]
-            )
-        return self
-
-
 class Route(Section):
     """An exception to the topics by priority."""
 
-    match: Match = Field(description="Which alerts it takes.")
+    match: Matchers = Field(json_schema_extra={"minItems": 1}, description=WHAT_MATCHERS_ARE)
     topic: TopicTemplate = Field(
         description="The topic for these alerts; `<prefix>` and `<cluster>` stand for those settings."
     )
@@ -149,7 +130,7 @@ class Settings(Section):
         description="How many dead letters are published, for each target and reason; the rest is counted in a "
         "health record.",
     )
-    filters: tuple[FilterRule, ...] = Field(
+    filters: Annotated[tuple[FilterRule, ...], AfterValidator(unique_names)] = Field(
         default=(),
         examples=[
             [
@@ -181,7 +162,7 @@ class Settings(Section):
     routes: tuple[Route, ...] = Field(
         default=(),
         examples=[
-            [{"match": {"rules": ["Terminal shell*"], "tags": ["container"]}, "topic": "<prefix>.shells"}]
+            [{"match": ['rule =~ "Terminal shell.*"', 'tags = "container"'], "topic": "<prefix>.shells"}]
         ],
         description="Exceptions to the topics by priority; the first route that matches an alert has it. No alert "
         "can name a topic by itself.",

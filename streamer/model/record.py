@@ -63,5 +63,7 @@ class Publication:
     """Lines whose outcome this publication settles."""
     malformed: Counter[tuple[Target, Reason]] = field(default_factory=Counter)
     """What was wrong with lines, for the log and the metrics."""
+    filtered: Counter[str] = field(default_factory=Counter)
+    """Alerts that each filter dropped, by its name."""
     evictions: int = 0
     """Windows that were forgotten because there were too many."""

@@ -34,6 +34,7 @@ OUTCOMES: Final = (
     "dead_lettered",
     "dead_letter_limited",
 )
+OUTCOMES_OF_ALERTS: Final = ("filtered", "deduplicated", "limited", "published")
 HOPS: Final = ("alert_to_line", "line_to_read", "read_to_commit", "line_to_commit")
 FAILURES: Final = ("failed", "fenced", "batch_refused", "records_refused")
 RECONNECTS: Final = ("renewed", "ended", "broken", "out_of_order", "error")
@@ -75,6 +76,18 @@ RULES = _counter(
     "rule_published_alerts_total",
     "Alerts on their topics, by rule; the first 200 rules, then `other`.",
     rule=[OTHER],
+)
+FILTERED = Counter(
+    f"{PREFIX}_filtered_alerts_total",
+    "Alerts that a filter dropped, by the filter's name.",
+    ["filter"],
+    registry=REGISTRY,
+)
+FILTER_MAX_SHARE = Gauge(
+    f"{PREFIX}_filter_max_share",
+    "The largest share of all alerts that a filter is meant to drop, where one is set.",
+    ["filter"],
+    registry=REGISTRY,
 )
 LIMITED = _counter(
     "limited_alerts_total",

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
-from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import (
+    Check,
+    CheckState,
+    FilterStatus,
+    ShardStatus,
+    Status,
+    StreamState,
+    TargetStatus,
+)
 
 REFRESH_SECONDS: Final = 3
 MOST_TARGETS: Final = 300
@@ -40,6 +48,7 @@ def page(status: Status) -> str:
         f"<title>{escape(words)}, {cluster}, falco-streamer</title><style>{_STYLE}</style></head><body>"
         f"<h1>falco-streamer, cluster {cluster}</h1>"
         f'<p class="big {mood}">{escape(words)}</p>{_conditions(status)}{_ledger(status)}'
+        f"{_filters(status.filters)}"
         f"{_shards(status.shards)}{_targets(status.targets)}"
         f"<footer>Version {escape(str(status.facts.get('version', '')))}, up "
         f"{_duration(float(status.facts.get('up_seconds', 0)))}. "
@@ -110,6 +119,25 @@ def _ledger(status: Status) -> str:
         rows,
         numbers=(1, 2),
     )
+
+
+def _filters(filters: Sequence[FilterStatus]) -> str:
+    if not filters:
+        return ""
+    rows = (
+        (
+            one.name,
+            f"{one.action}, expired" if one.expired else one.action,
+            _count(one.dropped) if one.action == "drop" else "",
+            _share(one.dropped, one.alerts) if one.action == "drop" else "",
+            "" if one.max_share is None else f"{one.max_share:.1%}",
+            one.expires,
+            one.reason,
+        )
+        for one in filters
+    )
+    head = ("filter", "action", "dropped", "share of all alerts", "at most", "expires", "reason")
+    return _table("Filters, since they took effect in this worker", head, rows, numbers=(2, 3, 4))
 
 
 def _shards(shards: Sequence[ShardStatus]) -> str:

@@ -111,6 +111,32 @@ class TargetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterStatus:
+    """One filter, with what it has dropped since it took effect in this process."""
+
+    name: str
+    action: str
+    reason: str
+    dropped: int
+    alerts: int
+    """All alerts that were committed meanwhile."""
+    max_share: float | None
+    """The largest share of them that it is meant to drop; None: no bound."""
+    expires: str
+    """RFC 3339; "" if it does not expire."""
+    expired: bool
+
+    @property
+    def share(self) -> float:
+        """Which part of all alerts it has dropped."""
+        return self.dropped / self.alerts if self.alerts else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        return asdict(self) | {"share": round(self.share, 4)}
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """The whole worker."""
 
@@ -118,6 +144,7 @@ class Status:
     checks: Sequence[Check] = ()
     shards: Sequence[ShardStatus] = ()
     targets: Sequence[TargetStatus] = ()
+    filters: Sequence[FilterStatus] = ()
     blind_seconds: float = 0.0
     """For how long the worker as a whole could see nothing: it was not ready yet, or no pod matches."""
     refused_pods: int = 0
@@ -156,6 +183,7 @@ class Status:
             "refused_pods": self.refused_pods,
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
+            "filters": [one.as_dict() for one in self.filters],
             "shards": [shard.as_dict() for shard in self.shards],
             "targets": [asdict(target) for target in self.targets],
         }

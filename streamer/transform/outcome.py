@@ -136,8 +136,9 @@ class BatchRun:
                 self._invalid(alert, refusal, alert.body, len(alert.body), identity, line_ns)
                 return
         self._ledger.alerts += 1
-        if self._plan.filters and self._plan.filters.drops(alert, line_ns):
+        if self._plan.filters and (name := self._plan.filters.drops(alert, line_ns)) is not None:
             self._ledger.filtered += 1
+            self._publication.filtered[name] += 1
             return
         treatment = self._treatments.of(alert)
         fingerprint: Fingerprint | None = None

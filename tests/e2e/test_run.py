@@ -146,7 +146,7 @@ async def test_while_kafka_is_awaited_the_configuration_is_looked_after_and_sigh
         worker.send(signal.SIGHUP)
         worker.until("config_unchanged")
         config.write_text(
-            text.replace("127.0.0.1:1", "127.0.0.1:2") + "routes: [{match: {tags: [x]}, topic: x}]\n"
+            text.replace("127.0.0.1:1", "127.0.0.1:2") + "routes: [{match: 'tags = \"x\"', topic: x}]\n"
         )
         worker.send(signal.SIGHUP)
         worker.until("config_reloaded")

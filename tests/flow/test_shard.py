@@ -19,9 +19,12 @@ from structlog.testing import capture_logs
 
 from streamer.model import DigestRing, Ledger, PositionStatus, Publication, Reason, Target
 from streamer.shard.shard import CommitPolicy, Shard
+from streamer.telemetry import metrics
 from streamer.telemetry.status import StreamState, TargetStatus
+from streamer.transform.filter import Filter, FilterAction, Filters
 from streamer.transform.fingerprint import FingerprintPlan
 from streamer.transform.limit import Rate
+from streamer.transform.matcher import Matcher
 from streamer.transform.plan import Plan
 from streamer.transform.route import Route, Router
 from streamer.transform.treatment import DedupePlan
@@ -309,6 +312,24 @@ class TestCommits:
         (record,) = kafka.values("falco.health")
         assert orjson.loads(record)["count"] == 7
         assert check_commits(kafka).health_records == 1
+
+
+class TestFilters:
+    @in_virtual_time
+    async def test_a_drop_counts_once_however_often_its_transaction_is_tried(self) -> None:
+        kafka = MemoryKafka()
+        kafka.faults += [Fault.BEFORE_COMMIT, Fault.ANSWER_LOST, Fault.BEFORE_COMMIT, Fault.EXPIRED]
+        log = pod_log(FALCO, *alerts(9), *[alert(rule="wanted", n=n) for n in range(9)])
+        misspelt = Filter("misspelt", FilterAction.DROP, (Matcher.parse('prco.name != "x"'),))
+        named = Filter("shells", FilterAction.DROP, (Matcher.parse('rule =~ "Terminal.*"'),))
+        plan = replace(GENEROUS, filters=Filters([misspelt, named]))
+        before = metrics.FILTERED.labels("shells")._value.get()
+        async with owning(kafka, log, plan=plan) as owner:
+            await owner.drain()
+        ledger = check_commits(kafka)
+        assert (ledger.alerts, ledger.filtered, ledger.published) == (18, 9, 9)
+        assert sum((commit.filtered for _, commit in owner.commits), Counter[str]()) == {"shells": 9}
+        assert metrics.FILTERED.labels("shells")._value.get() - before == 9
 
 
 class TestDeduplication:
@@ -941,7 +962,7 @@ class TestReloads:
         kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(1))
         async with owning(kafka, log) as owner:
             await until(lambda: len(owner.commits) == 1)
-            owner.shard.replan(replace(GENEROUS, router=Router({}, [Route("falco.new", rules=("*",))])))
+            owner.shard.replan(replace(GENEROUS, router=Router({}, [Route("falco.new")])))
             await owner.shard.put(Feed(FALCO).batch((START_NS + 9, alert(START_NS + 9))))
             await until(lambda: len(owner.commits) == 2)
         assert [record.topic for record in kafka.records] == [NOTICE, "falco.new"]
@@ -952,7 +973,7 @@ class TestReloads:
         kafka.forbidden = {"falco.forbidden", "falco.no.more"}
 
         def towards(topic: str) -> Plan:
-            return replace(GENEROUS, router=Router({}, [Route(topic, rules=("*",))]))
+            return replace(GENEROUS, router=Router({}, [Route(topic)]))
 
         async with owning(kafka, log, plan=towards("falco.forbidden")) as owner:
             await until(lambda: kafka.attempts >= 3)
@@ -972,7 +993,7 @@ class TestReloads:
         async with owning(kafka, log, plan=plan, batch_lines=4) as owner:
             await until(lambda: len(owner.commits) == 1)
             kafka.forbidden = {NOTICE}
-            router = Router({}, [Route(WARNING, rules=("*",))])
+            router = Router({}, [Route(WARNING)])
             owner.shard.replan(replace(plan, router=router, dedupe=replace(dedupe, enabled=False)))
             await until(lambda: len(owner.commits) == 2, seconds=60)
         assert [record.topic for record in kafka.records] == [NOTICE, WARNING]
@@ -982,7 +1003,7 @@ class TestReloads:
     async def test_another_owner_meanwhile_is_not_written_over_under_the_other_plan(self) -> None:
         kafka, log = MemoryKafka(), pod_log(FALCO, *alerts(7))
         kafka.forbidden = {"falco.forbidden"}
-        forbidden = replace(GENEROUS, router=Router({}, [Route("falco.forbidden", rules=("*",))]))
+        forbidden = replace(GENEROUS, router=Router({}, [Route("falco.forbidden")]))
         async with owning(kafka, log, plan=forbidden) as owner:
             await until(lambda: kafka.attempts >= 3)
             async with owning(kafka, log) as rival:

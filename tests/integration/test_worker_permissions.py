@@ -91,7 +91,7 @@ async def test_a_route_to_a_topic_that_may_not_be_written_is_refused_until_it_ma
 ) -> None:
     """Had it taken effect, the first alert for that topic would have stopped its shard."""
     settings = with_password(installation, secure_kafka)
-    routed = settings | {"routes": [{"match": {"sources": ["syscall"]}, "topic": "<prefix>.syscalls"}]}
+    routed = settings | {"routes": [{"match": 'source = "syscall"', "topic": "<prefix>.syscalls"}]}
     topic = f"{installation.name}.syscalls"
     await create_topic(secure_kafka.bootstrap, topic, partitions=1)
     before, after = [set(worker_permissions(Settings.model_validate(one))) for one in (settings, routed)]

@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+from streamer.telemetry import metrics
 from streamer.telemetry.gauges import StatusCollector
 from streamer.telemetry.metrics import PREFIX, REGISTRY
 from streamer.telemetry.status import Status
@@ -31,6 +32,8 @@ def documented() -> dict[str, tuple[str, ...]]:
 
 def served() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
+    metrics.FILTERED.labels("a-filter")  # these have the names of the configuration's filters, and no others
+    metrics.FILTER_MAX_SHARE.labels("a-filter")
     for family in (*REGISTRY.collect(), *StatusCollector(lambda: Status("test")).collect()):
         if family.name.startswith(PREFIX):
             name = family.name.removeprefix(f"{PREFIX}_") + ("_total" if family.type == "counter" else "")

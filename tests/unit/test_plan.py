@@ -109,7 +109,7 @@ def test_what_the_cluster_may_use_is_shared_by_the_cores(whole: int, cores: int,
         dedupe={"max_windows": whole, "max_evidence_bytes": whole},
         limits={"max_buckets": whole, "overall": rate, "per_topic": rate},
         topics={"alerts": {"debug": "x", "informational": "x"}},
-        routes=[{"match": {"tags": "t"}, "topic": "routed"}],
+        routes=[{"match": 'tags = "t"', "topic": "routed"}],
     )
     dedupe, limits = dedupe_plan(given, cores), limit_plan(given, cores)
     assert (dedupe.max_windows, dedupe.max_evidence_bytes, limits.max_buckets) == (share, share, share)

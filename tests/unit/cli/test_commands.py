@@ -18,8 +18,10 @@ from click.testing import CliRunner, Result
 
 from streamer import __version__
 from streamer.cli import main
+from streamer.cli.doctor import findings_of
 from streamer.cli.main import main as group
-from streamer.config import REQUIRED
+from streamer.config import REQUIRED, Settings
+from streamer.model import Verdict
 
 COMMANDS = sorted(group.commands)
 
@@ -238,12 +240,12 @@ def test_an_empty_file_is_refused_by_check_as_by_run(config: Path) -> None:
 
 
 def test_a_part_of_a_configuration_is_checked_when_that_is_asked_for(config: Path) -> None:
-    config.write_text("filters: [{action: drop, match: [rule = x], reason: y}]\n")
+    config.write_text('filters: [{action: drop, match: [rule = "x"], reason: y}]\n')
     assert invoke("check", "--config", str(config)).exit_code == 78
     done = invoke("check", "--partial", "--config", str(config))
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout == "ok, as a part of a configuration, 12 topics, 0 routes, 1 filters\n"
-    config.write_text("filters: [{action: dropp, match: [rule = x], reason: y}]\n")
+    config.write_text('filters: [{action: dropp, match: [rule = "x"], reason: y}]\n')
     wrong = invoke("check", "--partial", "--config", str(config))
     assert wrong.exit_code == 78
     assert "did you mean `drop`?" in wrong.stderr
@@ -273,7 +275,8 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
         "    sasl: {username: me, password_file: /nowhere/password}\n"
         "kubernetes: {kubeconfig: /nowhere/kubeconfig}\n"
         "filters:\n"
-        "  - {action: drop, match: [rule = x], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
+        "  - {action: drop, match: ['rule = \"x\"'], reason: the old days, expires: 2020-01-01T00:00:00Z}\n"
+        "  - {action: drop, match: ['prco.name != \"bash\"'], reason: misspelt}\n"
     )
     done = invoke("check", "--config", str(config))
     assert done.exit_code == 0
@@ -281,7 +284,15 @@ def test_what_may_be_wrong_beyond_the_configuration_is_a_warning(tmp_path: Path)
         "warning: `kubernetes.kubeconfig`: cannot read /nowhere/kubeconfig: No such file or directory",
         "warning: `kafka.security.ca_file`: cannot read /nowhere/ca: No such file or directory",
         "warning: `kafka.security.sasl.password_file`: cannot read /nowhere/password: No such file or directory",
-        "warning: `filters.0` has expired (the old days): it matches nothing any more",
+        (
+            "warning: `filters.1.match`: no known source of Falco's has a field `prco.name`; did you mean "
+            "`proc.name`?; correct the name; a field of a plugin of your own is written in quotes, or named in "
+            "dedupe.group_fields"
+        ),
+        (
+            "warning: `filters.0` has expired (the old days): it matches nothing any more; remove the filter, or "
+            "give it another `expires`"
+        ),
     ]
 
 
@@ -313,3 +324,46 @@ def test_acls_are_printed_without_asking_kafka(config: Path) -> None:
     assert "--group siem-" in consumer.stdout
     user = invoke("topics", "acls", "--config", str(config), "-o", "strimzi", "--kafka", "main")
     assert yaml.safe_load(user.stdout)["metadata"]["labels"] == {"strimzi.io/cluster": "main"}
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        (
+            'rule == "x"',
+            ['1 | rule == "x"', '  |      ^^ `==` is not an operator; write `rule = "value"`'],
+        ),
+        ("Rule = 'x'", ["1 | Rule = 'x'", "  | ^^^^ there is no `Rule`: write `rule`"]),
+        (
+            "priority >= warnin",
+            ["  |             ^^^^^^ `warnin` is not a priority; did you mean `warning`?"],
+        ),
+        ("proc.name = \x1b[2J", ["1 | proc.name =  [2J"]),
+    ],
+)
+def test_tap_shows_where_a_condition_is_wrong(where: str, told: list[str]) -> None:
+    done = invoke("tap", "--where", where)
+    assert done.exit_code == 2
+    assert "--where" in done.stderr
+    assert "\x1b" not in done.stderr
+    for line in told:
+        assert line in done.stderr
+
+
+def test_tap_warns_of_a_field_that_no_source_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamer.cli.options.DEFAULT_CONFIG", Path("/nowhere/streamer.yaml"))
+    done = invoke("tap", "--where", 'prco.name != "x"', "--where", 'proc.name = "x"')
+    assert done.exit_code == 78  # nobody said where Kafka is
+    assert done.stderr.startswith(
+        "warning: no known source of Falco's has a field `prco.name`; did you mean `proc.name`?\n"
+    )
+    assert done.stderr.count("warning:") == 1
+
+
+async def test_doctor_begins_with_what_looks_wrong_in_the_configuration() -> None:
+    rule = {"name": "n", "action": "drop", "match": 'k8s.ns.nme != "x"', "reason": "r"}
+    settings = Settings.model_validate({"filters": [rule]})
+    finding = await anext(findings_of(settings))
+    assert (finding.check, finding.verdict) == ("filters", Verdict.WARNING)
+    assert finding.told.endswith("has a field `k8s.ns.nme`; did you mean `k8s.ns.name`?")
+    assert finding.fix

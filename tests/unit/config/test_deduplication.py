@@ -152,11 +152,11 @@ class TestFilters:
     )
     def test_do_not_expire_at_a_time_that_means_something_else_elsewhere(self, text: str) -> None:
         with pytest.raises(ValidationError, match="expected a time"):
-            settings(filters=[{"action": "drop", "match": "a = b", "reason": "r", "expires": text}])
+            settings(filters=[{"action": "drop", "match": 'a.b = "c"', "reason": "r", "expires": text}])
 
     def test_say_why(self) -> None:
         with pytest.raises(ValidationError, match="reason"):
-            settings(filters=[{"action": "drop", "match": "a = b"}])
+            settings(filters=[{"action": "drop", "match": 'a.b = "c"'}])
 
 
 class TestProtectedPriorities:

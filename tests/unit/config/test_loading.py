@@ -153,7 +153,7 @@ def test_variables_are_filled_in(write: Write) -> None:
     path = write(
         "cluster: ${CLUSTER}-${REGION:-eu}\nkubernetes:\n  context: ${CONTEXT:-}\n  namespaces: ['${NS:-a}', b]\n"
         "kafka:\n  shards: ${SHARDS}\n  client_id: ${EMPTY:-x}\nroutes:\n"
-        "- {match: {rules: ['$${A} costs $5 ${R:-}']}, topic: '<prefix>.${T:-t}'}\n"
+        "- {match: ['rule = \"$${A} costs $5 ${R:-}\"'], topic: '<prefix>.${T:-t}'}\n"
     )
     settings = load(path, environ={"CLUSTER": "c", "SHARDS": "3", "EMPTY": ""}, require=())
     assert settings.cluster == "c-eu"
@@ -161,7 +161,7 @@ def test_variables_are_filled_in(write: Write) -> None:
     assert settings.kubernetes.namespaces == ("a", "b")
     assert settings.kafka.shards == 3
     assert settings.kafka.client_id == "x"
-    assert settings.routes[0].match.rules == ("${A} costs $5 ",)
+    assert settings.routes[0].match == ('rule = "${A} costs $5 "',)
     assert settings.topic_names.routes == ("falco.t",)
 
 

@@ -47,6 +47,23 @@ trees = st.recursive(
 marks = ": |:\n  |\n|- |[|]|{|}|, |'|&a |*a|!!int |#|---|\t|${|%YAML 1.2\n|? |<<: |\\x|\ufeff|\u2028|\x07|>-\n |@|`"
 pieces = st.sampled_from([*KEYS, *LEAVES, *marks.split("|"), "|\n", '"', '"\\ud800"'])
 
+MATCHER_PIECES = (
+    "rule",
+    "Rule",
+    "proc.name",
+    " ",
+    "=",
+    "!=",
+    "=~",
+    ">=",
+    '"',
+    "'",
+    "x",
+    "\\",
+    "(",
+    "[",
+    "or absent",
+)
 LEAF_KEYS = (
     "cluster",
     "dedupe.max_windows",
@@ -138,3 +155,25 @@ def test_a_value_is_the_same_from_the_file_a_flag_and_a_variable(path: Path, key
     from_file = outcome(path)
     assert outcome(None, [f"{key}={line}"]) == from_file
     assert outcome(None, environ={PREFIX + key.upper().replace(".", "__"): line}) == from_file
+
+
+@quick
+@given(st.text(max_size=30) | st.lists(st.sampled_from(MATCHER_PIECES), max_size=8).map("".join))
+@example('rule = "${A}"')
+@example('a.b = "\\')
+def test_any_matcher_gives_settings_or_an_error_at_its_place(path: Path, text: str) -> None:
+    rule = {"action": "drop", "match": [text], "reason": "r"}
+    path.write_text(yaml.safe_dump({"filters": [rule], "routes": [{"match": text, "topic": "t"}]}), "utf-8")
+    try:
+        settings = load(path, environ={}, require=())
+    except ConfigError as error:
+        problems = error.problems
+    else:
+        assert settings.filters[0].match == settings.routes[0].match
+        return
+    lines = path.read_text("utf-8").splitlines()
+    for problem in problems:
+        assert str(problem).encode()
+        assert problem.place is not None
+        assert problem.place.line is not None
+        assert 0 <= problem.place.column <= len(lines[problem.place.line]) + 1

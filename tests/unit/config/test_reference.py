@@ -86,7 +86,7 @@ def test_the_commented_examples_work(tmp_path: Path) -> None:
     path = tmp_path / "streamer.yaml"
     path.write_text(text, encoding="utf-8")
     settings = load(path, environ={})
-    assert settings.routes[0].match.rules == ("Terminal shell*",)
+    assert settings.routes[0].match[0] == 'rule =~ "Terminal shell.*"'
     assert settings.filters[0].match[1] == 'k8s.ns.name =~ "dev-.*"'
     assert settings.dedupe.overrides[0].max_variants == 100
     assert settings.limits.overrides[0].burst == 20

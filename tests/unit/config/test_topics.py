@@ -31,8 +31,8 @@ def test_places_are_filled_in_and_topics_may_be_shared() -> None:
             "alerts": {"critical": "<prefix>.<cluster>.page", "alert": "sec.prod-1.page"},
         },
         routes=[
-            {"match": {"tags": "shell"}, "topic": "<prefix>.shells"},
-            {"match": {"tags": "x"}, "topic": "other"},
+            {"match": 'tags = "shell"', "topic": "<prefix>.shells"},
+            {"match": 'tags = "x"', "topic": "other"},
         ],
     )
     names = given.topic_names
@@ -73,7 +73,7 @@ def test_the_state_topic_is_apart_from_all_others(shared: str) -> None:
     with pytest.raises(ValidationError, match="must be apart from all others"):
         settings(topics={"state": "mine", **other})
     with pytest.raises(ValidationError, match="must be apart from all others"):
-        settings(routes=[{"match": {"tags": "x"}, "topic": "_falco-streamer.<cluster>.state"}])
+        settings(routes=[{"match": 'tags = "x"', "topic": "_falco-streamer.<cluster>.state"}])
 
 
 def test_settings_are_frozen_and_know_no_other_keys() -> None:

@@ -9,7 +9,9 @@ import pytest
 
 from streamer.model import CERTAIN_REASONS, Gap, GapReason, Ledger, LogBatch, Publication
 from streamer.telemetry import facts, metrics
+from streamer.transform.filter import Filter, FilterAction, Filters
 from streamer.transform.limit import Rate
+from streamer.transform.matcher import Matcher
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
 from streamer.transform.treatment import DedupePlan, LimitPlan
@@ -182,3 +184,29 @@ def test_a_status_that_is_not_known_is_another_one(counted: Counted) -> None:
     facts.api_failed("log", 0)
     assert counted("api_errors_total", request="log", status="other") == 1
     assert counted("api_errors_total", request="log", status="0") == 1
+
+
+def test_filtered_alerts_count_by_the_filter_that_dropped_them(counted: Counted) -> None:
+    plan = replace(
+        PLAN,
+        filters=Filters(
+            [
+                Filter("shells", FilterAction.DROP, (Matcher.parse('rule =~ "Terminal.*"'),)),
+                Filter("kept", FilterAction.KEEP, (Matcher.parse("priority >= critical"),)),
+                Filter("rest", FilterAction.DROP, (Matcher.parse("priority >= debug"),)),
+            ]
+        ),
+    )
+    lines = [
+        at(0, alert()),
+        at(1, alert()),
+        at(2, alert(rule="x")),
+        at(3, alert(rule="x", priority="Critical")),
+    ]
+    publication = commit(plan, Feed(FALCO).batch(*lines))
+    assert counted("filtered_alerts_total", filter="shells") == 2
+    assert counted("filtered_alerts_total", filter="rest") == 1
+    assert counted("line_outcomes_total", outcome="filtered") == 3
+    assert publication.ledger.filtered == publication.filtered.total() == 3
+    assert publication.ledger.balanced
+    assert ("falco_streamer_filtered_alerts_total", (("filter", "kept"),)) not in counted._samples()

@@ -11,7 +11,15 @@ import pytest
 from streamer.model import Ledger, Target
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.page import MOST_TARGETS, page
-from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
+from streamer.telemetry.status import (
+    Check,
+    CheckState,
+    FilterStatus,
+    ShardStatus,
+    Status,
+    StreamState,
+    TargetStatus,
+)
 
 LEDGER = Ledger(lines=4_000, alerts=3_000, log_lines=1_000, published=2_000, deduplicated=1_000, summaries=7)
 SHARD = ShardStatus(3, True, 12_345, LEDGER, 2_048, 0.0, 0.0, 17, 2, 0, "working")
@@ -129,3 +137,22 @@ async def test_it_is_served_and_allows_nothing_but_its_style() -> None:
         assert (answer.status, answer.content_type) == (200, "text/html")
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
         assert "All is well" in await answer.text()
+
+
+def test_each_filter_has_a_row_with_its_share() -> None:
+    argo = FilterStatus(
+        "argo", "drop", "Argo CD may", 30, 100, 0.2, "2027-01-31T00:00:00+00:00", expired=True
+    )
+    keep = FilterStatus("filters[1]", "keep", "<b>", 0, 100, None, "", expired=False)
+    rows = Seen(page(replace(WELL, filters=[argo, keep]))).rows
+    assert [
+        "argo",
+        "drop, expired",
+        "30",
+        "30.0%",
+        "20.0%",
+        "2027-01-31T00:00:00+00:00",
+        "Argo CD may",
+    ] in rows
+    assert ["filters[1]", "keep", "<b>"] in [[cell for cell in row if cell] for row in rows]
+    assert "Filters" not in page(WELL)
