@@ -57,7 +57,7 @@ class Ending:
         """Lines with a newline stand in a tail, whatever their times; a record that was cut does not (`end_after`)."""
         progress = self._progress
         ring, log = progress.ring, partial(log_end, self._api, self._where)
-        tail = await log(LogQuery(tail_lines=RING_LINES, previous=previous), self._max_line_bytes)
+        tail = await log(LogQuery(tail_lines=RING_LINES + 1, previous=previous), self._max_line_bytes)
         follows = align.ends_with(ring, tail.ring)
         if tail.ring and not follows and not ends_before_last(ring, tail.ring):
             # It must follow what was taken: the status may be older than the log, which is a later instance's then.

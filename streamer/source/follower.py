@@ -21,7 +21,7 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import GapReason, Instance, Position, PositionStatus, Target
+from streamer.model import DigestRing, GapReason, Instance, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
 from streamer.source.ending import Ending
@@ -105,6 +105,8 @@ class Follower:
         """How the log ended when a finite answer last showed it."""
         self._held_lines: int | None = patience.tail_lines
         """In how many of the log's last lines the position was found; None: in the whole log."""
+        self._held = DigestRing()
+        """The position's lines in that answer."""
         self._next_step_at = 0.0
         self._refused_since: float | None = None
         self._error: ApiError | None = None
@@ -312,7 +314,7 @@ class Follower:
         instance = self._status.view.instance
         with await self._reader.open(LogQuery(follow=True, tail_lines=lines)) as stream:
             self._opened()
-            found = await self._reader.align(stream, lines, instance, is_held=is_held)
+            found = await self._reader.align(stream, lines, instance, held=self._held if is_held else None)
             if found is InCurrent.HELD:
                 await self._follow(stream, instance)
             else:
@@ -397,7 +399,7 @@ class Follower:
         self._end = found.end
         if found.held:
             progress.found()
-            self._held_lines = query.tail_lines
+            self._held_lines, self._held = query.tail_lines, found.end.part_of(progress.ring)
             self._saw(current=InCurrent.HELD)
             return
         if query.tail_lines is None and before.ring and not before.is_in(found.served):
