@@ -117,6 +117,19 @@ class Ending:
         if stream is not None and stream.rest is not None and self._is_new(stream.rest):
             await self._progress.hand_over(stream.rest, self._progress.instance)
 
+    async def has_previous(self) -> bool:
+        """Whether there is a previous log, as far as the node knows: its pod's status may be older."""
+        try:
+            query = LogQuery(tail_lines=1, previous=True)
+            await log_end(self._api, self._where, query, self._max_line_bytes)
+        except LogRemovedError:
+            return True  # of a container that was there
+        except ApiError as error:
+            if error.status == 400:
+                return False
+            raise
+        return True
+
     async def has_no_previous(self, error: ApiError) -> bool:
         """Whether what a request for the previous log raised means that there is no such log.
 

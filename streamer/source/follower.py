@@ -83,7 +83,11 @@ class Follower:
         self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
         self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
         self._beginning = Beginning(
-            self._progress, self._status, patience, watched=not self._new or found.started_ns is None
+            self._progress,
+            self._status,
+            self._ending,
+            patience,
+            watched=not self._new or found.started_ns is None,
         )
         self._previous = PreviousLog(
             api,

@@ -289,10 +289,15 @@ class Reader:
         between was not read.
         """
         progress = self._progress
+        if opened.begin is not None and opened.believed:
+            # It was taken before: the answers in which the position was looked for were cut short.
+            piece = piece.after(align.held_first(progress.ring, piece.lines))
+            if not piece.lines:
+                return None
         doubtful = align.first_doubtful(
             piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
         )
-        if opened.begin is not None and not opened.believed and align.holds_first(progress.ring, piece.lines):
+        if opened.begin is not None and align.held_first(progress.ring, piece.lines[:1]):
             doubtful = 0  # it was taken: the position is in this log, and an answer that was cut short hid it
         if doubtful != 0 and opened.begin is not None:
             begin, opened.begin = opened.begin, None

@@ -471,6 +471,27 @@ FOUND = {
     "nor is it kept from that by a rotation": Plan(
         ((0.0, Write(3)), (0.0, Rotate()), (1.0, Write(3)), (30.0, Crash(None, 1.0)))
     ),
+    "a restart that the status does not show yet at the first connection is waited for": Plan(
+        (
+            (0.0, Crash(0, 1.0)),
+            (30.0, Container("restart")),
+            (1.5, Cut(1)),
+            (0.0, Crash(0)),
+            (30.0, Rotate()),
+        ),
+        Weather(status_lag_seconds=3.0),
+    ),
+    "a later instance's log that was taken for an earlier one's is not read twice": Plan(
+        (
+            (30.0, Label(100.0)),
+            (0.0, Rotate()),
+            (0.0, Container("restart")),
+            (0.0, Container("start")),
+            (0.0, Container("crash")),
+        ),
+        Weather(refused=0.1, cut=0.1, piece_bytes=7, status_lag_seconds=3.0),
+        seed=30,
+    ),
     "a previous container that its runtime has lost is not asked for again and again": Plan(
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
@@ -480,7 +501,7 @@ FOUND = {
 SEEDS = (
     *(469, 505, 1050, 1131, 1321, 1445, 20075, 20328, 20687),
     *(214374, 216732, 216879, 214299, 218994, 219518, 219755, 301107, 304582, 304931),
-    *(201379, 307054),
+    *(201379, 307054, 214398, 102222, 20990),
     *(30087, 30271, 30470, 30523, 30658, 30789, 30792, 60076, 60615, 60633),
 )
 """Plans of `tests.model.search` that failed once and were too long to be written down here."""
