@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from streamer.model import GapReason, Instance
+from streamer.source.ending import Ending
 from streamer.source.patience import Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.pods import PodView
@@ -31,10 +32,17 @@ class Beginning:
     """
 
     def __init__(
-        self, progress: Progress, status: PodStatusCache, patience: Patience, *, watched: bool
+        self,
+        progress: Progress,
+        status: PodStatusCache,
+        ending: Ending,
+        patience: Patience,
+        *,
+        watched: bool,
     ) -> None:
         self._progress = progress
         self._status = status
+        self._ending = ending
         self._most_ns = int(patience.begin_seconds * _SECOND_NS)
         self._watched = watched
         """Whether the next log's first lines are ours to read: what was gone before the target was known is not."""
@@ -57,8 +65,8 @@ class Beginning:
                 return None
             return not -_SECOND_NS <= until_ns - life.started_ns <= self._most_ns
 
+        # The status may be older than the log.
         if watched and self._progress.gap is None:
-            # The status may be older than the log.
             await self._status.ask_until(lambda view: late(view) is False)
             if late(self._status.view):
                 self._progress.miss(
@@ -66,9 +74,20 @@ class Beginning:
                     detail="the log does not begin with its container: it was rotated before it was read",
                     evidence={"case": "the log does not begin with its container"},
                 )
+        elif not previous and late(self._status.view) and await self._is_restarted():
+            return self._status.view.instance
         if late(self._status.view) is False:
             return _life(self._status.view, previous=previous).instance
         return None
+
+    async def _is_restarted(self) -> bool:
+        """Whether the container was restarted, and the status showed that only now.
+
+        Where a rotated log is the rule, this costs one request instead of the time that a status may be late.
+        """
+        if self._status.view.previous is not None or not await self._ending.has_previous():
+            return False
+        return await self._status.ask_until(lambda view: view.previous is not None)
 
 
 def _life(view: PodView, *, previous: bool) -> _Life:

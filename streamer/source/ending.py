@@ -57,7 +57,7 @@ class Ending:
         """Lines with a newline stand in a tail, whatever their times; a record that was cut does not (`end_after`)."""
         progress = self._progress
         ring, log = progress.ring, partial(log_end, self._api, self._where)
-        tail = await log(LogQuery(tail_lines=RING_LINES, previous=previous), self._max_line_bytes)
+        tail = await log(LogQuery(tail_lines=RING_LINES + 1, previous=previous), self._max_line_bytes)
         follows = align.ends_with(ring, tail.ring)
         if tail.ring and not follows and not ends_before_last(ring, tail.ring):
             # It must follow what was taken: the status may be older than the log, which is a later instance's then.
@@ -116,6 +116,19 @@ class Ending:
         """The log is gone: what its stream brought behind the last newline was its last line."""
         if stream is not None and stream.rest is not None and self._is_new(stream.rest):
             await self._progress.hand_over(stream.rest, self._progress.instance)
+
+    async def has_previous(self) -> bool:
+        """Whether there is a previous log, as far as the node knows: its pod's status may be older."""
+        try:
+            query = LogQuery(tail_lines=1, previous=True)
+            await log_end(self._api, self._where, query, self._max_line_bytes)
+        except LogRemovedError:
+            return True  # of a container that was there
+        except ApiError as error:
+            if error.status == 400:
+                return False
+            raise
+        return True
 
     async def has_no_previous(self, error: ApiError) -> bool:
         """Whether what a request for the previous log raised means that there is no such log.

@@ -48,7 +48,7 @@ class StreamEnd:
     last_taken_at: float = -inf
     """When this stream last brought a line, on the loop's clock; -inf if never."""
     lively: bool = False
-    """It ended within 1.5 s of its last line being written: it was neither stalled nor behind."""
+    """It had caught up, and ended within 1.5 s of its last line being written: it was neither stalled nor behind."""
     at_node_ns: int | None = None
     """When it ended by the node's clock, as estimated from the delay of its lines; None if that is not known."""
     rest: StampedLines | None = None

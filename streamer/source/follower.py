@@ -22,7 +22,7 @@ import aiohttp
 import structlog
 
 from streamer.flow.failure import one_line
-from streamer.model import GapReason, Instance, Position, PositionStatus, Target
+from streamer.model import DigestRing, GapReason, Instance, Position, PositionStatus, Target
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
 from streamer.source.ending import Ending
@@ -84,7 +84,11 @@ class Follower:
         self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
         self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
         self._beginning = Beginning(
-            self._progress, self._status, patience, watched=not self._new or found.started_ns is None
+            self._progress,
+            self._status,
+            self._ending,
+            patience,
+            watched=not self._new or found.started_ns is None,
         )
         self._previous = PreviousLog(
             api,
@@ -106,6 +110,8 @@ class Follower:
         """How the log ended when a finite answer last showed it."""
         self._held_lines: int | None = patience.tail_lines
         """In how many of the log's last lines the position was found; None: in the whole log."""
+        self._held = DigestRing()
+        """The position's lines in that answer."""
         self._next_step_at = 0.0
         self._refused_since: float | None = None
         self._error: ApiError | None = None
@@ -318,7 +324,7 @@ class Follower:
         instance = self._status.view.instance
         with await self._reader.open(LogQuery(follow=True, tail_lines=lines)) as stream:
             self._opened()
-            found = await self._reader.align(stream, lines, instance, is_held=is_held)
+            found = await self._reader.align(stream, lines, instance, held=self._held if is_held else None)
             if found is InCurrent.HELD:
                 await self._follow(stream, instance)
             else:
@@ -403,7 +409,7 @@ class Follower:
         self._end = found.end
         if found.held:
             progress.found()
-            self._held_lines = query.tail_lines
+            self._held_lines, self._held = query.tail_lines, found.end.part_of(progress.ring)
             self._saw(current=InCurrent.HELD)
             return
         if query.tail_lines is None and before.ring and not before.is_in(found.served):

@@ -36,6 +36,10 @@ class Lag:
         """A line came as soon as it was written, so much later by our wall clock than by the node's."""
         self._offset_ns = offset_ns if self._offset_ns is None else min(offset_ns, self._offset_ns)
 
+    def compared(self) -> None:
+        """The log had no more than had come: the last line is not late, but the node's clock was set back."""
+        self.late_seconds = 0.0
+
     def hole(self, times_ns: Sequence[int], *, now: float, behind_seconds: float) -> int | None:
         """Which of the next lines may be the first one behind a hole; the ones from it on are to be given again.
 

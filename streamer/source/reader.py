@@ -18,7 +18,7 @@ from typing import Final
 import aiohttp
 import structlog
 
-from streamer.model import RING_LINES, GapReason, Instance
+from streamer.model import RING_LINES, DigestRing, GapReason, Instance
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.evidence import HowEnded, InCurrent, StreamEnd
 from streamer.source.lag import Lag
@@ -43,8 +43,6 @@ from streamer.transform.read import StampedLines
 
 _DOUBTS: Final = 2
 """So often a log's first lines are doubted for their times, before its clock is taken to have been set back."""
-_CATCH_UP_SECONDS: Final = 1.0
-"""What a stream brings later than this after it was opened, and after a wait, was written just then."""
 
 _AT_ONCE_SECONDS: Final = 0.05
 _NEWER_NS: Final = 1_000_000_000
@@ -89,10 +87,15 @@ class _Open:
     """Whose lines it brings, as far as that is known."""
     begin: Begin | None
     lag: Lag
+    pace: _Pace
     renew_at: float
+    caught_up: bool = False
+    """It has brought what was there when it was opened: what comes after a wait was written just then."""
     believed: bool = False
     """Its first lines are taken, whatever they are."""
     in_doubt: bool = False
+    awaited: bytes = b""
+    """The last line that the log had and the stream had not brought, while that is why it is in doubt."""
     compared_at: float = -inf
     last_taken_at: float = -inf
     taken_lines: int = 0
@@ -133,17 +136,23 @@ class Reader:
         return await open_log(self._api, self._where, query, self._max_line_bytes)
 
     async def align(
-        self, stream: LogStream, tail_lines: int | None, instance: Instance | None, *, is_held: bool
+        self,
+        stream: LogStream,
+        tail_lines: int | None,
+        instance: Instance | None,
+        *,
+        held: DigestRing | None = None,
     ) -> InCurrent:
         """Find the position in a stream's first lines, and hand over what came after it with them.
 
         `tail_lines` were requested, or the whole log (None).
 
-        `is_held`: a finite answer held the position, so it will come, however slowly. Else a pause is taken for the
-        end of what there was, and so are lines that come as fast as they were written. That the answer is slow means
-        nothing. Raises `aiohttp.ClientError`, `KubeletError`.
+        `held`: a finite answer held the position, with these of its lines, so they will come, however slowly. Else a
+        pause is taken for the end of what there was, and so are lines that come as fast as they were written. That the
+        answer is slow means nothing. Raises `aiohttp.ClientError`, `KubeletError`.
         """
-        matcher = RingMatcher(self._progress.ring, anchored=tail_lines is None)
+        is_held = held is not None
+        matcher = RingMatcher(held or self._progress.ring, anchored=tail_lines is None)
         last_ns = self._progress.last_ns
         most_lines = inf if tail_lines is None else tail_lines + RING_LINES
         pause_seconds = self._patience.silent_seconds if is_held else self._patience.quiet_seconds
@@ -189,7 +198,8 @@ class Reader:
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
         lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
-        self._open = opened = _Open(stream, instance, begin, lag, self._renew_at(), believed=believed)
+        pace = _Pace(2 * self._patience.quiet_seconds)
+        self._open = opened = _Open(stream, instance, begin, lag, pace, self._renew_at(), believed=believed)
         self._probes = 0
         progress.enter(StreamState.FOLLOWING)
         stream.settle()
@@ -222,7 +232,7 @@ class Reader:
             try:
                 async with asyncio.timeout(self._patience.answer_seconds):
                     other = attempt.enter_context(await self.open(LogQuery(follow=True, tail_lines=tail)))
-                    found = await self.align(other, tail, opened.instance, is_held=False)
+                    found = await self.align(other, tail, opened.instance)
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
                 log.debug("stream_not_renewed", where=self._where, cause=repr(error))
                 return None
@@ -281,10 +291,15 @@ class Reader:
         between was not read.
         """
         progress = self._progress
+        if opened.begin is not None and opened.believed:
+            # It was taken before: the answers in which the position was looked for were cut short.
+            piece = piece.after(align.held_first(progress.ring, piece.lines))
+            if not piece.lines:
+                return None
         doubtful = align.first_doubtful(
             piece.lines, piece.times_ns, progress.newest_ns, progress.ring, piece.oversize
         )
-        if opened.begin is not None and not opened.believed and align.holds_first(progress.ring, piece.lines):
+        if opened.begin is not None and align.held_first(progress.ring, piece.lines[:1]):
             doubtful = 0  # it was taken: the position is in this log, and an answer that was cut short hid it
         if doubtful != 0 and opened.begin is not None:
             begin, opened.begin = opened.begin, None
@@ -305,11 +320,9 @@ class Reader:
         now = asyncio.get_running_loop().time()
         behind_seconds = now - stream.waited_at
         self._watch_for_delay(behind_seconds)
-        if (
-            piece.lines
-            and stream.waited_at - stream.opened_at > _CATCH_UP_SECONDS
-            and behind_seconds < _AT_ONCE_SECONDS
-        ):
+        if piece.lines and not opened.caught_up:
+            opened.caught_up = opened.pace.is_live(piece.times_ns[-1])
+        if piece.lines and opened.caught_up and behind_seconds < _AT_ONCE_SECONDS:
             opened.lag.lived(time.time_ns() - piece.times_ns[-1])
         opened.taken_lines += len(piece.lines)
         while piece.lines:
@@ -329,6 +342,8 @@ class Reader:
                 )
             piece = replace(piece.after(at), fragments=0)
         await progress.hand_over(piece, opened.instance)
+        if opened.awaited and align.find_ring(DigestRing(opened.awaited), progress.ring) is not None:
+            opened.in_doubt, opened.caught_up, opened.awaited = False, True, b""
         if opened.taken_lines:
             opened.last_taken_at = asyncio.get_running_loop().time()
 
@@ -352,7 +367,7 @@ class Reader:
             in_doubt=opened.in_doubt,
             compared_at=opened.compared_at,
             last_taken_at=opened.last_taken_at,
-            lively=silent_seconds <= self._patience.lively_seconds,
+            lively=opened.caught_up and silent_seconds <= self._patience.lively_seconds,
             at_node_ns=time.time_ns() - opened.lag.offset_ns,
             rest=rest,
         )
@@ -396,9 +411,11 @@ class Reader:
         else:
             self._empty_probes = 0
             if not ring.endswith(end.last):
+                opened.awaited = end.last
                 return patience.stalled_seconds, True
             self._probes += 1
-            opened.in_doubt = False
+            opened.in_doubt, opened.caught_up = False, True
+            opened.lag.compared()
             if not end.rest.lines:  # else it has more, once its container has ended
                 opened.compared_at = asked_at
         # A container that has ended prints no more, and its stream should end.

@@ -55,6 +55,16 @@ class LogEnd:
         """The last line with a newline; empty if there is none."""
         return DigestRing(self.ring[-DigestRing.WIDTH :])
 
+    def part_of(self, ring: DigestRing) -> DigestRing:
+        """The end of a ring that these lines show; the lines before it were in an earlier file, or are farther up."""
+        width, length = DigestRing.WIDTH, 0
+        while length < min(len(ring), len(self.ring)) and (
+            ring[len(ring) - length - width : len(ring) - length]
+            == self.ring[len(self.ring) - length - width : len(self.ring) - length]
+        ):
+            length += width
+        return DigestRing(ring[len(ring) - length :]) if length else ring
+
     def is_in(self, served: bytes) -> bool:
         """Whether these lines are among others, by their digests; the first may be the end of a long line."""
         whole = DigestRing(self.ring[DigestRing.WIDTH :]) or self.ring

@@ -117,6 +117,10 @@ def _ours_is_complete(e: Evidence) -> bool:
     )
 
 
+def _next_has_ended(e: Evidence) -> bool:
+    return _ours_is_complete(e) and e.restarts == 1 and e.pod.instance == e.pod.previous
+
+
 def _nowhere(e: Evidence) -> bool:
     return e.current is InCurrent.ABSENT and e.previous in (
         InPrevious.ABSENT,
@@ -263,14 +267,15 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda e: _ours_is_complete(e) and e.pod.instance == e.pod.previous == e.instance,
         Step.RETRY,
     ),
+    # The status may have shown the restart late, and the log that was read be that of the next instance.
+    Row(
+        "own log complete, next instance has ended as well, its log not looked at",
+        lambda e: _next_has_ended(e) and e.previous is InPrevious.UNKNOWN,
+        Step.READ_PREVIOUS_TAIL,
+    ),
     Row(
         "own log complete, next instance has ended as well",
-        lambda e: (
-            _ours_is_complete(e)
-            and e.restarts == 1
-            and e.pod.instance == e.pod.previous
-            and e.previous is InPrevious.UNKNOWN
-        ),
+        lambda e: _next_has_ended(e) and e.previous is InPrevious.NOT_IN_TAIL,
         Step.TAKE_PREVIOUS,
     ),
     Row(

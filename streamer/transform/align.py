@@ -107,9 +107,9 @@ def first_doubtful(
     return None
 
 
-def holds_first(ring: DigestRing, lines: Sequence[bytes]) -> bool:
-    """Whether the first of these lines is one of those taken last."""
-    return bool(lines) and _holds(ring, digest(lines[0]))
+def held_first(ring: DigestRing, lines: Sequence[bytes]) -> int:
+    """How many of the first of these lines are among those taken last."""
+    return next((i for i, line in enumerate(lines) if not _holds(ring, digest(line))), len(lines))
 
 
 def _holds(ring: DigestRing, known: bytes) -> bool:

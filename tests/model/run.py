@@ -227,7 +227,7 @@ class Run:
         await asyncio.sleep(QUIET_SECONDS)
         quiet_from = int(clock() // 60) + 1
         await asyncio.sleep(600.0)
-        found = self._judge_requests(quiet_from)
+        found = self._judge_requests(quiet_from) + worker.idle()
         # What a log that is empty since its rotation may have lost is told with its next line, or with its end.
         if self._writes:
             self.banner()

@@ -452,6 +452,46 @@ FOUND = {
         Weather(refused=0.3, text=0.1, piece_bytes=200),
         seed=516,
     ),
+    "a clock that was set back and forward again is no gap": Plan(
+        ((30.0, ClockStep(-20.0)), (0.0, Write(1)), (0.0, ClockStep(3600.0)))
+    ),
+    "a clean end within the first catch-up is not the container's, though its pod has just gone": Plan(
+        (
+            (0.3, Outage(401, 3.0)),
+            (1.5, Write(3)),
+            (0.0, Delete(0.0, again=False)),
+            (0.0, Cut(0)),
+        ),
+        Weather(slow=0.3, piece_bytes=7, status_lag_seconds=3.0),
+        seed=257,
+    ),
+    "a stream is open again soon, though the log has fewer lines than the position since a restart": Plan(
+        ((0.0, Write(3)), (30.0, Container("restart")), (30.0, Crash(None, 1.0)))
+    ),
+    "nor is it kept from that by a rotation": Plan(
+        ((0.0, Write(3)), (0.0, Rotate()), (1.0, Write(3)), (30.0, Crash(None, 1.0)))
+    ),
+    "a restart that the status does not show yet at the first connection is waited for": Plan(
+        (
+            (0.0, Crash(0, 1.0)),
+            (30.0, Container("restart")),
+            (1.5, Cut(1)),
+            (0.0, Crash(0)),
+            (30.0, Rotate()),
+        ),
+        Weather(status_lag_seconds=3.0),
+    ),
+    "a later instance's log that was taken for an earlier one's is not read twice": Plan(
+        (
+            (30.0, Label(100.0)),
+            (0.0, Rotate()),
+            (0.0, Container("restart")),
+            (0.0, Container("start")),
+            (0.0, Container("crash")),
+        ),
+        Weather(refused=0.1, cut=0.1, piece_bytes=7, status_lag_seconds=3.0),
+        seed=30,
+    ),
     "a previous container that its runtime has lost is not asked for again and again": Plan(
         ((0.0, Write(3)), (1.5, Crash(0)), (0.0, Container("restart")), (0.0, Container("lose")))
     ),
@@ -461,6 +501,7 @@ FOUND = {
 SEEDS = (
     *(469, 505, 1050, 1131, 1321, 1445, 20075, 20328, 20687),
     *(214374, 216732, 216879, 214299, 218994, 219518, 219755, 301107, 304582, 304931),
+    *(201379, 307054, 214398, 102222, 20990),
     *(30087, 30271, 30470, 30523, 30658, 30789, 30792, 60076, 60615, 60633),
 )
 """Plans of `tests.model.search` that failed once and were too long to be written down here."""

@@ -13,6 +13,7 @@ from streamer.source.fleet import Fleet
 from streamer.source.patience import Patience
 from streamer.source.pods import PodView
 from streamer.source.podset import PodChange
+from streamer.telemetry.status import StreamState
 from streamer.transform import align
 
 _REBASE_NS: Final = 10_000_000_000
@@ -119,6 +120,15 @@ class Worker:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._task.done() and not self._task.cancelled() and (error := self._task.exception()) is not None:
             self._committed.faults.append(f"the fleet died: {error!r}")
+
+    def idle(self) -> list[str]:
+        """Which of the containers that run have no stream open, in words."""
+        assert self._fleet is not None
+        return [
+            f"{status.target.pod} runs, and is {status.state}"
+            for status in self._fleet.status(0)
+            if status.running and status.state is not StreamState.FOLLOWING
+        ]
 
     async def _run(self) -> None:
         stored = [(self._committed.targets[name], place) for name, place in self._committed.positions.items()]

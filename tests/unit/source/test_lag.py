@@ -50,3 +50,13 @@ def test_a_clock_that_is_set_back_in_a_silence_makes_no_later_silence_a_hole() -
     assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
     for second in (200, 300, 400):  # by a clock 20 s behind the one before
         assert lag.hole(at(second - 20), now=70.0 + second, behind_seconds=0.0) is None
+
+
+def test_a_clock_that_is_set_back_and_forward_again_is_no_hole_where_the_log_was_compared_in_between() -> (
+    None
+):
+    lag = Lag(NOON, 8.0)
+    assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
+    assert lag.hole(at(80), now=170.0, behind_seconds=0.0) is None  # by a clock that was set back by 20 s
+    lag.compared()
+    assert lag.hole(at(3700), now=173.0, behind_seconds=0.0) is None

@@ -42,6 +42,11 @@ def restarted(instance: Instance, **more: Any) -> PodView:
     return replace(RUNNING, instance=instance, previous=previous, **more)
 
 
+def waiting(instance: Instance) -> PodView:
+    """The pod while that instance has ended and waits for its restart: its own log is the previous one."""
+    return replace(ENDED, instance=instance, previous=instance)
+
+
 CASES: Final[dict[str, Evidence]] = {
     "pod gone, log read to its end": Evidence(DELETED, instance=FIRST, gone=True, drained=True),
     "pod gone, log perhaps not read to its end": Evidence(RUNNING, instance=FIRST, gone=True),
@@ -87,8 +92,11 @@ CASES: Final[dict[str, Evidence]] = {
     "own log complete, container waits for its restart": Evidence(
         replace(ENDED, previous=FIRST), instance=FIRST, previous=InPrevious.HELD
     ),
+    "own log complete, next instance has ended as well, its log not looked at": Evidence(
+        waiting(SECOND_RUN), instance=FIRST, drained=True
+    ),
     "own log complete, next instance has ended as well": Evidence(
-        replace(ENDED, instance=SECOND_RUN, previous=SECOND_RUN), instance=FIRST, drained=True
+        waiting(SECOND_RUN), instance=FIRST, drained=True, previous=InPrevious.NOT_IN_TAIL
     ),
     "own log complete, current log not looked at": Evidence(
         restarted(SECOND_RUN), instance=FIRST, drained=True
@@ -212,11 +220,6 @@ def test_a_stream_that_ends_when_its_pod_is_deleted_and_goes_was_read_to_its_end
     )  # a hung node, whose pod was taken away by force
     assert judge(replace(gone, deleting_known_at=50.5)).gap is not None  # it may have been started again
     assert judge(replace(gone, stream=replace(SETTLED, in_doubt=True))).gap is not None
-
-
-def waiting(instance: Instance) -> PodView:
-    """The pod while that instance has ended and waits for its restart: its own log is the previous one."""
-    return replace(ENDED, instance=instance, previous=instance)
 
 
 def test_while_a_container_waits_for_its_restart_its_own_log_is_the_previous_one() -> None:
