@@ -57,6 +57,7 @@ def check_record(record: KafkaRecord, fields: Collection[str] = ()) -> None:
     """Raise AssertionError if a record is not what its `ce_type` says it is; `fields` are the static ones."""
     headers = {name: value.decode() for name, value in record.headers}
     assert len(headers) == len(record.headers), "a header occurs twice"
+    assert len({name.removeprefix("ce_") for name in headers}) == len(headers), "a fact occurs twice"
     kind = headers["kind"]
     required = {*HEADERS[kind], *fields}
     assert headers.keys() >= required, f"{kind}: no {required - headers.keys()}"
