@@ -81,7 +81,7 @@ class Worker:
         """What each topic takes; None until they have been prepared."""
         self.overview = Overview(settings.cluster)
         self.overview.reload = reload
-        self.overview.filters.take(settings.filters)
+        self.overview.filters.take(settings.every_filter)
 
     @property
     def shards(self) -> Mapping[int, Shard]:
@@ -127,7 +127,7 @@ class Worker:
             self._limits |= await self._prepare_new_topics(settings)
         self._settings = settings
         configure(settings.log.level, settings.log.format)
-        self.overview.filters.take(settings.filters)
+        self.overview.filters.take(settings.every_filter)
         plan, commit = plan_of(settings), _commit_policy(settings)
         for shard in self.shards.values():
             shard.adjust(commit, settings.health.coverage_seconds)

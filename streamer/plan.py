@@ -42,14 +42,15 @@ def plan_of(settings: Settings, cores: int | None = None) -> Plan:
         dedupe=dedupe_plan(settings, cores),
         limits=limit_plan(settings, cores),
         annotate=settings.records.annotate,
+        fields=settings.records.fields,
         shards=settings.kafka.shards,
     )
 
 
 def filters(settings: Settings) -> Filters:
     """What is dropped."""
-    names = names_of(settings.filters)
-    return Filters([_filter(name, rule) for name, rule in zip(names, settings.filters, strict=True)])
+    rules = settings.every_filter
+    return Filters([_filter(name, rule) for name, rule in zip(names_of(rules), rules, strict=True)])
 
 
 def dedupe_plan(settings: Settings, cores: int) -> DedupePlan:

@@ -100,7 +100,7 @@ class _Screen:
 
     def record(self, message: Message) -> None:
         headers = dict(message.headers)
-        self._print(line(message.value or b"", headers, message.timestamp_ms, self._width))
+        self._print(line(message.key, message.value or b"", headers, message.timestamp_ms, self._width))
 
     def event(self, text: str) -> None:
         """Something happens in the cluster; none of it may cost an alert."""

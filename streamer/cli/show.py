@@ -44,7 +44,13 @@ def escape_json(text: str) -> str:
 
 
 def line(
-    value: bytes, headers: Mapping[str, bytes], timestamp_ms: int, width: int, *, dated: bool = False
+    key: bytes | None,
+    value: bytes,
+    headers: Mapping[str, bytes],
+    timestamp_ms: int,
+    width: int,
+    *,
+    dated: bool = False,
 ) -> str:
     """One record in one line of at most `width` characters, in colours (which click strips without a terminal).
 
@@ -59,7 +65,7 @@ def line(
         found = None
     if not isinstance(found, dict):
         found = {}
-    pod = headers.get("ce_subject", b"").decode(errors="replace")
+    pod = (key or b"").decode(errors="replace")
     if kind in {"alert", "summary"}:
         priority = Priority.parse(headers.get("priority", b"").decode(errors="replace"))
         label, text = (priority.label.upper() if priority is not None else "?"), _message(found)

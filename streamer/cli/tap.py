@@ -266,7 +266,8 @@ class _Printer:
         if self._output in {"table", "wide"}:
             width = self._width if self._output == "table" else _ANY_WIDTH
             today = message.timestamp_ms // _DAY_MS == time.time() * 1000 // _DAY_MS
-            text = line(value, dict(message.headers), message.timestamp_ms, width, dated=not today)
+            headers = dict(message.headers)
+            text = line(message.key, value, headers, message.timestamp_ms, width, dated=not today)
             click.echo(text, color=self._color)
             return
         if self._output == "json":

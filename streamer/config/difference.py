@@ -15,6 +15,7 @@ RELOADABLE: Final = frozenset(
     {
         "records",
         "routes",
+        "min_priority",
         "filters",
         "dead_letters",
         "dedupe",

@@ -66,17 +66,23 @@ class FilterRule(Section):
         return self
 
 
+MIN_PRIORITY: Final = "min_priority"
+"""The name of the filter that the setting of this name adds."""
+
+
 def names_of(filters: Sequence[FilterRule]) -> tuple[str, ...]:
     """The filters' names: the given ones, else those of their places."""
     return tuple(rule.name or f"filters[{at}]" for at, rule in enumerate(filters))
 
 
 def unique_names(filters: tuple[FilterRule, ...]) -> tuple[FilterRule, ...]:
-    """Check that no name is given twice; raises `FaultsError` with every repetition."""
+    """Check that no name is given twice, or is `min_priority`; raises `FaultsError` with every fault."""
     first: dict[str, int] = {}
     faults = []
     for at, rule in enumerate(filters):
-        if rule.name is not None and (before := first.setdefault(rule.name, at)) != at:
+        if rule.name == MIN_PRIORITY:
+            faults.append(Fault((at, "name"), "the setting `min_priority` is a filter of this name"))
+        elif rule.name is not None and (before := first.setdefault(rule.name, at)) != at:
             faults.append(
                 Fault((at, "name"), f"expected a name of its own: `filters.{before}` has the same one")
             )

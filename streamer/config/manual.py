@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -63,7 +63,7 @@ that they name (certificates, passwords) are taken over while the worker runs.
 def manual() -> str:
     """The text of docs/configuration.md."""
     plain = {key: field for key, field in Settings.model_fields.items() if _is_plain(field)}
-    lines = ["", "## At the top", "", "Needs a restart.", "", *_table(plain)]
+    lines = ["", "## At the top", "", f"*{_when_at_the_top(plain)}*", "", *_table(plain)]
     for name, field in Settings.model_fields.items():
         if name not in plain:
             lines += ["", f"## {name}", "", f"{words(field)} *{_when(name)}*"]
@@ -91,6 +91,11 @@ def _when(path: str) -> str:
         return "Takes effect at a reload."
     sooner = ", ".join(f"`{one}`" for one in sorted(RELOADABLE) if one.startswith(f"{path}."))
     return f"Needs a restart, all but {sooner}." if sooner else "Needs a restart."
+
+
+def _when_at_the_top(keys: Iterable[str]) -> str:
+    sooner = ", ".join(f"`{key}`" for key in keys if key in RELOADABLE)
+    return f"Needs a restart, all but {sooner}."
 
 
 def _table(fields: dict[str, FieldInfo]) -> Iterator[str]:

@@ -35,7 +35,10 @@ class TopicNames:
         def fill(template: str) -> str:
             return template.replace("<prefix>", topics.prefix).replace("<cluster>", cluster)
 
-        self._alerts = {priority: fill(getattr(topics.alerts, priority.label)) for priority in Priority}
+        self._alerts = {
+            each: fill(getattr(topics.alerts, each.label)).replace("<priority>", each.label)
+            for each in Priority
+        }
         self.overflow = fill(topics.overflow)
         self.dead_letter = fill(topics.dead_letter)
         self.health = fill(topics.health)

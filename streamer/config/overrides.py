@@ -20,7 +20,7 @@ def from_environment(environ: Mapping[str, str], problems: list[Problem]) -> Ite
         if name.startswith(PREFIX):
             keys = name.removeprefix(PREFIX).lower().split("__")
             kind, depth = shape_at(Settings, keys)
-            if kind is Shape.MAPPING and len(keys) > depth:
+            if keys[:2] == ["topics", "config"] and kind is Shape.MAPPING and len(keys) > depth:
                 # A variable's name has no dots, a topic setting's no underscores: RETENTION_MS is retention.ms.
                 keys[depth:] = [".".join(keys[depth:]).replace("_", ".")]
             yield _tree(keys, kind, environ[name], Source(f"environment variable {name}"), problems)

@@ -9,12 +9,13 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from streamer.config.dedupe import Dedupe
 from streamer.config.faults import FaultsError
-from streamer.config.filters import FilterRule, unique_names
+from streamer.config.filters import MIN_PRIORITY, FilterRule, unique_names
 from streamer.config.kafka import Kafka
 from streamer.config.kubernetes import Kubernetes
-from streamer.config.limits import Limits
+from streamer.config.limits import Limits, PriorityName
 from streamer.config.matchers import WHAT_MATCHERS_ARE, Matchers
 from streamer.config.naming import TopicNames, TopicSpec
+from streamer.config.record_fields import RecordFields
 from streamer.config.section import Flag, Matching, Number, Section, Text, Whole
 from streamer.config.topics import Topics, TopicTemplate
 
@@ -30,10 +31,18 @@ ClusterName = Annotated[
 class Records(Section):
     """The shape of the Kafka records."""
 
+    fields: RecordFields = Field(
+        default={},
+        examples=[{"environment": "production", "team": "platform"}],
+        description="Static fields, such as `environment` or `team`: a header of each record. A name has 1 to 63 of "
+        "a-z, 0-9 and `_`, begins with a letter, and is not one that records have anyway; a value has 1 to 256 "
+        "printable characters.",
+    )
     annotate: Flag = Field(
         default=False,
-        description="Whether an object `falco_streamer` (id, cluster, node, kind) is added as the last key of "
-        "each alert, for consumers that cannot read headers. The alert's own bytes stay as they are.",
+        description="Whether an object `falco_streamer` (id, cluster, node, kind, and `records.fields`) is added as "
+        "the last key of each alert and summary, for consumers that cannot read headers. The alert's own bytes stay "
+        "as they are.",
     )
 
 
@@ -130,6 +139,11 @@ class Settings(Section):
         description="How many dead letters are published, for each target and reason; the rest is counted in a "
         "health record.",
     )
+    min_priority: PriorityName = Field(
+        default="debug",
+        description="The least urgent priority that is wanted. Less urgent alerts are filtered, by the name "
+        "`min_priority`, unless a filter keeps them; Falco's own reports always pass. debug: every alert is wanted.",
+    )
     filters: Annotated[tuple[FilterRule, ...], AfterValidator(unique_names)] = Field(
         default=(),
         examples=[
@@ -180,6 +194,19 @@ class Settings(Section):
             if faults:
                 raise FaultsError([fault._replace(at=("..", *fault.at)) for fault in faults])
         return routes
+
+    @property
+    def every_filter(self) -> tuple[FilterRule, ...]:
+        """All filters in their order; `min_priority` is the last one."""
+        if self.min_priority == "debug":
+            return self.filters
+        rule = FilterRule(
+            name=MIN_PRIORITY,
+            action="drop",
+            match=(f"priority < {self.min_priority}",),
+            reason="less urgent than min_priority",
+        )
+        return (*self.filters, rule)
 
     @cached_property
     def topic_names(self) -> TopicNames:

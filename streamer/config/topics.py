@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import Flag, Matching, Section, Whole
@@ -17,6 +29,13 @@ TopicTemplate = Annotated[
     Matching(
         r"([A-Za-z0-9._-]|<prefix>|<cluster>)+",
         "a topic's name: A-Z, a-z, 0-9, `.`, `_`, `-`, and the places `<prefix>` and `<cluster>`",
+    ),
+]
+PriorityTemplate = Annotated[
+    str,
+    Matching(
+        r"([A-Za-z0-9._-]|<prefix>|<cluster>|<priority>)+",
+        "a topic's name: A-Z, a-z, 0-9, `.`, `_`, `-`, and the places `<prefix>`, `<cluster>` and `<priority>`",
     ),
 ]
 Prefix = Annotated[str, Matching(r"[A-Za-z0-9._-]{1,200}", "1 to 200 of A-Z, a-z, 0-9, `.`, `_` and `-`")]
@@ -46,19 +65,38 @@ _DEFAULTS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-class AlertTopics(Section):
-    """The topic of each priority; several may share one."""
+_BY_PRIORITY: Final = "<prefix>.alerts.<priority>"
 
-    emergency: TopicTemplate = Field(default="<prefix>.alerts.emergency", description="For Emergency.")
-    alert: TopicTemplate = Field(default="<prefix>.alerts.alert", description="For Alert.")
-    critical: TopicTemplate = Field(default="<prefix>.alerts.critical", description="For Critical.")
-    error: TopicTemplate = Field(default="<prefix>.alerts.error", description="For Error.")
-    warning: TopicTemplate = Field(default="<prefix>.alerts.warning", description="For Warning.")
-    notice: TopicTemplate = Field(default="<prefix>.alerts.notice", description="For Notice.")
-    informational: TopicTemplate = Field(
-        default="<prefix>.alerts.informational", description="For Informational."
-    )
-    debug: TopicTemplate = Field(default="<prefix>.alerts.debug", description="For Debug.")
+
+class AlertTopics(Section):
+    """The topic of each priority; several may share one. Text in place of the keys is a pattern for all of them."""
+
+    emergency: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Emergency.")
+    alert: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Alert.")
+    critical: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Critical.")
+    error: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Error.")
+    warning: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Warning.")
+    notice: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Notice.")
+    informational: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Informational.")
+    debug: PriorityTemplate = Field(default=_BY_PRIORITY, description="For Debug.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_one_pattern(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            _PATTERN.validate_python(given)  # here, so that a fault in it is one error and not eight
+            return dict.fromkeys(cls.model_fields, given)
+        return given
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        pattern = {"description": "One pattern for all priorities.", **_PATTERN.json_schema()}
+        return {"anyOf": [pattern, handler(schema)]}
+
+
+_PATTERN: Final[TypeAdapter[str]] = TypeAdapter(PriorityTemplate)
 
 
 class TopicConfigs(Section):
@@ -110,7 +148,11 @@ class Topics(Section):
     replication_factor: Whole = Field(
         default=-1, ge=-1, le=32_767, description="Replicas of topics made here. -1: the broker's default."
     )
-    alerts: AlertTopics = Field(default=AlertTopics(), description="The topic of each priority.")
+    alerts: AlertTopics = Field(
+        default=AlertTopics(),
+        description="The topic of each priority: a mapping as here, or text, which is one pattern for all. "
+        "`<priority>` stands for the priority in lower case.",
+    )
     overflow: TopicTemplate = Field(
         default="<prefix>.overflow", description="The topic for alerts that a limit diverted."
     )

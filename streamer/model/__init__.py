@@ -12,11 +12,12 @@ from streamer.model.gap import CERTAIN_REASONS, Gap, GapReason
 from streamer.model.ledger import Ledger
 from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
 from streamer.model.priority import Priority
-from streamer.model.record import Change, Health, Publication, Record, RecordKind
+from streamer.model.record import CORE_FIELDS, Change, Health, Publication, Record, RecordKind
 from streamer.model.target import Instance, Target
 
 __all__ = [
     "CERTAIN_REASONS",
+    "CORE_FIELDS",
     "RING_LINES",
     "Alert",
     "Change",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamer.model.alert import Reason
 from streamer.model.ledger import Ledger
@@ -30,6 +30,11 @@ class Health(StrEnum):
     FALCO_REPORT = "falco_report"
     DEAD_LETTERS_LIMITED = "dead_letters_limited"
 
+
+CORE_FIELDS: Final = frozenset(
+    ("content-type", "id", "cluster", "node", "kind", "rule", "priority", "limited_by", "health", "reason")
+)
+"""The names of headers and of `falco_streamer` that have a meaning; so have all that begin with `ce_`."""
 
 Headers = list[tuple[str, bytes]]
 

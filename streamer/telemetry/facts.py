@@ -19,7 +19,7 @@ _SECOND_NS: Final = 1_000_000_000
 _LOOKED_AT: Final = 8
 """Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
 _MOST_TARGETS: Final = 10_000
-_RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 5, -1
+_RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 4, -1
 """Where these stand among an alert's headers; a record that is no alert's has its kind in place of the rule."""
 
 _delays: Final = {hop: metrics.DELAYS.labels(hop) for hop in metrics.HOPS}

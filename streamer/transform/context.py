@@ -35,7 +35,7 @@ class Context:
         """The encoder of a target's records."""
         if (encoder := self._encoders.get(target.id)) is None:
             encoder = self._encoders[target.id] = TargetEncoder(
-                self.plan.cluster, target, annotate=self.plan.annotate
+                self.plan.cluster, target, annotate=self.plan.annotate, fields=self.plan.fields
             )
         return encoder
 

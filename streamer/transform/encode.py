@@ -1,7 +1,8 @@
 """Make Kafka records of alerts, summaries, dead letters and health records.
 
-An alert's value is its bytes as Falco wrote them. Everything we know besides stands in headers, as CloudEvents
-1.0 in Kafka's binary mode, with the plain names that consumers filter by.
+An alert's value is its bytes as Falco wrote them. Everything else that is known is in headers, each fact once: the
+core attributes of CloudEvents 1.0, as its Kafka protocol binding writes them in binary mode (`ce_` before their names,
+`content-type` for `datacontenttype`), and plain names that consumers filter by.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ _HEADER_BYTES: Final = 256
 _COUNTERS_CHARACTERS: Final = 16_384
 """Of a report's names and values: a health record too large for its topic could not be replaced."""
 
+_NO_FIELDS: Final[Mapping[str, str]] = {}
 _TYPES: Final = {kind: f"org.falco.{kind.replace('-', '')}.v1" for kind in RecordKind}
 
 
@@ -56,11 +58,23 @@ def create_time_ms(alert_ns: int, line_ns: int, now_ns: int) -> int:
 class TargetEncoder:
     """Encodes what one target's log gives; what is the same for all its records is made once."""
 
-    __slots__ = ("_annotate", "_cluster", "_common", "_rule_headers", "_target", "id_prefix", "key")
+    __slots__ = (
+        "_annotate",
+        "_cluster",
+        "_common",
+        "_fields",
+        "_rule_headers",
+        "_target",
+        "id_prefix",
+        "key",
+    )
 
-    def __init__(self, cluster: str, target: Target, *, annotate: bool = False) -> None:
+    def __init__(
+        self, cluster: str, target: Target, *, annotate: bool = False, fields: Mapping[str, str] = _NO_FIELDS
+    ) -> None:
         self._cluster = cluster
         self._annotate = annotate
+        self._fields = fields
         self._target = target
         self.key = target.pod_name.encode()
         self.id_prefix = hashlib.sha256(f"{cluster}\0{target.uid}\0{target.container}".encode()).hexdigest()[
@@ -71,10 +85,9 @@ class TargetEncoder:
             ("content-type", b"application/json"),
             ("ce_specversion", b"1.0"),
             ("ce_source", source.encode()),
-            ("ce_subject", self.key),
             ("cluster", cluster.encode()),
-            ("ce_cluster", cluster.encode()),
             ("node", target.node.encode()),
+            *((name, value.encode()) for name, value in fields.items()),
         ]
         self._rule_headers: dict[tuple[RecordKind, str, Priority], Headers] = {}
 
@@ -274,7 +287,13 @@ class TargetEncoder:
 
     def _annotated(self, body: bytes, identity: str, kind: RecordKind) -> bytes:
         """The value with what we know of it as its last key; up to there, its bytes are the original ones."""
-        ours = {"id": identity, "cluster": self._cluster, "node": self._target.node, "kind": kind}
+        ours = {
+            "id": identity,
+            "cluster": self._cluster,
+            "node": self._target.node,
+            "kind": kind,
+            **self._fields,
+        }
         return b'%b,"falco_streamer":%b}' % (body.rstrip()[:-1], orjson.dumps(ours))
 
     def _headers_of_rule(self, kind: RecordKind, alert: Alert) -> Headers:
@@ -283,11 +302,9 @@ class TargetEncoder:
         if known is None:
             if len(self._rule_headers) >= 1000:  # rules are few; whoever floods us with names pays for it
                 self._rule_headers.clear()
-            label = alert.priority.label.encode()
             known = self._rule_headers[kind, alert.rule, alert.priority] = [
                 ("rule", alert.rule.encode()[:_HEADER_BYTES].decode(errors="ignore").encode()),
-                ("priority", label),
-                ("ce_priority", label),
+                ("priority", alert.priority.label.encode()),
                 *_kind_headers(kind),
                 *self._common,
             ]
@@ -312,9 +329,7 @@ class TargetEncoder:
 def _kind_headers(kind: RecordKind) -> Headers:
     return [
         ("kind", kind.encode()),
-        ("ce_kind", kind.encode()),
         ("ce_type", _TYPES[kind].encode()),
-        ("ce_dataschema", f"urn:falco-streamer:schema:{_TYPES[kind]}".encode()),
     ]
 
 

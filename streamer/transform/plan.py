@@ -26,6 +26,8 @@ class Plan:
     dedupe: DedupePlan = field(default_factory=DedupePlan)
     limits: LimitPlan = field(default_factory=LimitPlan)
     annotate: bool = False
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Static fields of every record."""
     shards: int = 0
     """Into how many shards the targets are divided; 0 where nothing is divided."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +17,9 @@ PRIORITIES = ("emergency", "alert", "critical", "error", "warning", "notice", "i
 class Oracle:
     """All records of some topics, in the order of each partition."""
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, fields: Collection[str] = ()) -> None:
         self._consumer = consumer
+        self._fields = fields
         self.records: list[Any] = []
 
     @property
@@ -46,13 +47,15 @@ class Oracle:
         for records in (await self._consumer.getmany(timeout_ms=wait_ms)).values():
             for record in records:
                 if "ce_type" in dict(record.headers):  # the state has no headers
-                    check_record(record)
+                    check_record(record, self._fields)
             self.records += records
 
 
 @asynccontextmanager
-async def oracle(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Oracle]:
-    """Read topics, which must exist, from their beginning."""
+async def oracle(
+    bootstrap: str, topics: Sequence[str], fields: Collection[str] = ()
+) -> AsyncIterator[Oracle]:
+    """Read topics, which must exist, from their beginning; `fields` are the static ones of `records.fields`."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap,
         isolation_level="read_committed",
@@ -66,7 +69,7 @@ async def oracle(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Oracle]
             found = consumer.partitions_for_topic(topic) or await _learn(consumer, topic)
             partitions += [TopicPartition(topic, partition) for partition in found]
         consumer.assign(partitions)
-        yield Oracle(consumer)
+        yield Oracle(consumer, fields)
     finally:
         await consumer.stop()
 

@@ -47,12 +47,12 @@ class Tapped:
 
     def record(self, topic: str, value: bytes, kind: str = "alert", *, age_seconds: float = 0) -> Record:
         found = orjson.loads(value)
-        headers = {"kind": kind, "rule": str(found.get("rule", "")), "ce_subject": "falco/falco-a"}
+        headers = {"kind": kind, "rule": str(found.get("rule", ""))}
         headers["priority"] = str(found.get("priority", "")).lower()
         at_ms = round((time.time() - age_seconds) * 1000)
         return Record(
             self.topic(topic),
-            b"k",
+            b"falco/falco-a",
             value,
             [(k, v.encode()) for k, v in headers.items()],
             at_ms,

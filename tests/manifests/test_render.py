@@ -12,6 +12,7 @@ import yaml
 
 import streamer
 from streamer.config import Settings
+from streamer.model import Priority
 from streamer.sink.permissions import worker_permissions
 from tests.manifests.links import loose_ends
 from tests.manifests.sets import (
@@ -296,6 +297,20 @@ def test_the_topics_are_those_that_the_worker_would_make(objects: list[Object], 
         assert config == spec.config
         if spec.kind == "state":
             assert made[spec.name]["partitions"] == settings.kafka.shards
+
+
+def test_one_pattern_names_the_topics_of_all_priorities(tmp_path: Path) -> None:
+    pattern = "<prefix>.<cluster>.<priority>"
+    values = (
+        "--values",
+        chart.CHART / "ci/all-values.yaml",
+        "--set-json",
+        f'config.topics={{"alerts":"{pattern}"}}',
+    )
+    objects = [one for one in yaml.safe_load_all(chart.template(*values)) if one]
+    found = {one["spec"]["topicName"] for one in of_kind(objects, "KafkaTopic")}
+    assert found == set(settings_of(objects, tmp_path).topic_names.all_topics())
+    assert {name.rpartition(".")[2] for name in found} >= {priority.label for priority in Priority}
 
 
 @pytest.mark.parametrize("name", ["overlay production", "chart all"])

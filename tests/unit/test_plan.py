@@ -51,6 +51,7 @@ def test_the_plan_holds_all_parts() -> None:
     assert plan.dedupe.summaries_topic == "falco.prod-1.sum"
     assert plan.limits == limit_plan(given, 8)
     assert not plan.filters
+    assert plan_of(settings(records={"fields": {"team": "a"}})).fields == {"team": "a"}
     assert plan_of(given, cores=1).dedupe.max_windows == 200_000
 
 
@@ -150,6 +151,27 @@ def test_filters_know_a_priority_by_all_its_names(name: str) -> None:
     given = filters(settings(filters=[{"action": "drop", "match": f'priority = "{name}"', "reason": "r"}]))
     assert given.drops(alert("x", "Informational"), 0)
     assert not given.drops(alert("x", "Notice"), 0)
+
+
+@pytest.mark.parametrize("least", list(Priority))
+def test_min_priority_drops_what_is_less_urgent_and_nothing_else(least: Priority) -> None:
+    given = filters(settings(min_priority=least.label))
+    for priority in Priority:
+        found = alert("x", priority.name.capitalize())
+        assert given.drops(found, 0) == ("min_priority" if priority > least else None)
+        assert not given.drops(alert("Falco internal: syscall event drop", priority.name.capitalize()), 0)
+
+
+def test_a_filter_may_keep_what_min_priority_would_drop() -> None:
+    keep = {"action": "keep", "match": 'rule = "Launch Ingress"', "reason": "r"}
+    given = filters(settings(min_priority="warning", filters=[keep]))
+    assert not given.drops(alert("Launch Ingress", "Debug"), 0)
+    assert given.drops(alert("Launch", "Debug"), 0)
+
+
+def test_without_min_priority_there_is_no_filter_to_ask() -> None:
+    assert not filters(settings())
+    assert settings(min_priority="debug").every_filter == ()
 
 
 ACTS = [

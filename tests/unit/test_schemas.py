@@ -159,7 +159,6 @@ class TestTheChecker:
             ("priority", b"Notice"),
             ("ce_time", b"2026-11-20T10:00:00Z"),
             ("ce_type", b"org.falco.health.v1"),
-            ("ce_dataschema", b"urn:falco-streamer:schema:org.falco.alert.v2"),
             ("cluster", b"another"),
             ("made-up", b"x"),
         ],

@@ -15,7 +15,7 @@ import sys
 from aiokafka import AIOKafkaConsumer
 
 
-def describe(value: bytes, headers: dict[str, str]) -> dict[str, object]:
+def describe(key: bytes, value: bytes, headers: dict[str, str]) -> dict[str, object]:
     """What is worth knowing of one record."""
     alert = json.loads(value)
     summary = alert.get("summary") if headers["kind"] == "summary" else None
@@ -24,7 +24,7 @@ def describe(value: bytes, headers: dict[str, str]) -> dict[str, object]:
         "kind": headers["kind"],
         "rule": headers["rule"],
         "priority": headers["priority"],
-        "pod": headers["ce_subject"],
+        "pod": key.decode(),
         "count": summary["count"] if summary else 1,
         "text": alert.get("output", ""),
     }
@@ -49,7 +49,7 @@ async def consume(bootstrap: str, topics: str, group: str, *, until_quiet_second
                 for record in records:
                     headers = {name: text.decode(errors="replace") for name, text in record.headers}
                     if headers.get("kind") in ("alert", "summary"):  # further kinds may come
-                        sys.stdout.write(json.dumps(describe(record.value, headers)) + "\n")
+                        sys.stdout.write(json.dumps(describe(record.key, record.value, headers)) + "\n")
             sys.stdout.flush()
             if batches:
                 await consumer.commit()

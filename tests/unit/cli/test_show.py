@@ -31,8 +31,8 @@ HEADERS = {
     "kind": b"alert",
     "priority": b"warning",
     "rule": b"Terminal shell in container",
-    "ce_subject": b"shop/web-1",
 }
+KEY = b"shop/web-1"
 VALUE = orjson.dumps(
     {"priority": "Warning", "output": "10:00:00.1: Warning A shell was spawned | command=sh"}
 )
@@ -68,7 +68,7 @@ def test_what_people_write_stays_as_it_is(text: str) -> None:
 def test_any_record_is_one_harmless_line_no_wider_than_asked(
     value: bytes, headers: dict[str, bytes], width: int
 ) -> None:
-    shown = click.unstyle(line(value, headers, 1_795_168_800_123, width))
+    shown = click.unstyle(line(KEY, value, headers, 1_795_168_800_123, width))
     assert is_harmless(shown)
     assert shown.startswith("10:00:00.123  ")
     label = headers.get("kind", b"").decode(errors="replace")
@@ -76,7 +76,7 @@ def test_any_record_is_one_harmless_line_no_wider_than_asked(
 
 
 def test_an_alert_is_its_time_priority_rule_pod_and_message() -> None:
-    shown = click.unstyle(line(VALUE, HEADERS, 1_795_168_800_123, 200))
+    shown = click.unstyle(line(KEY, VALUE, HEADERS, 1_795_168_800_123, 200))
     assert re.split(r"  +", shown) == [
         "10:00:00.123",
         "WARNING",
@@ -87,19 +87,19 @@ def test_an_alert_is_its_time_priority_rule_pod_and_message() -> None:
 
 
 def test_a_record_of_another_day_has_its_date() -> None:
-    text = click.unstyle(line(VALUE, HEADERS, 1_795_168_800_007, 200, dated=True))
+    text = click.unstyle(line(KEY, VALUE, HEADERS, 1_795_168_800_007, 200, dated=True))
     assert text.startswith("2026-11-20 10:00:00.007  WARNING ")
 
 
 def test_a_long_line_is_cut_with_a_mark() -> None:
-    shown = click.unstyle(line(VALUE, HEADERS, 0, 60))
+    shown = click.unstyle(line(KEY, VALUE, HEADERS, 0, 60))
     assert len(shown) == 60
     assert shown.endswith("…")
 
 
 def test_a_dead_letter_says_its_reason_and_the_line() -> None:
     value = orjson.dumps({"reason": "not_json", "line": "{broken"})
-    shown = click.unstyle(line(value, {"kind": b"dead-letter", "ce_subject": b"falco/falco-1"}, 0, 200))
+    shown = click.unstyle(line(b"falco/falco-1", value, {"kind": b"dead-letter"}, 0, 200))
     assert "DEAD-LETTER" in shown
     assert "not_json" in shown
     assert "{broken" in shown
@@ -130,7 +130,7 @@ def test_a_summary_is_shown_as_what_it_counts() -> None:
             "summary": {"count": 9},
         }
     )
-    shown = click.unstyle(line(value, HEADERS | {"kind": b"summary"}, 0, 200))
+    shown = click.unstyle(line(KEY, value, HEADERS | {"kind": b"summary"}, 0, 200))
     assert shown.endswith("Terminal shell in container  shop/web-1  repeated 9 times in 5 min")
 
 
@@ -143,17 +143,17 @@ def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
         "to": "10:05Z",
         "detail": "rotated away",
     }
-    shown = click.unstyle(line(orjson.dumps(gap), HEADERS | {"kind": b"health"}, 0, 200))
+    shown = click.unstyle(line(KEY, orjson.dumps(gap), HEADERS | {"kind": b"health"}, 0, 200))
     assert shown.endswith(
         "rotation_unseen  shop/web-1  lines may be lost after 10:00Z before 10:05Z: rotated away"
     )
     certain = click.unstyle(
-        line(orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"health"}, 0, 200)
+        line(KEY, orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"health"}, 0, 200)
     )
     assert "lines are lost after" in certain
 
 
 def test_coverage_is_no_alert_of_priority_notice() -> None:
     value = {"health": "coverage", "coverage": "blind"}
-    shown = line(orjson.dumps(value), {"kind": b"health", "ce_subject": b"falco/falco-a"}, 0, 200)
+    shown = line(b"falco/falco-a", orjson.dumps(value), {"kind": b"health"}, 0, 200)
     assert click.unstyle(shown) == "00:00:00.000  COVERAGE       blind  falco/falco-a  "

@@ -63,6 +63,8 @@ def test_what_needs_a_restart_is_not_merged(pair: str) -> None:
     [
         "log.level=debug",
         "health.coverage_seconds=60",
+        "min_priority=warning",
+        "records.fields.team=platform",
         "shutdown.grace_seconds=9",
         "kafka.commit.interval_seconds=1",
     ],

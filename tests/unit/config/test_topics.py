@@ -42,6 +42,30 @@ def test_places_are_filled_in_and_topics_may_be_shared() -> None:
     assert len(names.all_topics()) == 13
 
 
+@pytest.mark.parametrize("pattern", ["<prefix>.<cluster>.<priority>", "<priority>", "one.for.all"])
+def test_one_pattern_names_the_topics_of_all_priorities(pattern: str) -> None:
+    by_text = settings(topics={"alerts": pattern}).topic_names
+    by_keys = settings(topics={"alerts": {each.label: pattern for each in Priority}}).topic_names
+    filled = pattern.replace("<prefix>", "falco").replace("<cluster>", "prod-1")
+    assert by_text.by_priority() == {each: filled.replace("<priority>", each.label) for each in Priority}
+    assert by_text.by_priority() == by_keys.by_priority()
+
+
+def test_a_fault_in_the_pattern_is_one_error() -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings(topics={"alerts": "a b.<priority>"})
+    assert [fault["loc"] for fault in caught.value.errors()] == [("topics", "alerts")]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"topics": {"overflow": "x.<priority>"}}, {"routes": [{"match": {"tags": "x"}, "topic": "<priority>"}]}],
+)
+def test_only_the_topics_of_priorities_have_one_in_their_names(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="the places `<prefix>` and `<cluster>`"):
+        settings(**given)
+
+
 def test_summaries_may_have_a_topic_of_their_own() -> None:
     assert settings().topic_names.summaries is None
     given = settings(dedupe={"summaries_topic": "<prefix>.summaries"})

@@ -83,8 +83,11 @@ def test_each_line_counts_with_the_one_outcome_that_it_has(counted: Counted) -> 
     assert counted("dead_letters_total", reason="not_an_alert") == 1
 
 
-def test_an_alert_that_a_limit_diverts_is_not_one_on_its_topic(counted: Counted) -> None:
-    commit(LIMITED, Feed(FALCO).batch(*(at(0, alert(n=n)) for n in range(3))))
+@pytest.mark.parametrize("fields", [{}, {"environment": "production", "team": "platform"}])
+def test_an_alert_that_a_limit_diverts_is_not_one_on_its_topic(
+    counted: Counted, fields: dict[str, str]
+) -> None:
+    commit(replace(LIMITED, fields=fields), Feed(FALCO).batch(*(at(0, alert(n=n)) for n in range(3))))
     assert counted("published_alerts_total", priority="notice") == 1
     assert counted("limited_alerts_total", limit="rule") == 2
     assert counted("line_outcomes_total", outcome="limited") == 2

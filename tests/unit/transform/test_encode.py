@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.model import Alert, Gap, GapReason, Malformed, Priority, Reason, Record, Target
+from streamer.model import CORE_FIELDS, Alert, Gap, GapReason, Malformed, Priority, Reason, Record, Target
 from streamer.transform.encode import TargetEncoder, create_time_ms
 from streamer.transform.limit import Bucket
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
+from tests.schemas import check_record
 from tests.unit.strategies import ALERT_BODIES, ANY_TEXT, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, SECOND_NS, START_NS, alert
 
@@ -74,14 +75,9 @@ class TestAnAlertsRecord:
         assert record.id == "the-id"
         assert record.timestamp_ms == START_NS // 1_000_000
         assert sorted(record.headers) == [
-            ("ce_cluster", b"prod-eu-1"),
-            ("ce_dataschema", b"urn:falco-streamer:schema:org.falco.alert.v1"),
             ("ce_id", b"the-id"),
-            ("ce_kind", b"alert"),
-            ("ce_priority", b"notice"),
             ("ce_source", b"/clusters/prod-eu-1/namespaces/falco/pods/falco-x7k2p"),
             ("ce_specversion", b"1.0"),
-            ("ce_subject", b"falco/falco-x7k2p"),
             ("ce_time", b"2026-11-20T10:00:00.000000000Z"),
             ("ce_type", b"org.falco.alert.v1"),
             ("cluster", b"prod-eu-1"),
@@ -95,7 +91,7 @@ class TestAnAlertsRecord:
     @pytest.mark.parametrize("priority", list(Priority))
     def test_names_its_priority_in_lower_case(self, priority: Priority) -> None:
         record = alert_record(priority=priority.name.capitalize())
-        assert header(record, "priority") == header(record, "ce_priority") == priority.name.lower().encode()
+        assert header(record, "priority") == priority.name.lower().encode()
 
     def test_without_a_time_has_the_lines(self) -> None:
         record = alert_record(time=...)
@@ -137,6 +133,49 @@ class TestAnAlertsRecord:
             for name in ("Error", "Debug", "Error")
         ]
         assert told == [b"error", b"debug", b"error"]
+
+
+class TestStaticFields:
+    FIELDS: ClassVar = {"environment": "production", "team": "Zoë"}
+
+    def records(self, *, annotate: bool) -> list[Record]:
+        one = TargetEncoder("prod-eu-1", FALCO, annotate=annotate, fields=self.FIELDS)
+        gap = Gap(GapReason.POD_GONE, True, None, None)
+        found = read(alert())
+        return [
+            one.alert(found, "i", "t", LINE_NS, NOW_NS),
+            one.alert(found, "i", "t", LINE_NS, NOW_NS, limited_by="rule"),
+            one.summary(found.body, found, "i", "t", LINE_NS, NOW_NS),
+            one.dead_letter(BROKEN, b"x", 1, "i", "t", LINE_NS, NOW_NS),
+            one.gap(gap, 3, "t", LINE_NS, NOW_NS),
+            one.falco_report(found, "i", "t", LINE_NS, NOW_NS),
+        ]
+
+    @pytest.mark.parametrize("annotate", [False, True])
+    def test_are_headers_of_every_record(self, annotate: bool) -> None:
+        for record in self.records(annotate=annotate):
+            for name, value in self.FIELDS.items():
+                assert header(record, name) == value.encode()
+
+    def test_are_in_the_value_only_where_it_is_annotated(self) -> None:
+        for record in self.records(annotate=False)[:3]:
+            assert record.value == alert()
+        for record in self.records(annotate=True)[:2]:
+            assert record.value.startswith(alert()[:-1])
+            assert orjson.loads(record.value)["falco_streamer"] == {
+                "id": "i",
+                "cluster": "prod-eu-1",
+                "node": FALCO.node,
+                "kind": "alert",
+                **self.FIELDS,
+            }
+            check_record(record, self.FIELDS)
+
+    def test_cannot_be_named_as_anything_that_records_have(self) -> None:
+        names = {name for record in self.records(annotate=True) for name, _ in record.headers}
+        names |= orjson.loads(self.records(annotate=True)[0].value)["falco_streamer"].keys()
+        assert {name for name in names - self.FIELDS.keys() if not name.startswith("ce_")} <= CORE_FIELDS
+        assert {"kind", "rule", "limited_by", "health", "reason", "id"} <= names
 
 
 class TestCreateTime:
@@ -219,9 +258,8 @@ class TestADeadLetter:
         }
         assert (record.topic, record.key, record.id) == ("falco.dead-letter", b"falco/falco-x7k2p", "the-id")
         assert record.timestamp_ms == LINE_NS // 10**6
-        assert {name: header(record, name) for name in ("kind", "ce_kind", "ce_type", "reason", "ce_id")} == {
+        assert {name: header(record, name) for name in ("kind", "ce_type", "reason", "ce_id")} == {
             "kind": b"dead-letter",
-            "ce_kind": b"dead-letter",
             "ce_type": b"org.falco.deadletter.v1",
             "reason": b"invalid_json",
             "ce_id": b"the-id",

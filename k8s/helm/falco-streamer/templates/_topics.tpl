@@ -5,9 +5,14 @@
 {{- $cluster := required "config.cluster: the names of topics and permissions are made of it" $config.cluster }}
 {{- $topics := default dict $config.topics }}
 {{- $alerts := default dict $topics.alerts }}
+{{- $pattern := "<prefix>.alerts.<priority>" }}
+{{- if kindIs "string" $alerts }}
+{{- $pattern = $alerts }}
+{{- $alerts = dict }}
+{{- end }}
 {{- $places := list }}
 {{- range $priority := list "emergency" "alert" "critical" "error" "warning" "notice" "informational" "debug" }}
-{{- $places = append $places (dict "class" "alerts" "name" (default (printf "<prefix>.alerts.%s" $priority) (get $alerts $priority))) }}
+{{- $places = append $places (dict "class" "alerts" "name" (default $pattern (get $alerts $priority) | replace "<priority>" $priority)) }}
 {{- end }}
 {{- range $config.routes }}
 {{- $places = append $places (dict "class" "alerts" "name" .topic) }}
