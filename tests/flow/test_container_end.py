@@ -76,6 +76,7 @@ async def test_the_last_line_of_an_instance_whose_log_was_removed_is_what_its_st
     calm = replace(HASTY, quiet_seconds=0.5, probe_seconds=60.0)
     async with following(server, recorder, tmp_path, patience=calm):
         await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: server.log_opens["falco", "falco-a"] == 2)  # the stream, and a comparison
         removed = server.faults.answer("/log.*previous=true", 200, times=1000, body=REMOVED)
         cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
         cluster.restart_container(pod)
@@ -94,6 +95,7 @@ async def test_a_pod_that_leaves_while_its_log_is_looked_at_is_done_at_once(
     async with following(server, recorder, tmp_path):
         cluster.append(pod, *numbered(0, 5))
         await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: server.log_opens["falco", "falco-a"] == 2)  # the stream, and a comparison
         look = server.faults.answer("/log.*sinceTime", 200, body=REMOVED)
         look.gate = asyncio.Event()
         cluster.begin_deletion(pod)
