@@ -47,6 +47,8 @@ _OUTAGES: Final = frozenset((Refusal.FAILED, Refusal.LOG_REMOVED))
 _WAITS: Final = frozenset(
     (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
 )
+_POD_STEPS: Final = frozenset((Step.ASK_POD, Step.AWAIT_STATUS, Step.AWAIT_START, Step.AWAIT_RESTART))
+"""They request the pod, and no log."""
 
 log = structlog.get_logger()
 
@@ -248,9 +250,9 @@ class Follower:
             if error.is_pod_gone:
                 await self._await_departure()
             else:
-                await self._refused(error)
+                await self._refused(step, error)
         except aiohttp.ClientError as error:
-            await self._refused(ApiError(0, f"the answer broke: {error!r}"))
+            await self._refused(step, ApiError(0, f"the answer broke: {error!r}"))
 
     async def _pace(self) -> None:
         """Make no request sooner than a second after the one before, on average: no answer may lead to a request loop.
@@ -262,14 +264,15 @@ class Follower:
         if (seconds := self._next_step_at - clock()) > 0:
             await asyncio.sleep(seconds)
 
-    async def _refused(self, error: ApiError) -> None:
+    async def _refused(self, step: Step, error: ApiError) -> None:
         refusal = _refusal(error)
         facts.api_failed("log", error.status)
         facts.stream_reconnects("error")
         self._error = error
         self._progress.cause = _cause(error)
         # A node that fails now may have failed before: then the last stream's end was not its container's.
-        contradicted = refusal is Refusal.FAILED
+        # A request for the pod reaches no node.
+        contradicted = refusal is Refusal.FAILED and step not in _POD_STEPS
         removals = self._seen.removals + (refusal is Refusal.LOG_REMOVED)
         self._saw(
             refusal=refusal, fresh=False, removals=removals, **({"stream": None} if contradicted else {})
@@ -402,6 +405,7 @@ class Follower:
 
         async def take(new: StampedLines) -> None:
             progress.found()
+            self._saw(stream=None)  # it had not brought everything
             await progress.hand_over(new, instance)
 
         found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
@@ -480,9 +484,10 @@ class Follower:
             if error.status == 403:
                 seconds = patience.forbidden_seconds * (0.8 + 0.4 * random())
             _log(self._target, error)
-        if error is not None and error.status in (401, 403, 429, 503):
-            await asyncio.sleep(seconds)
-        elif failed:
+        if error is not None and error.retry_after_seconds:  # whatever happens meanwhile
+            await asyncio.sleep(error.retry_after_seconds)
+            seconds -= error.retry_after_seconds
+        if failed:
             with self._recovery.waiting(self._target.id, self.wake, seconds, patience.outage_seconds) as most:
                 await self._status.wait_for_news(most)
         else:
