@@ -34,6 +34,7 @@ from streamer.source.previous import PreviousLog
 from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
+from streamer.source.rights import Rights
 from streamer.source.search import LogEnd, read_on, ring_of_now
 from streamer.source.stream import LogChangedError, LogRemovedError, LogStream, Where, is_log_removed
 from streamer.source.verdict import Step, judge
@@ -71,6 +72,7 @@ class Follower:
         from_now: bool = False,
         patience: Patience = PATIENCE,
         recovery: Recovery | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self._api = api
         self._target = found.target
@@ -82,6 +84,7 @@ class Follower:
         self._where = Where(target.namespace, target.pod, target.container, target.node)
         self._progress = Progress(found.target, position, put)
         self._status = PodStatusCache(api, found, patience)
+        self._rights = rights or Rights(most_seconds=patience.forbidden_seconds)
         self._recovery = (recovery or Recovery()).of(found.target.node)
         self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
         self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
@@ -281,6 +284,8 @@ class Follower:
             self._recovery.failed()
             if self._refused_since is None:
                 self._refused_since = asyncio.get_running_loop().time()
+        if refusal is Refusal.FORBIDDEN:
+            self._rights.refused(self._target.namespace, asyncio.get_running_loop().time())
         if error.status == 401:
             await self._api.renew_token()
 
@@ -376,6 +381,7 @@ class Follower:
 
     def _opened(self) -> None:
         self._recovery.succeeded()
+        self._rights.granted(self._target.namespace)
         self._refused_since = None
         self._saw(removals=0)
 
@@ -481,19 +487,26 @@ class Follower:
             seconds = min(seconds, 0.25)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)
-            if error.status == 403:
-                seconds = patience.forbidden_seconds * (0.8 + 0.4 * random())
             _log(self._target, error)
         if error is not None and error.retry_after_seconds:  # whatever happens meanwhile
             await asyncio.sleep(error.retry_after_seconds)
             seconds -= error.retry_after_seconds
-        if failed:
+        if error is not None and error.status == 403:
+            await self._await_turn()
+        elif failed:
             with self._recovery.waiting(self._target.id, self.wake, seconds, patience.outage_seconds) as most:
                 await self._status.wait_for_news(most)
         else:
             await self._status.wait_for_news(seconds)
         if before.ended_cleanly and not before.container_ended and self._evidence().container_ended:
             self._saw(fresh=True, asked=True)  # the stream's end is the container's after all
+
+    async def _await_turn(self) -> None:
+        """Wait until this target may try what is forbidden in its namespace, or until another one may do it."""
+        clock = asyncio.get_running_loop().time
+        while seconds := self._rights.seconds_to_turn(self._target.namespace, clock()):
+            self._status.forget_news()
+            await self._status.wait_for_news(seconds)
 
     async def _await_start(self) -> None:
         self._progress.enter(StreamState.PENDING)

@@ -220,7 +220,7 @@ class Reader:
                     opened.stream.close()
                     opened.renewed(other, self._renew_at(), Lag(progress.last_ns, rotation_seconds))
                 else:
-                    opened.renew_at += self._patience.renew_seconds * uniform(0.02, 0.08)
+                    opened.renew_at = self._renew_again_at()
         finally:
             opened.stream.close()
             self._open = None
@@ -234,6 +234,10 @@ class Reader:
     def _renew_at(self) -> float:
         """When a stream that is opened now is replaced: spread widely, for many are opened at the same time."""
         return asyncio.get_running_loop().time() + self._patience.renew_seconds * uniform(0.67, 1.17)
+
+    def _renew_again_at(self) -> float:
+        """When a replacement that failed is tried again: spread as well, for an outage fails many at the same time."""
+        return asyncio.get_running_loop().time() + self._patience.renew_seconds * uniform(0.02, 0.08)
 
     async def _renew(self, opened: _Open) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
