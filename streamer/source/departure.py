@@ -71,7 +71,9 @@ class Departure:
         if error.status == 401:
             await self._api.renew_token()
         if error.status == 403:
-            self._rights.refused(namespace, now, error.message)
+            if self._rights.refused(namespace, now):
+                fix = f"grant verb get on pods in namespace {namespace}"
+                log.error("pods_forbidden", namespace=namespace, cause=error.message, fix=fix)
             self.again_seconds = self._rights.seconds_to_turn(namespace, now)
         else:
             self._rights.granted(namespace)

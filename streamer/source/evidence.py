@@ -48,11 +48,17 @@ class StreamEnd:
     last_taken_at: float = -inf
     """When this stream last brought a line, on the loop's clock; -inf if never."""
     lively: bool = False
-    """It had caught up, and ended within 1.5 s of its last line being written: it was neither stalled nor behind."""
+    """It had caught up, or its container ran when it was opened; and it ended within 1.5 s of its last line being
+    written: it was neither stalled nor behind."""
     at_node_ns: int | None = None
     """When it ended by the node's clock, as estimated from the delay of its lines; None if that is not known."""
     rest: StampedLines | None = None
     """What it brought after its last newline; None if it is not known to be the log's."""
+
+    @property
+    def cut_off(self) -> bool:
+        """It ended within a line's time, which is written at once: not because its container ended."""
+        return self.rest is not None and self.rest.fragments > 0
 
     @property
     def settled(self) -> bool:
@@ -203,10 +209,12 @@ class Evidence:
             return False
         if self.instance not in (None, self.pod.instance):
             return False
+        if self.compared_after_end and not self.pod.running:
+            return True
+        if stream.cut_off:
+            return False
         if self.pod.running:
             return self.ended_by_deletion and (stream.lively or stream.settled)
-        if self.compared_after_end:
-            return True
         if self.pod.ended_ns is None or stream.at_node_ns is None:
             return stream.lively and not (stream.rest is not None and stream.rest.lines)
         return _ended_with_container(stream, self.pod.ended_ns)
@@ -218,7 +226,7 @@ class Evidence:
         What was compared does not count: it may have been compared with a later instance's log.
         """
         stream = self.stream
-        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt:
+        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt or stream.cut_off:
             return False
         return self.restarts > 0 and _ended_with_container(stream, self.instance_ended_ns)
 

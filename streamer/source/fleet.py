@@ -39,7 +39,10 @@ class Fleet:
         patience: Patience = PATIENCE,
     ) -> None:
         self._owner_of = owner_of
-        self._means = Means(api, Rights(self._wake), Recovery(), max_line_bytes, from_now, patience)
+        log_rights = Rights(self._wake, most_seconds=patience.forbidden_seconds)
+        self._means = Means(
+            api, Rights(self._wake), log_rights, Recovery(), max_line_bytes, from_now, patience
+        )
         self._tasks = asyncio.TaskGroup()
         self._actors: dict[str, tuple[TargetActor, asyncio.Task[None]]] = {}
         self._closed = False
@@ -119,6 +122,7 @@ class Fleet:
     def wake(self, namespace: str) -> None:
         """The API server answers again for a namespace, "" for all: nobody need wait any longer."""
         self._means.rights.reconsider(namespace)
+        self._means.log_rights.reconsider(namespace)
         self._wake(namespace)
 
     def _wake(self, namespace: str) -> None:

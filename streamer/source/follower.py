@@ -34,6 +34,7 @@ from streamer.source.previous import PreviousLog
 from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
+from streamer.source.rights import Rights
 from streamer.source.search import LogEnd, read_on, ring_of_now
 from streamer.source.stream import LogChangedError, LogRemovedError, LogStream, Where, is_log_removed
 from streamer.source.verdict import Step, judge
@@ -47,6 +48,8 @@ _OUTAGES: Final = frozenset((Refusal.FAILED, Refusal.LOG_REMOVED))
 _WAITS: Final = frozenset(
     (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
 )
+_POD_STEPS: Final = frozenset((Step.ASK_POD, Step.AWAIT_STATUS, Step.AWAIT_START, Step.AWAIT_RESTART))
+"""They request the pod, and no log."""
 
 log = structlog.get_logger()
 
@@ -69,6 +72,7 @@ class Follower:
         from_now: bool = False,
         patience: Patience = PATIENCE,
         recovery: Recovery | None = None,
+        rights: Rights | None = None,
     ) -> None:
         self._api = api
         self._target = found.target
@@ -80,6 +84,7 @@ class Follower:
         self._where = Where(target.namespace, target.pod, target.container, target.node)
         self._progress = Progress(found.target, position, put)
         self._status = PodStatusCache(api, found, patience)
+        self._rights = rights or Rights(most_seconds=patience.forbidden_seconds)
         self._recovery = (recovery or Recovery()).of(found.target.node)
         self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
         self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
@@ -248,9 +253,9 @@ class Follower:
             if error.is_pod_gone:
                 await self._await_departure()
             else:
-                await self._refused(error)
+                await self._refused(step, error)
         except aiohttp.ClientError as error:
-            await self._refused(ApiError(0, f"the answer broke: {error!r}"))
+            await self._refused(step, ApiError(0, f"the answer broke: {error!r}"))
 
     async def _pace(self) -> None:
         """Make no request sooner than a second after the one before, on average: no answer may lead to a request loop.
@@ -262,14 +267,15 @@ class Follower:
         if (seconds := self._next_step_at - clock()) > 0:
             await asyncio.sleep(seconds)
 
-    async def _refused(self, error: ApiError) -> None:
+    async def _refused(self, step: Step, error: ApiError) -> None:
         refusal = _refusal(error)
         facts.api_failed("log", error.status)
         facts.stream_reconnects("error")
         self._error = error
         self._progress.cause = _cause(error)
         # A node that fails now may have failed before: then the last stream's end was not its container's.
-        contradicted = refusal is Refusal.FAILED
+        # A request for the pod reaches no node.
+        contradicted = refusal is Refusal.FAILED and step not in _POD_STEPS
         removals = self._seen.removals + (refusal is Refusal.LOG_REMOVED)
         self._saw(
             refusal=refusal, fresh=False, removals=removals, **({"stream": None} if contradicted else {})
@@ -278,6 +284,8 @@ class Follower:
             self._recovery.failed()
             if self._refused_since is None:
                 self._refused_since = asyncio.get_running_loop().time()
+        if refusal is Refusal.FORBIDDEN:
+            self._rights.refused(self._target.namespace, asyncio.get_running_loop().time())
         if error.status == 401:
             await self._api.renew_token()
 
@@ -373,6 +381,7 @@ class Follower:
 
     def _opened(self) -> None:
         self._recovery.succeeded()
+        self._rights.granted(self._target.namespace)
         self._refused_since = None
         self._saw(removals=0)
 
@@ -402,6 +411,7 @@ class Follower:
 
         async def take(new: StampedLines) -> None:
             progress.found()
+            self._saw(stream=None)  # it had not brought everything
             await progress.hand_over(new, instance)
 
         found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
@@ -477,11 +487,12 @@ class Follower:
             seconds = min(seconds, 0.25)
         if error is not None:
             seconds = max(seconds, error.retry_after_seconds or 0.0)
-            if error.status == 403:
-                seconds = patience.forbidden_seconds * (0.8 + 0.4 * random())
             _log(self._target, error)
-        if error is not None and error.status in (401, 403, 429, 503):
-            await asyncio.sleep(seconds)
+        if error is not None and error.retry_after_seconds:  # whatever happens meanwhile
+            await asyncio.sleep(error.retry_after_seconds)
+            seconds -= error.retry_after_seconds
+        if error is not None and error.status == 403:
+            await self._await_turn()
         elif failed:
             with self._recovery.waiting(self._target.id, self.wake, seconds, patience.outage_seconds) as most:
                 await self._status.wait_for_news(most)
@@ -489,6 +500,13 @@ class Follower:
             await self._status.wait_for_news(seconds)
         if before.ended_cleanly and not before.container_ended and self._evidence().container_ended:
             self._saw(fresh=True, asked=True)  # the stream's end is the container's after all
+
+    async def _await_turn(self) -> None:
+        """Wait until this target may try what is forbidden in its namespace, or until another one may do it."""
+        clock = asyncio.get_running_loop().time
+        while seconds := self._rights.seconds_to_turn(self._target.namespace, clock()):
+            self._status.forget_news()
+            await self._status.wait_for_news(seconds)
 
     async def _await_start(self) -> None:
         self._progress.enter(StreamState.PENDING)

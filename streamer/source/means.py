@@ -32,6 +32,8 @@ class Means:
 
     api: KubernetesApi
     rights: Rights
+    """Whether single pods may be requested."""
+    log_rights: Rights
     recovery: Recovery
     max_line_bytes: int
     from_now: bool
@@ -48,4 +50,5 @@ class Means:
             from_now=self.from_now,
             patience=self.patience,
             recovery=self.recovery,
+            rights=self.log_rights,
         )

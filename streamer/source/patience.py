@@ -52,6 +52,7 @@ class Patience:
     status_seconds: float = 5.0
     """A pod's status may be so much older than its log."""
     forbidden_seconds: float = 30.0
+    """While the logs of a namespace are forbidden, one of its targets tries again so often, or sooner."""
     start_seconds: float = 600.0
     """A container that has not started is waited for by the watch; after so long its pod is requested all the same."""
     outage_seconds: float = 60.0

@@ -89,6 +89,8 @@ class _Open:
     lag: Lag
     pace: _Pace
     renew_at: float
+    ran: bool = True
+    """Its container ran when it was opened, as far as was known: else all its lines were there already."""
     caught_up: bool = False
     """It has brought what was there when it was opened: what comes after a wait was written just then."""
     believed: bool = False
@@ -99,6 +101,13 @@ class _Open:
     compared_at: float = -inf
     last_taken_at: float = -inf
     taken_lines: int = 0
+
+    def renewed(self, stream: LogStream, renew_at: float, lag: Lag) -> None:
+        """Another stream goes on from the position. What was found out about the one before does not hold for it."""
+        self.stream, self.renew_at, self.lag = stream, renew_at, lag
+        self.caught_up = self.in_doubt = False
+        self.awaited, self.compared_at = b"", -inf
+        self.last_taken_at = stream.opened_at
 
 
 class Reader:
@@ -197,7 +206,8 @@ class Reader:
             progress.belongs_to(instance)
         believed = begin is not None and progress.doubts >= _DOUBTS
         progress.newest_ns = 0 if believed else progress.last_ns or 0
-        lag = Lag(None if begin else progress.last_ns, self._patience.rotation_seconds)
+        rotation_seconds = self._patience.rotation_seconds
+        lag = Lag(None if begin else progress.last_ns, rotation_seconds)
         pace = _Pace(2 * self._patience.quiet_seconds)
         self._open = opened = _Open(stream, instance, begin, lag, pace, self._renew_at(), believed=believed)
         self._probes = 0
@@ -208,9 +218,9 @@ class Reader:
                 if (other := await self._renew(opened)) is not None:
                     other.settle()
                     opened.stream.close()
-                    opened.stream, opened.renew_at = other, self._renew_at()
+                    opened.renewed(other, self._renew_at(), Lag(progress.last_ns, rotation_seconds))
                 else:
-                    opened.renew_at += self._patience.renew_seconds * uniform(0.02, 0.08)
+                    opened.renew_at = self._renew_again_at()
         finally:
             opened.stream.close()
             self._open = None
@@ -224,6 +234,10 @@ class Reader:
     def _renew_at(self) -> float:
         """When a stream that is opened now is replaced: spread widely, for many are opened at the same time."""
         return asyncio.get_running_loop().time() + self._patience.renew_seconds * uniform(0.67, 1.17)
+
+    def _renew_again_at(self) -> float:
+        """When a replacement that failed is tried again: spread as well, for an outage fails many at the same time."""
+        return asyncio.get_running_loop().time() + self._patience.renew_seconds * uniform(0.02, 0.08)
 
     async def _renew(self, opened: _Open) -> LogStream | None:
         """Make before break: an open stream keeps the file readable that a rotation takes away."""
@@ -265,13 +279,14 @@ class Reader:
             if piece is None:
                 try:
                     stream.check()
+                    rest = stream.last_line()
                 except LogFileMissingError as error:
                     return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
                 except LogRemovedError:
-                    pass  # written once the container is gone: everything before it was sent
+                    rest = StampedLines()  # written once the container is gone: everything before it was sent
                 except KubeletError as error:
                     return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
-                return self._ended(opened, HowEnded.CLEAN)
+                return self._ended(opened, HowEnded.CLEAN, rest=rest)
             expecting = False
             if piece.fragments and opened.begin is not None:
                 raise NotALogError  # a proxy's page: a log's first line has a time
@@ -350,11 +365,10 @@ class Reader:
     def _skipped_seconds(self, next_ns: int) -> float:
         return round((next_ns - (self._progress.last_ns or next_ns)) / 1_000_000_000, 3)
 
-    def _ended(self, opened: _Open, how: HowEnded, cause: str = "") -> StreamEnd:
+    def _ended(
+        self, opened: _Open, how: HowEnded, cause: str = "", *, rest: StampedLines | None = None
+    ) -> StreamEnd:
         now, stream = asyncio.get_running_loop().time(), opened.stream
-        rest = None
-        if how is HowEnded.CLEAN and not opened.in_doubt:
-            rest = stream.last_line()
         if how is not HowEnded.CLEAN:
             log.debug("stream_ended", where=self._where, how=how, cause=cause)
         # Of what came before the position was found, nobody knows how late it was.
@@ -367,9 +381,9 @@ class Reader:
             in_doubt=opened.in_doubt,
             compared_at=opened.compared_at,
             last_taken_at=opened.last_taken_at,
-            lively=opened.caught_up and silent_seconds <= self._patience.lively_seconds,
+            lively=(opened.caught_up or opened.ran) and silent_seconds <= self._patience.lively_seconds,
             at_node_ns=time.time_ns() - opened.lag.offset_ns,
-            rest=rest,
+            rest=None if opened.in_doubt else rest,
         )
 
     async def _check_silence(self, opened: _Open) -> tuple[float, bool]:

@@ -1,12 +1,10 @@
-"""Whether single pods may be asked for: a refusal holds for a namespace, so it is asked about once, not per pod."""
+"""Whether single pods, or their logs, may be requested: a refusal holds for a namespace, so one tries for all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from streamer.flow.backoff import Backoff
 
@@ -16,27 +14,28 @@ _MOST_SECONDS: Final = 300.0
 _ANSWER_SECONDS: Final = 60.0
 """Whoever has the turn to ask has an answer by then."""
 
-log = structlog.get_logger()
-
 
 @dataclass(slots=True)
 class _Refusal:
     next_at: float
-    backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_SECONDS, _MOST_SECONDS))
+    backoff: Backoff
 
 
 class Rights:
-    """By namespace: while pods may not be asked for, one request at a time, with a back-off that all share.
+    """By namespace: while requests are forbidden, one at a time, with a back-off that all share.
 
-    `on_granted` is called with a namespace in which they may be asked for again. Times are on the loop's clock.
+    `on_granted` is called with a namespace in which they are allowed again. Times are on the loop's clock.
     """
 
-    def __init__(self, on_granted: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, on_granted: Callable[[str], None] = lambda _: None, *, most_seconds: float = _MOST_SECONDS
+    ) -> None:
         self._on_granted = on_granted
+        self._most_seconds = most_seconds
         self._refusals: dict[str, _Refusal] = {}
 
     def seconds_to_turn(self, namespace: str, now: float) -> float:
-        """How long to wait before a pod of this namespace may be asked for; 0: now, and nobody else meanwhile."""
+        """How long to wait before a request in this namespace; 0: now, and nobody else meanwhile."""
         refusal = self._refusals.get(namespace)
         if refusal is None:
             return 0.0
@@ -45,13 +44,15 @@ class Rights:
         refusal.next_at = now + _ANSWER_SECONDS
         return 0.0
 
-    def refused(self, namespace: str, now: float, cause: str) -> None:
-        """The server has refused one (403)."""
-        if namespace not in self._refusals:
-            fix = f"grant verb get on pods in namespace {namespace}"
-            log.error("pods_forbidden", namespace=namespace, cause=cause, fix=fix)
-        refusal = self._refusals.setdefault(namespace, _Refusal(now))
+    def refused(self, namespace: str, now: float) -> bool:
+        """The server has refused one (403). Whether it is the first since they were allowed."""
+        is_first = namespace not in self._refusals
+        if is_first:
+            first_seconds = min(_FIRST_SECONDS, self._most_seconds)
+            self._refusals[namespace] = _Refusal(now, Backoff(first_seconds, self._most_seconds))
+        refusal = self._refusals[namespace]
         refusal.next_at = now + refusal.backoff.next_seconds()
+        return is_first
 
     def granted(self, namespace: str) -> None:
         """The server has answered for one."""

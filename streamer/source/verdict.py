@@ -35,7 +35,7 @@ class Step(StrEnum):
     AWAIT_START = "wait until the watch reports that the container starts"
     RETRY = "retry after a back-off"
     RETRY_AT_ONCE = "search again at once"
-    RETRY_SLOWLY = "retry after 30 s"
+    RETRY_SLOWLY = "retry when it is the target's turn in its namespace"
     AWAIT_RESTART = "wait until the container starts again or the pod leaves"
     DONE = "done"
 

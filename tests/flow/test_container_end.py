@@ -155,3 +155,27 @@ async def test_a_stream_that_ended_before_the_status_showed_it_ended_with_its_co
         cluster.remove_pod(pod)
         await recorder.until_done("falco-a")
     assert recorder.gaps == []
+
+
+async def test_a_stream_in_doubt_is_believed_again_once_it_has_brought_what_the_log_had(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    recorder = Recorder()
+    probe = server.faults.hold("tailLines=16", times=1)
+    calm = replace(HASTY, quiet_seconds=0.5, stalled_seconds=5.0)
+    async with following(server, recorder, tmp_path, patience=calm):
+        await recorder.until_read("falco-a", numbered(0, 10))
+        await eventually(lambda: probe.struck == 1)
+        cluster.append(pod, *numbered(10, 20))  # the log's end has them before the stream is read on
+        assert probe.gate is not None
+        probe.gate.set()
+        await recorder.until_read("falco-a", numbered(0, 20))
+        cluster.begin_deletion(pod)
+        cluster.append(pod, *numbered(20, 21))
+        cluster.terminate(pod)
+        cluster.remove_pod(pod)
+        await recorder.until_read("falco-a", numbered(0, 21))
+        await recorder.until_done("falco-a")
+    assert recorder.gaps == []

@@ -28,6 +28,7 @@ class Api(ModelServer):
         super().__init__(Weather(), seed=1)
         self.asked: Counter[str] = Counter()
         self.about_pods: Callable[[str, str], dict[str, Any]] | None = None
+        self.forbidden = False
 
     async def pod(self, namespace: str, name: str, **given: Any) -> dict[str, Any]:
         self.asked["pod"] += 1
@@ -37,6 +38,8 @@ class Api(ModelServer):
 
     async def log(self, namespace: str, pod: str, container: str, query: LogQuery, **given: Any) -> LogAnswer:
         self.asked["log"] += 1
+        if self.forbidden:
+            raise ApiError(403, '"pods/log" is forbidden')
         return await super().log(namespace, pod, container, query, **given)
 
     def found(self, name: str) -> PodView:
@@ -405,6 +408,23 @@ class TestForbidden:
             await asyncio.sleep(30)
             assert len(fleet) == 0
         assert len(owner.gaps) == 100
+
+    @in_virtual_time
+    async def test_targets_whose_logs_are_forbidden_share_one_request(self) -> None:
+        """With a request per target every 30 s, 5,000 of them would make 170 requests a second."""
+        api, owner = Api(), Owner()
+        founds = [add(api, f"falco-{number}") for number in range(100)]
+        api.forbidden = True
+        async with fleet_of(api, owner) as fleet:
+            for found in founds:
+                fleet.update(found)
+            await asyncio.sleep(60)
+            api.asked.clear()
+            await asyncio.sleep(HOUR)
+            assert 60 <= api.asked["log"] <= 480
+            api.forbidden = False
+            await asyncio.sleep(61)
+        assert len(owner.lines) == 100
 
     @in_virtual_time
     async def test_one_that_the_watch_shows_again_waits_no_longer(self) -> None:

@@ -20,8 +20,7 @@ HOUR = 3600.0
 TARGET = Target("falco", "falco-a", "uid", "falco", "node-1")
 
 
-@in_virtual_time
-async def test_streams_that_are_opened_together_are_not_renewed_together() -> None:
+def reader() -> Reader:
     async def put(_: LogBatch) -> None:
         return
 
@@ -29,9 +28,22 @@ async def test_streams_that_are_opened_together_are_not_renewed_together() -> No
     view = PodView(TARGET, None, running=True, deleting=False, finished=False)
     status = PodStatusCache(api, view, PATIENCE)
     where = Where("falco", "falco-a", "falco")
-    reader = Reader(api, where, Progress(TARGET, None, put), status, 1000, PATIENCE)
+    return Reader(api, where, Progress(TARGET, None, put), status, 1000, PATIENCE)
+
+
+@in_virtual_time
+async def test_streams_that_are_opened_together_are_not_renewed_together() -> None:
     now = asyncio.get_running_loop().time()
-    ages = sorted(reader._renew_at() - now for _ in range(1000))
+    ages = sorted(reader()._renew_at() - now for _ in range(1000))
     assert 2.0 * HOUR <= ages[0] < 2.2 * HOUR
     assert 3.3 * HOUR < ages[-1] <= 3.52 * HOUR
     assert max(later - earlier for earlier, later in pairwise(ages)) < 0.1 * HOUR
+
+
+@in_virtual_time
+async def test_renewals_that_failed_together_are_not_tried_again_together() -> None:
+    now = asyncio.get_running_loop().time()
+    waits = sorted(reader()._renew_again_at() - now for _ in range(1000))
+    assert 0.06 * HOUR <= waits[0] < 0.08 * HOUR
+    assert 0.22 * HOUR < waits[-1] <= 0.24 * HOUR
+    assert max(later - earlier for earlier, later in pairwise(waits)) < 0.01 * HOUR
