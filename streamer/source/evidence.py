@@ -5,7 +5,7 @@ The follower collects it, `verdict.judge` decides from it. Nothing here does I/O
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
 from typing import Final
@@ -64,6 +64,21 @@ class StreamEnd:
     def settled(self) -> bool:
         """The log was compared with what was taken after the last line came: the stream had not missed a file."""
         return not self.in_doubt and self.compared_at >= self.last_taken_at and self.compared_at > -inf
+
+    def after(self, before: StreamEnd | None) -> StreamEnd:
+        """What this end is worth after another one, where nothing has contradicted that: this stream found its place.
+
+        A stream that ended before the status showed its container's end is opened again, and brings nothing. Then
+        what the first one had shown of the place still holds.
+        """
+        if self.how is not HowEnded.CLEAN or self.taken_lines or self.in_doubt or self.settled or self.lively:
+            return self
+        if before is None or before.how is not HowEnded.CLEAN or not (before.settled or before.lively):
+            return self
+        rest = self.rest if self.rest is not None and self.rest.lines else before.rest
+        if not before.settled:
+            return replace(before, rest=rest)
+        return replace(self, compared_at=before.compared_at, last_taken_at=before.last_taken_at, rest=rest)
 
 
 class InCurrent(StrEnum):

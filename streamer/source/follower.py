@@ -370,6 +370,7 @@ class Follower:
 
     async def _follow(self, stream: LogStream, instance: Instance | None, *, begins: bool = False) -> None:
         begin = self._beginning.of_current if begins else None
+        before = None if begins else self._seen.stream
         self._saw(stream=None, fresh=False)
         end = await self._reader.follow(stream, instance, begin=begin)
         facts.stream_reconnects(end.how)
@@ -377,7 +378,7 @@ class Follower:
             self._progress.backoff.reset()
         self._progress.enter(StreamState.OPENING)  # what is asked next is not reading
         self._start_search()
-        self._saw(stream=end, fresh=True)
+        self._saw(stream=end.after(before), fresh=True)
 
     def _opened(self) -> None:
         self._recovery.succeeded()

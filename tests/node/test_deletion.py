@@ -50,6 +50,7 @@ async def test_a_last_line_without_a_newline_that_the_stream_brought_is_publishe
     ]
     await asyncio.gather(*(pod.until_written(20) for pod in pods))
     await stage.until_published(*pods)
+    await stage.until_quiet(QUIET_SECONDS, *pods)
     async with asyncio.TaskGroup() as tasks:
         brought = [tasks.create_task(_followed(stage, pod)) for pod in pods]
         await asyncio.gather(*(pod.delete() for pod in pods))

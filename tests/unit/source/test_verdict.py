@@ -294,3 +294,31 @@ def test_every_case_has_a_verdict_and_only_unseen_instances_are_certainly_lost(e
         assert evidence.skipped > 0
     if evidence.gone and gap is None:
         assert not evidence.pod.running
+
+
+def test_a_stream_that_brought_nothing_keeps_what_the_one_before_it_was_worth() -> None:
+    nothing = StreamEnd(HowEnded.CLEAN, at=60.0, at_node_ns=102 * SECOND, rest=StampedLines())
+    assert nothing.after(SETTLED).settled
+    assert nothing.after(SETTLED).at == 60.0
+    lively = replace(CLEAN, lively=True)
+    assert nothing.after(lively) == lively
+    rest = StampedLines([b"1 half"], [1])
+    assert nothing.after(replace(SETTLED, rest=rest)).rest == rest
+
+
+@pytest.mark.parametrize(
+    ("end", "before"),
+    [
+        (StreamEnd(HowEnded.BROKEN), SETTLED),
+        (StreamEnd(HowEnded.CLEAN, taken_lines=1), SETTLED),
+        (StreamEnd(HowEnded.CLEAN, in_doubt=True), SETTLED),
+        (StreamEnd(HowEnded.CLEAN), None),
+        (StreamEnd(HowEnded.CLEAN), CLEAN),
+        (StreamEnd(HowEnded.CLEAN), replace(SETTLED, how=HowEnded.BROKEN)),
+        (StreamEnd(HowEnded.CLEAN), replace(SETTLED, in_doubt=True)),
+    ],
+)
+def test_a_stream_speaks_for_itself_where_it_or_the_one_before_it_shows_otherwise(
+    end: StreamEnd, before: StreamEnd | None
+) -> None:
+    assert end.after(before) == end
