@@ -88,6 +88,7 @@ class InCurrent(StrEnum):
     UNSURE = (
         "not shown so far"  # the stream paused before it showed it: it may be slow, or the position elsewhere
     )
+    EMPTY = "not in the tail, which has no line"
     NOT_IN_TAIL = "not in the tail"
     NOT_IN_LONGER_TAIL = "not in the longer tail"
     ABSENT = "not in the log"
@@ -204,6 +205,12 @@ class Evidence:
     def ended_cleanly(self) -> bool:
         """A stream has ended just now, as it does when its container ends."""
         return self.fresh and self.stream is not None and self.stream.how is HowEnded.CLEAN
+
+    @property
+    def ended_with_container_after_all(self) -> bool:
+        """A stream ended cleanly some steps ago, and its container is known to have ended now."""
+        ended = self.stream is not None and self.stream.how is HowEnded.CLEAN and self.container_ended
+        return ended and not self.fresh and self.refusal is None and not self.gone
 
     @property
     def compared_after_end(self) -> bool:

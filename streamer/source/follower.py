@@ -117,6 +117,8 @@ class Follower:
         """In how many of the log's last lines the position was found; None: in the whole log."""
         self._held = DigestRing()
         """The position's lines in that answer."""
+        self._end_unexplained = False
+        """The last stream ended cleanly, and the status did not show that its container had."""
         self._next_step_at = 0.0
         self._refused_since: float | None = None
         self._error: ApiError | None = None
@@ -192,6 +194,12 @@ class Follower:
         while True:
             self._status.forget_news()  # what was reported so far is part of the evidence
             evidence = self._evidence()
+            if evidence.ended_with_container_after_all and self._end_unexplained:
+                self._start_search()
+                self._saw(fresh=True, asked=True)
+                evidence = self._evidence()
+            if evidence.ended_cleanly:
+                self._end_unexplained = not evidence.container_ended
             verdict = judge(evidence)
             if (gap := verdict.gap) is not None:
                 stated = {"case": verdict.case, **evidence.stated()}
@@ -337,9 +345,9 @@ class Follower:
                 await self._follow(stream, instance)
             else:
                 current = if_absent if found is InCurrent.NOT_IN_TAIL else found
-                # The log of another instance says nothing about how this one's stream ended.
-                restarted = self._evidence().restarts > 0
-                self._saw(current=current, stream=self._seen.stream if restarted else None, fresh=False)
+                # An empty log, or another instance's, says nothing about how this one's stream ended.
+                kept = found is InCurrent.EMPTY or self._evidence().restarts > 0
+                self._saw(current=current, stream=self._seen.stream if kept else None, fresh=False)
 
     async def _follow_first(self) -> None:
         """Follow a log of which nothing was taken yet."""
@@ -476,7 +484,6 @@ class Follower:
     async def _retry(self) -> None:
         """Wait before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
         error, patience = self._error, self._patience
-        before = self._evidence()
         since, now = self._refused_since, asyncio.get_running_loop().time()
         is_outage = since is not None and now < since + patience.outage_seconds
         failed = self._seen.refusal in _OUTAGES and is_outage
@@ -499,8 +506,6 @@ class Follower:
                 await self._status.wait_for_news(most)
         else:
             await self._status.wait_for_news(seconds)
-        if before.ended_cleanly and not before.container_ended and self._evidence().container_ended:
-            self._saw(fresh=True, asked=True)  # the stream's end is the container's after all
 
     async def _await_turn(self) -> None:
         """Wait until this target may try what is forbidden in its namespace, or until another one may do it."""

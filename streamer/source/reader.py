@@ -189,7 +189,7 @@ class Reader:
                 return InCurrent.NOT_IN_TAIL
             if pace.is_live(piece.times_ns[-1]):
                 return InCurrent.UNSURE
-        return InCurrent.NOT_IN_TAIL
+        return InCurrent.NOT_IN_TAIL if matcher.lines else InCurrent.EMPTY
 
     async def follow(
         self, stream: LogStream, instance: Instance | None, *, begin: Begin | None = None

@@ -308,6 +308,7 @@ TABLE: Final[tuple[Row, ...]] = (
         Step.FOLLOW_LONGER,
     ),
     Row("stream paused before the position", lambda e: e.current is InCurrent.UNSURE, Step.READ_TAIL),
+    Row("log has no line", lambda e: e.current is InCurrent.EMPTY, Step.READ_WHOLE),
     Row("position not in the tail", lambda e: e.current is InCurrent.NOT_IN_TAIL, Step.READ_LONGER_TAIL),
     Row(
         "position not in the longer tail",

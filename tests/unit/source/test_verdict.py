@@ -115,6 +115,7 @@ CASES: Final[dict[str, Evidence]] = {
     "position in the log": replace(READ, current=InCurrent.HELD),
     "position in the log, not in the tail that was followed": replace(READ, current=InCurrent.HELD_FARTHER),
     "stream paused before the position": replace(READ, current=InCurrent.UNSURE),
+    "log has no line": replace(READ, current=InCurrent.EMPTY),
     "position not in the tail": replace(READ, current=InCurrent.NOT_IN_TAIL),
     "position not in the longer tail": replace(READ, current=InCurrent.NOT_IN_LONGER_TAIL),
     "position not in the log, previous log not looked at": replace(READ, current=InCurrent.ABSENT),
