@@ -219,15 +219,13 @@ async def _messages(
     if follow and sys.stderr.isatty():
         begin = "from now on" if start == "end" else "since then"
         click.echo(f"committed records of {len(wanted) - len(missing)} topics {begin}; Ctrl-C ends", err=True)
-    health = settings.topic_names.health
     async with TopicReader(connection, [name for name in wanted if name in there], start=start) as reader:
         if follow:
             async for messages in reader.batches():
                 for message in sorted(messages, key=lambda one: one.timestamp_ms):
-                    if not _is_copy(message, health):
-                        yield message
+                    yield message
         else:
-            found = [message async for message in reader.until_end() if not _is_copy(message, health)]
+            found = [message async for message in reader.until_end()]
             for message in sorted(found, key=lambda one: one.timestamp_ms):
                 yield message
 
@@ -239,11 +237,6 @@ def _classes(kinds: set[str]) -> set[str]:
     if "dead-letter" in kinds:
         classes.add("dead_letter")
     return classes
-
-
-def _is_copy(message: Message, health: str) -> bool:
-    """Falco's own reports are on the health topic, too, beside their alert."""
-    return message.topic == health and _kind(message) == "alert"
 
 
 def _kind(message: Message) -> str:

@@ -115,26 +115,27 @@ async def test_records_are_chosen_by_kind_and_by_what_is_in_them(tapped: Tapped)
         tapped.record("alerts.warning", alert("Shell", "Warning", **{"k8s.ns.name": "shop"}), age_seconds=4),
         tapped.record("alerts.error", alert("Write", "Error", **{"k8s.ns.name": "bank"}), age_seconds=3),
         tapped.record("alerts.error", alert("Write", "Error"), "summary", age_seconds=2),
+        tapped.record("health", alert("Routed", "Debug"), age_seconds=1.5),  # a route may send alerts there
         tapped.record("health", orjson.dumps(gap), "health", age_seconds=1),
-        tapped.record("health", alert("Falco internal: x", "Debug")),  # beside its alert
         tapped.record("dead-letter", orjson.dumps({"reason": "invalid_json", "line": "{x"}), "dead-letter"),
         tapped.record("alerts.error", alert("Old", "Error"), age_seconds=7200),
     )
     everything = await tapped.shown()
-    assert [one["headers"]["kind"] for one in everything] == ["alert", "alert", "summary", "health"]
+    assert [one["headers"]["kind"] for one in everything] == ["alert", "alert", "summary", "alert", "health"]
     assert rules(await tapped.shown("--no-health", "--no-summaries")) == ["Shell", "Write"]
+    assert rules(await tapped.shown("-r", "Routed")) == ["Routed"]
     assert rules(await tapped.shown("-p", "error")) == ["Write", "Write"]
     assert rules(await tapped.shown("-r", "She*")) == ["Shell"]
     assert rules(await tapped.shown("-n", "bank")) == ["Write"]
     assert rules(await tapped.shown("-w", 'k8s.ns.name =~ "s.*"')) == ["Shell"]
-    assert len(await tapped.shown("--dead-letters")) == 5
+    assert len(await tapped.shown("--dead-letters")) == 6
     nothing = await tapped.tap("-r", "Shel")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
-    assert nothing.stderr.splitlines()[-1] == "nothing to show: 4 records were read, and none matches"
+    assert nothing.stderr.splitlines()[-1] == "nothing to show: 5 records were read, and none matches"
     table = await tapped.tap()
     assert "\x1b" not in table.stdout
     lines = table.stdout.splitlines()
-    assert [line.split()[1] for line in lines] == ["WARNING", "ERROR", "ERROR", "GAP"]
+    assert [line.split()[1] for line in lines] == ["WARNING", "ERROR", "ERROR", "DEBUG", "GAP"]
     assert lines[-1].endswith("pod_gone  falco/falco-a  lines are lost after 2026-11-20T10:00:00Z: it left")
     assert "\x1b[" in (await tapped.tap("--color", "always")).stdout
 

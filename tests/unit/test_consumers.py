@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.schemas import HEADERS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "consumers"
@@ -27,3 +30,11 @@ def test_each_is_told_of_and_can_be_read(path: Path) -> None:
         assert json.loads(path.read_text())
     elif path.suffix in {".yml", ".yaml"}:
         assert yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_each_takes_headers_that_there_are(path: Path) -> None:
+    text = path.read_text()
+    taken = set(re.findall(r"\bce_[a-z]+", text)) - {"ce_"}
+    taken |= {name for names in re.findall(r'header\.custom": "([^"]*)"', text) for name in names.split(",")}
+    assert taken <= {*HEADERS["alert"], *HEADERS["summary"]}
