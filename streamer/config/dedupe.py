@@ -19,7 +19,6 @@ from streamer.config.section import (
     TakesCommas,
     Whole,
 )
-from streamer.config.topics import TopicTemplate
 
 DEFAULT: Final = "<default>"
 
@@ -138,10 +137,6 @@ class Dedupe(Section):
         le=68_719_476_736,
         description="How much memory samples and variants' texts for summaries may take, in the whole cluster. Beyond, "
         "summaries are published early.",
-    )
-    summaries_topic: TopicTemplate | None = Field(
-        default=None,
-        description="A topic for all summaries. Null: each goes where its first alert went, where its readers are.",
     )
     overrides: tuple[DedupeOverride, ...] = Field(
         default=(),

@@ -2,7 +2,7 @@
 
 One key for each target's position, bucket, window, and what a window has counted; one for the ledger, one for the
 key of the fingerprints (and one for each target that has brought another with it). Only what a transaction changes is
-written; what is over leaves a tombstone. Samples and texts, the long parts, are written once.
+written; what is over leaves a tombstone. Samples and variants' fields, the long parts, are written once.
 
 Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows
 and counts), as the first of packed bytes, which cost a tenth.
@@ -147,12 +147,15 @@ def _limit(bucket: StormBucket) -> dict[str, Any]:
 
 
 def _evidence(path: str, repeats: Repeats) -> Iterator[Change]:
-    """The texts, and the sample, that are not stored yet."""
-    for variant in repeats.fresh:
-        if variant == SAMPLE:
-            yield _change(f"sample/{path}", {"alert": repeats.sample.decode()})
+    """The variants' fields, and the sample, that are not stored yet."""
+    for name in repeats.fresh:
+        if name == SAMPLE:
+            sample = {"alert": repeats.sample.decode(), "group_id": repeats.group_id.hex()}
+            yield _change(f"sample/{path}", sample)
         else:
-            yield _change(f"variant/{path}/{variant.hex()}", {"text": repeats.texts[variant]})
+            variant = repeats.variants[name]
+            found = {"id": variant.id.hex(), "fields": variant.fields, "is_new": variant.is_new}
+            yield _change(f"variant/{path}/{name.hex()}", found)
     repeats.fresh.clear()
 
 
@@ -161,7 +164,7 @@ def _told(path: str, repeats: Repeats) -> Iterator[Change]:
         return
     yield Change(f"repeats/{path}", None)
     yield Change(f"sample/{path}", None)
-    for variant in repeats.texts.keys() - repeats.fresh:
+    for variant in repeats.variants.keys() - repeats.fresh:
         yield Change(f"variant/{path}/{variant.hex()}", None)
 
 

@@ -32,7 +32,7 @@ class CoreStatus(NamedTuple):
 
     open_windows: int
     evidence_bytes: int
-    """The size of what was counted and is to be told: samples and texts."""
+    """The size of what was counted and is to be reported: samples and variants' fields."""
     storms: int
     """Limits that have been exceeded for long."""
 
@@ -91,7 +91,7 @@ class Processor:
         writer = Writer(self._context, now_ns, refused)
         until_ns = NEVER if everything else now_ns
         for tracked, group in self._context.deduplicator.due(until_ns, most_bytes):
-            writer.summarise(tracked, group, reason="end" if everything else "silence")
+            writer.summarise(tracked, group, reason="end" if everything else _reason(tracked, group))
         for of, key, bucket in self._context.limiter.calm(until_ns):
             writer.settle(of, bucket, key)
         if everything or not 0 <= now_ns - self._held_told_ns < _HELD_NS:
@@ -127,7 +127,7 @@ class Processor:
             for group, repeats in list(tracked.windows.repeats.items()):
                 if most_bytes is not None and size >= most_bytes:
                     break
-                sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
+                sample = parse(repeats.sample, now_ns, self._context.stamps)
                 assert isinstance(sample, Alert)  # it was one when it was counted
                 before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
@@ -176,3 +176,10 @@ class Processor:
         publication.changes.append(ledger_change(state))
         publication.ledger = state.ledger.copy()
         return publication
+
+
+def _reason(tracked: Tracked, group: bytes) -> str:
+    """What it is that is due of a silent target."""
+    window = tracked.windows.get(group)
+    is_evidence = window is not None and tracked.windows.repeats[group].evidence_due_ns < window.end_ns
+    return "evidence" if is_evidence else "silence"

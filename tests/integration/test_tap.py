@@ -93,7 +93,7 @@ def alert(rule: str, priority: str, **fields: Any) -> bytes:
 async def tapped(kafka: Kafka, tmp_path: Path) -> Tapped:
     made = Tapped(kafka, tmp_path)
     await create_topic(kafka.bootstrap, made.state, config={"cleanup.policy": "compact"})
-    for name in ("alerts.warning", "alerts.error", "overflow", "health", "dead-letter"):
+    for name in ("alerts.warning", "alerts.error", "summaries", "overflow", "health", "dead-letter"):
         await create_topic(kafka.bootstrap, made.topic(name), partitions=2)
     return made
 

@@ -183,7 +183,7 @@ def config(tmp_path: Path) -> Path:
 def test_a_valid_configuration_is_told_in_one_line(config: Path) -> None:
     done = invoke("check", "--config", str(config))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == "ok: cluster prod, 12 topics, 0 routes, 0 filters\n"
+    assert done.stdout == "ok: cluster prod, 13 topics, 0 routes, 0 filters\n"
 
 
 def test_check_tells_all_errors_at_once_with_their_places(config: Path) -> None:
