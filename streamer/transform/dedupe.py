@@ -46,6 +46,7 @@ class Deduplicator:
     def __init__(self, plan: DedupePlan, state: ShardState) -> None:
         self._plan = plan
         self._state = state
+        self._now_ns: int | None = None
         self._most_window_bytes = max(_LEAST_WINDOW_BYTES, plan.max_windows * _WINDOW_BYTES)
         every = [tracked.windows for tracked in state.tracked.values()]
         self.open_windows = sum(map(len, every))
@@ -54,6 +55,32 @@ class Deduplicator:
         self.next_due_ns = min(
             (repeats.due_ns for windows in every for repeats in windows.repeats.values()), default=NEVER
         )
+
+    def follow(self, now_ns: int) -> list[Tracked]:
+        """Keep up with our clock where it was set back, since the last call or while the state was stored.
+
+        What is due stays due as soon as it was. Returns the targets of which this has changed something.
+        """
+        last_ns, self._now_ns = self._now_ns, now_ns
+        if last_ns is not None and now_ns >= last_ns:
+            return []
+        changed = []
+        for tracked in self._state.tracked.values():
+            windows, before = tracked.windows, len(tracked.windows.counted)
+            for group, repeats in windows.repeats.items():
+                if last_ns is None:
+                    window = windows.get(group)
+                    assert window is not None
+                    latest_ns = self._due_ns(window, repeats, tracked.position.elapsed_ns, now_ns)
+                else:
+                    latest_ns = max(0, repeats.due_ns - (last_ns - now_ns))
+                if latest_ns < repeats.due_ns:
+                    repeats.due_ns = latest_ns
+                    windows.counted[group] = None
+                    self.next_due_ns = min(self.next_due_ns, latest_ns)
+            if len(windows.counted) > before:
+                changed.append(tracked)
+        return changed
 
     def counts(
         self, windows: Windows, window: Window, fingerprint: Fingerprint, treatment: Treatment, alert: Alert
@@ -99,11 +126,12 @@ class Deduplicator:
             repeats.variants[digest] = variant
             repeats.fresh.append(digest)
             self._add_evidence(windows, repeats, len(orjson.dumps(variant.fields)))
-            if variant.is_new and repeats.evidence_due_ns == NEVER:
-                repeats.evidence_due_ns = min(elapsed_ns + treatment.window_ns[0], LAST_NS)
-                windows.expect_evidence(group, repeats.evidence_due_ns)
-        remaining_ns = min(window.end_ns, repeats.evidence_due_ns) - elapsed_ns
-        due_ns = min(now_ns + remaining_ns + _SILENCE_NS, LAST_NS)
+            if variant.is_new:
+                evidence_due_ns = min(elapsed_ns + treatment.window_ns[0], LAST_NS)
+                if evidence_due_ns < repeats.evidence_due_ns:  # the first one, or the settings are others now
+                    repeats.evidence_due_ns = evidence_due_ns
+                    windows.expect_evidence(group, evidence_due_ns)
+        due_ns = self._due_ns(window, repeats, elapsed_ns, now_ns)
         if due_ns < repeats.due_ns:  # lines may come faster than our clock runs
             repeats.due_ns = due_ns
             self.next_due_ns = min(self.next_due_ns, due_ns)
@@ -112,6 +140,12 @@ class Deduplicator:
         windows.touch(group)
         windows.counted[group] = None
         return len(repeats.variants) >= _MOST_VARIANTS or repeats.evidence_bytes >= _MOST_EVIDENCE_BYTES
+
+    @staticmethod
+    def _due_ns(window: Window, repeats: Repeats, elapsed_ns: int, now_ns: int) -> int:
+        """When a target that says no more is to be reported, by our clock."""
+        remaining_ns = min(window.end_ns, repeats.evidence_due_ns) - elapsed_ns
+        return min(now_ns + max(0, remaining_ns) + _SILENCE_NS, LAST_NS)
 
     def _add_evidence(self, windows: Windows, repeats: Repeats, size: int) -> None:
         repeats.evidence_bytes += size

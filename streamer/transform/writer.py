@@ -32,6 +32,8 @@ class Writer:
         """The targets of which more than the position may have changed."""
         self._context = context
         self._ledger = context.state.ledger
+        for tracked in context.deduplicator.follow(now_ns):
+            self.touched[tracked.target.id] = tracked
 
     def own(self, record: Record) -> None:
         """Add one of our own records; with the present time where Kafka refused that of its line."""
