@@ -118,7 +118,7 @@ def example(outcome: Outcome) -> str:
     """A summary, as people can read it."""
     records = [record for record in outcome.records if ("kind", b"summary") in record.headers]
     values = [orjson.loads(record.value) for record in records]
-    value = next(value for value in values if len(value["summary"]["variants"]) == 4)
+    value = next(value for value in values if value["summary"]["count"] > 2)
     return f"```json\n{orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n```"
 
 
