@@ -32,7 +32,7 @@ TREATED: Final = replace(
 PROTECTED: Final = {"Emergency", "Alert", "Critical"}
 
 
-def body(time_ns: int, command: str, priority: str = "Notice", **fields: Any) -> bytes:
+def body(time_ns: int, command: Any, priority: str = "Notice", **fields: Any) -> bytes:
     every = {"proc.name": "sh", "proc.cmdline": command, "evt.time": time_ns, "user.name": "root"}
     return alert(time_ns, priority=priority, output_fields=every | fields)
 
