@@ -244,7 +244,7 @@ def test_a_part_of_a_configuration_is_checked_when_that_is_asked_for(config: Pat
     assert invoke("check", "--config", str(config)).exit_code == 78
     done = invoke("check", "--partial", "--config", str(config))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == "ok, as a part of a configuration, 12 topics, 0 routes, 1 filters\n"
+    assert done.stdout == "ok, as a part of a configuration, 13 topics, 0 routes, 1 filters\n"
     config.write_text('filters: [{action: dropp, match: [rule = "x"], reason: y}]\n')
     wrong = invoke("check", "--partial", "--config", str(config))
     assert wrong.exit_code == 78
