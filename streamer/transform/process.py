@@ -41,7 +41,8 @@ class Processor:
     """Turns batches into publications and keeps a shard's state in step with them.
 
     It decides by the batches and the state alone: the same input on the same state gives the same decisions,
-    whatever the batches' boundaries. `now_ns`, our clock, bounds CreateTimes and says when what was counted is told.
+    whatever the batches' boundaries. `now_ns`, our clock, bounds CreateTimes and says when what was counted is
+    reported.
     Whatever a method returns must be committed, or the processor discarded.
     """
 
@@ -84,7 +85,7 @@ class Processor:
         everything: bool = False,
         most_bytes: int | None = None,
     ) -> Publication | None:
-        """What is to be told by our clock, or with `everything` all that was counted; None if there is nothing.
+        """What is to be reported by our clock, or with `everything` all that was counted; None if there is nothing.
 
         Of summaries only some if they are too many, by `most_bytes` of what they are made of; the rest is due still.
         """
@@ -113,11 +114,11 @@ class Processor:
     def publish_redefined(
         self, plan: Plan, now_ns: int, refused: Refused | None = None, *, most_bytes: int | None = None
     ) -> Publication | None:
-        """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
+        """Under another plan, what was counted may have other names, or is not counted at all: report that now.
 
         Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
-        have nothing to tell: no alert is of their group any more, and they end by themselves. It is told where `plan`
-        leads: where alerts went so far may be closed. None if there is nothing to tell; where it is more than
+        have nothing to report: no alert is of their group any more, and they end by themselves. It is reported where
+        `plan` leads: where records went so far may be closed. None if there is nothing to report; where it is more than
         `most_bytes`, by what it is made of, the rest is for the next call.
         """
         size = 0
@@ -139,11 +140,11 @@ class Processor:
         return self._seal(writer) if writer.touched else None
 
     def replan(self, plan: Plan) -> None:
-        """Go on under another plan; what it calls by other names must have been told."""
+        """Go on under another plan; what it calls by other names must have been reported."""
         self._context = Context(plan, self.state)
 
     def forget(self, targets: Sequence[Target], now_ns: int, refused: Refused | None = None) -> Publication:
-        """Drop what is known of targets that are gone; what was counted of them is told first."""
+        """Drop what is known of targets that are gone; what was counted of them is reported first."""
         writer = Writer(self._context, now_ns, refused)
         for target in targets:
             if (tracked := self.state.tracked.get(target.id)) is None:

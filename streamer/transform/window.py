@@ -117,7 +117,7 @@ class Windows:
     """Groups whose windows the stored state does not yet hold as they are, in the order in which they changed."""
     counted: dict[bytes, None] = field(default_factory=dict)
     """Groups of whose repeats this is true."""
-    told: list[tuple[bytes, Repeats]] = field(default_factory=list)
+    reported: list[tuple[bytes, Repeats]] = field(default_factory=list)
     """What a summary has reported, which the state still holds."""
     _ends_ns: int = field(default=NEVER, compare=False)
     _evidence: list[tuple[int, bytes]] = field(default_factory=list, compare=False)
@@ -175,7 +175,7 @@ class Windows:
         """What is to be reported of a group; from now on it counts as reported."""
         if (repeats := self.repeats.pop(group, None)) is not None:
             self.evidence_bytes -= repeats.evidence_bytes
-            self.told.append((group, repeats))
+            self.reported.append((group, repeats))
         return repeats
 
     def drop(self, group: bytes) -> None:

@@ -107,6 +107,16 @@ class TestABusyGroup:
 
 
 class TestMemoryBounds:
+    def test_hold_for_the_deadlines_of_what_was_evicted_where_the_clock_stands_still(self) -> None:
+        plan = replace(TREATED, dedupe=replace(TREATED.dedupe, max_windows=50, max_variants=0))
+        processor, feed = Processor(plan, ShardState("prod-eu-1"), b"k" * 16), Feed()
+        for group in range(3000):
+            lines = [body(START_NS, f"{n}", **{"proc.name": f"{group}"}) for n in range(2)]
+            processor.process([feed.batch(*[(START_NS, line) for line in lines])], NOW_NS)
+        windows = processor.state.tracked[FALCO.id].windows
+        assert len(windows._evidence) < 200
+        assert processor.state.ledger.deduplicated == 3000
+
     def test_never_hold_back_evidence_of_a_protected_priority(self) -> None:
         """A window forgets the oldest of the variants that it has shown: these are published again."""
         bodies = [body(START_NS, f"{n}", "Critical") for n in [*range(1500), *range(1500)]]
