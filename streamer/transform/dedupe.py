@@ -9,7 +9,6 @@ Decisions depend on one target's input alone. What is counted leaves in summarie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ import orjson
 from streamer.model import Alert
 from streamer.transform.fingerprint import DIGEST_BYTES, Fingerprint
 from streamer.transform.repeats import Repeats, Variant
+from streamer.transform.sample import sample_of, shortened
 from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DedupePlan, Treatment
@@ -35,9 +35,6 @@ _WINDOW_BYTES: Final = 512
 _LEAST_WINDOW_BYTES: Final = 1024 * 1024
 _SILENCE_NS: Final = 9 * 1_000_000_000
 """How long after it is due a silent target's evidence is reported, by our clock: with ticks of a second, within ten."""
-_SAMPLE_BYTES: Final = 16 * 1024
-_SAMPLE_FIELDS: Final = 64
-_SAMPLE_TEXT: Final = 256
 
 
 class Deduplicator:
@@ -116,7 +113,7 @@ class Deduplicator:
         if repeats is None or variant is None:
             group_id, variant_id = treatment.selection.public_ids(self._state.cluster, alert)
             if repeats is None:
-                repeats = windows.repeats[group] = Repeats(_sample(alert), group_id, NEVER)
+                repeats = windows.repeats[group] = Repeats(sample_of(alert), group_id, NEVER)
                 self._add_evidence(windows, repeats, len(repeats.sample))
                 if not window.busy:
                     windows.change(group, window._replace(busy=True))
@@ -256,30 +253,3 @@ def _difference(alert: Alert, repeats: Repeats, treatment: Treatment) -> dict[st
     found = treatment.selection.difference(alert, sample if isinstance(sample, dict) else {})
     # A longer one is counted only where its like was shown already.
     return found if len(alert.body) <= _REPORTABLE_BYTES else shortened(found)
-
-
-def _sample(alert: Alert) -> bytes:
-    """The alert as it is; a very long one with its long texts cut: it has to fit the state and a summary."""
-    if len(alert.body) <= _SAMPLE_BYTES:
-        return alert.body
-    return orjson.dumps(
-        {
-            "hostname": alert.hostname[:_SAMPLE_TEXT],
-            "output_fields": shortened(alert.fields),
-            "priority": alert.priority.name.capitalize(),
-            "rule": alert.rule[:_SAMPLE_TEXT],
-            "source": alert.source[:_SAMPLE_TEXT],
-            "tags": [tag[:_SAMPLE_TEXT] for tag in alert.tags[:_SAMPLE_FIELDS]],
-        }
-    )
-
-
-def shortened(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The first fields, with long texts cut, which an ellipsis shows; without lists and objects."""
-    return {
-        name: value
-        if type(value) is not str or len(value) <= _SAMPLE_TEXT
-        else f"{value[: _SAMPLE_TEXT - 1]}…"
-        for name, value in islice(fields.items(), _SAMPLE_FIELDS)
-        if value is None or isinstance(value, str | int | float)
-    }

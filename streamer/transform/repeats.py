@@ -75,7 +75,7 @@ class Repeats:
         """The counts and times again; raises `ValueError` or `struct.error` where they cannot be these."""
         due_ns, evidence_due_ns = _PACKED.unpack_from(packed)
         every = list(_COUNTED.iter_unpack(packed[_PACKED.size :]))
-        variants = {name: Variant(b"", {}, False, *counted) for name, *counted in every}
+        variants = {name: Variant(name, {}, False, *counted) for name, *counted in every}
         found = Repeats(b"", b"", due_ns, evidence_due_ns, variants=variants, fresh=[])
         found.count = sum(variant.count for variant in variants.values())
         if len(variants) != len(every) or not all(variant.count for variant in variants.values()):

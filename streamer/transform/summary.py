@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from streamer.model import Alert
-from streamer.transform.dedupe import shortened
 from streamer.transform.fingerprint import FIRST_FIELDS
 from streamer.transform.repeats import Repeats, Variant
+from streamer.transform.sample import shortened
 from streamer.transform.stamp import to_rfc3339
 from streamer.transform.window import Window
 

@@ -7,14 +7,13 @@ of them fit where a million objects would not.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from struct import Struct
 from typing import Final, NamedTuple
 
 from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.queue import Queue
 from streamer.transform.repeats import Repeats
 from streamer.transform.stamp import LAST_NS
 
@@ -122,7 +121,7 @@ class Windows:
     _ends_ns: int = field(default=NEVER, compare=False)
     _evidence: list[tuple[int, bytes]] = field(default_factory=list, compare=False)
     # A heap of when evidence is due, by group. Entries that are no longer true are passed over.
-    _queues: dict[tuple[int, bool], _Queue] = field(default_factory=dict, compare=False)
+    _queues: dict[tuple[int, bool], Queue] = field(default_factory=dict, compare=False)
     # By the windows' length and `ended`: within one queue, what came first ends first.
 
     def __len__(self) -> int:
@@ -206,7 +205,7 @@ class Windows:
 
     def next_ended(self, elapsed_ns: int) -> tuple[bytes, Window] | None:
         """The next window that has ended, or is to be forgotten, by now; it must then be put again or dropped."""
-        first: tuple[int, bytes, Window, _Queue] | None = None
+        first: tuple[int, bytes, Window, Queue] | None = None
         for key, queue in list(self._queues.items()):
             front = self._front(queue)
             if front is None:
@@ -223,7 +222,7 @@ class Windows:
     def _queue(self, group: bytes, window: Window) -> None:
         key = window.length_ns, window.ended
         if (queue := self._queues.get(key)) is None:
-            queue = self._queues[key] = _Queue()
+            queue = self._queues[key] = Queue()
         elif len(queue) > 2 * len(self.packed) + 64:  # windows were evicted by the thousand
             queue.keep(lambda group, deadline_ns: self._valid(group, deadline_ns) is not None)
         deadline_ns = window.deadline_ns
@@ -231,7 +230,7 @@ class Windows:
         self._ends_ns = min(self._ends_ns, deadline_ns)
         self.next_ns = min(self.next_ns, deadline_ns)
 
-    def _front(self, queue: _Queue) -> tuple[bytes, Window] | None:
+    def _front(self, queue: Queue) -> tuple[bytes, Window] | None:
         """What ends next in a queue; windows that were evicted, or became others, are passed over."""
         while len(queue):
             group, deadline_ns = queue.front
@@ -243,39 +242,3 @@ class Windows:
     def _valid(self, group: bytes, deadline_ns: int) -> Window | None:
         window = self.get(group)
         return window if window is not None and window.deadline_ns == deadline_ns else None
-
-
-class _Queue:
-    """Groups with their deadlines, in 16 bytes an entry beside the group itself."""
-
-    __slots__ = ("_at", "_deadlines_ns", "_groups")
-
-    def __init__(self) -> None:
-        self._groups = list[bytes]()
-        self._deadlines_ns = array("Q")
-        self._at = 0
-
-    def __len__(self) -> int:
-        return len(self._groups) - self._at
-
-    @property
-    def front(self) -> tuple[bytes, int]:
-        return self._groups[self._at], self._deadlines_ns[self._at]
-
-    def append(self, group: bytes, deadline_ns: int) -> None:
-        self._groups.append(group)
-        self._deadlines_ns.append(deadline_ns)
-
-    def pop(self) -> None:
-        self._at += 1
-        if self._at > 64 and self._at > len(self):
-            del self._groups[: self._at], self._deadlines_ns[: self._at]
-            self._at = 0
-
-    def keep(self, wanted: Callable[[bytes, int], bool]) -> None:
-        """Leave out all entries that are not wanted any more."""
-        entries = zip(self._groups[self._at :], self._deadlines_ns[self._at :], strict=True)
-        kept = [entry for entry in entries if wanted(*entry)]
-        self._groups = [group for group, _ in kept]
-        self._deadlines_ns = array("Q", [deadline_ns for _, deadline_ns in kept])
-        self._at = 0
