@@ -111,14 +111,17 @@ class Deduplicator:
         repeats = windows.repeats.get(group)
         variant = None if repeats is None else repeats.variants.get(digest)
         if repeats is None or variant is None:
-            group_id, variant_id = treatment.selection.public_ids(self._state.cluster, alert)
+            selection = treatment.selection
             if repeats is None:
+                group_id = selection.group_id(self._state.cluster, alert)
                 repeats = windows.repeats[group] = Repeats(sample_of(alert), group_id, NEVER)
                 self._add_evidence(windows, repeats, len(repeats.sample))
                 if not window.busy:
                     windows.change(group, window._replace(busy=True))
             variant = Variant(
-                variant_id, _difference(alert, repeats, treatment), is_new=not window.has_shown(digest)
+                selection.variant_id(repeats.group_id, alert),
+                _difference(alert, repeats, treatment),
+                is_new=not window.has_shown(digest),
             )
             repeats.variants[digest] = variant
             repeats.fresh.append(digest)
@@ -249,7 +252,6 @@ def _difference(alert: Alert, repeats: Repeats, treatment: Treatment) -> dict[st
     """The evidence in which an alert that is to be counted differs from the sample."""
     if not repeats.variants:  # it is the sample
         return {}
-    sample = orjson.loads(repeats.sample).get("output_fields")
-    found = treatment.selection.difference(alert, sample if isinstance(sample, dict) else {})
+    found = treatment.selection.difference(alert, repeats.sample_fields)
     # A longer one is counted only where its like was shown already.
     return found if len(alert.body) <= _REPORTABLE_BYTES else shortened(found)

@@ -154,18 +154,20 @@ class Selection:
             return value == other or self._normaliser.values((value,)) == self._normaliser.values((other,))
         return orjson.dumps(value) == orjson.dumps(other)  # to Python, 1, 1.0 and True are equal
 
-    def public_ids(self, cluster: str, alert: Alert) -> tuple[bytes, bytes]:
-        """What the alert's group and variant are called in summaries: the same on every shard, under any key.
+    def group_id(self, cluster: str, alert: Alert) -> bytes:
+        """What the alert's group is called in summaries: the same on every shard, under any key.
 
-        The first half of a SHA-256 of the cluster, hostname, rule, priority, source and the group's fields, as JSON;
-        and that of the group's name with the variant's own fields.
+        The first half of a SHA-256 of the cluster, hostname, rule, priority, source and the group's fields, as JSON.
         """
-        names, values = self._names, self._normaliser.values(self._get(alert.fields))
-        group = dict(zip(names[: self._group], values, strict=False))
-        own = dict(zip(names[self._group :], values[self._group :], strict=True))
-        who = [cluster, alert.hostname, alert.rule, alert.priority.label, alert.source, group]
-        group_id = _public(who)
-        return group_id, _public([group_id.hex(), own])
+        names = self._names[: self._group]
+        values = self._normaliser.values(tuple([alert.fields[name] for name in names]))
+        who = [cluster, alert.hostname, alert.rule, alert.priority.label, alert.source]
+        return _public([*who, dict(zip(names, values, strict=True))])
+
+    def variant_id(self, group_id: bytes, alert: Alert) -> bytes:
+        """What the alert's variant is called in summaries: the same of the group's name and the variant's fields."""
+        values = self._normaliser.values(self._get(alert.fields)[self._group :])
+        return _public([group_id.hex(), dict(zip(self._own, values, strict=True))])
 
 
 class _Memory:

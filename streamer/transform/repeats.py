@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.stamp import LAST_NS
 
@@ -24,7 +26,7 @@ class Variant:
     """One variant among what a window has counted. Times are those of the alerts."""
 
     id: bytes = b""
-    """What it is called in summaries (`Selection.public_ids`)."""
+    """What it is called in summaries (`Selection.variant_id`)."""
     fields: dict[str, Any] = field(default_factory=dict)
     """The evidence in which it differs from the sample."""
     is_new: bool = False
@@ -58,8 +60,17 @@ class Repeats:
     """The size of the sample and the variants' fields, as JSON."""
     fresh: list[bytes] = field(default_factory=lambda: [SAMPLE])
     """The variants whose fields the stored state does not hold yet; with the empty name in it, nor the sample."""
+    _fields: dict[str, Any] | None = field(default=None, compare=False)
     window: Window | None = field(default=None, compare=False)
     """The window that counts, as long as it stays as it is: the next repeat need not unpack it again."""
+
+    @property
+    def sample_fields(self) -> dict[str, Any]:
+        """The sample's `output_fields`; read once, where a second variant is counted."""
+        if self._fields is None:
+            found = orjson.loads(self.sample).get("output_fields")
+            self._fields = found if isinstance(found, dict) else {}
+        return self._fields
 
     def new_variants(self) -> bytes:
         """The variants that the window had not shown, one digest after the other."""

@@ -99,18 +99,20 @@ def _value(
             "reason": part.reason,
             "head_id": part.head_id,
             "group": part.repeats.group_id.hex(),
-            "variants": [
-                {
-                    "id": variant.id.hex(),
-                    "fields": own,
-                    "new": variant.is_new,
-                    "count": variant.count,
-                    "first_seen": to_rfc3339(variant.first_ns),
-                    "last_seen": to_rfc3339(variant.last_ns),
-                }
-                for variant, own in zip(variants, fields, strict=True)
-            ],
+            "variants": [_variant(variant, own) for variant, own in zip(variants, fields, strict=True)],
         },
+    }
+
+
+def _variant(variant: Variant, fields: dict[str, Any]) -> dict[str, Any]:
+    first = to_rfc3339(variant.first_ns)
+    return {
+        "id": variant.id.hex(),
+        "fields": fields,
+        "new": variant.is_new,
+        "count": variant.count,
+        "first_seen": first,
+        "last_seen": first if variant.last_ns == variant.first_ns else to_rfc3339(variant.last_ns),
     }
 
 

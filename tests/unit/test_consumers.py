@@ -72,7 +72,7 @@ def test_the_python_example_shows_every_variants_command_line(records: list[Reco
     shown = set[str | None]()
     for record in records:
         headers = {name: value.decode() for name, value in record.headers}
-        described = describe(record.value, headers)
+        described = describe(record.key, record.value, headers)
         assert len(described["commands"]) == len(
             orjson.loads(record.value).get("summary", {"variants": [1]})["variants"]
         )
