@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from bench import mix
 from bench.day import COUNTS, NODES, SHELL, START_NS, Line, lines, storm
 from streamer.config import load
 from streamer.model import DigestRing, Ledger, LogBatch, Record, Target
@@ -38,6 +39,13 @@ VARIATIONS: Final = (
 )
 
 
+BEFORE: Final = {
+    "realistic day": (4_252, 1_519, "", ""),
+    "skewed mix": (5_002, 550, "22 of 60", "28 min, as text"),
+}
+"""What was published of each, and by when planted command lines could be seen, before evidence had a deadline."""
+
+
 @dataclass
 class Outcome:
     """What became of a day, by rule."""
@@ -49,11 +57,14 @@ class Outcome:
     overflow: Counter[str] = field(default_factory=Counter)
     health: Counter[str] = field(default_factory=Counter)
     records: list[Record] = field(default_factory=list)
+    times_ns: list[int] = field(default_factory=list)
+    """When each of the records was made."""
 
-    def take(self, records: Iterable[Record]) -> None:
+    def take(self, records: Iterable[Record], now_ns: int) -> None:
         """Count records."""
         for record in records:
             self.records.append(record)
+            self.times_ns.append(now_ns)
             headers = {name: value.decode() for name, value in record.headers}
             if headers["kind"] == "health":
                 self.health[headers["health"]] += 1
@@ -65,28 +76,28 @@ class Outcome:
                 topics[headers["rule"]] += 1
 
 
-def live(day: Sequence[Line], flags: Sequence[str] = ()) -> Outcome:
-    """Let the core live through a day, with the defaults but for `flags`: 14 Falco pods, a commit a minute."""
+def live(day: Sequence[Line | mix.Line], flags: Sequence[str] = (), commit_ns: int = _MINUTE_NS) -> Outcome:
+    """Let the core live through a day, with the defaults but for `flags`: 14 Falco pods, a commit every `commit_ns`."""
     processor = Processor(plan_of(load(None, flags, {}, require=()), cores=1), ShardState("local"), _KEY)
     outcome = Outcome(processor.state.ledger)
     targets = [
         Target("falco", f"falco-{n + 1}", f"uid-{n + 1}", "falco", f"node-{n + 1}") for n in range(NODES)
     ]
     rings = [DigestRing()] * NODES
-    for minute, of_minute in groupby(day, lambda line: (line.time_ns - START_NS) // _MINUTE_NS):
+    for number, at_once in groupby(day, lambda line: (line.time_ns - START_NS) // commit_ns):
         batches = []
-        for node, group in groupby(sorted(of_minute, key=lambda line: line.node), lambda line: line.node):
+        for node, group in groupby(sorted(at_once, key=lambda line: line.node), lambda line: line.node):
             read = list(group)
             raw = [to_rfc3339(line.time_ns).encode() + b" " + line.body for line in read]
             rings[node] = advance(rings[node], raw, {})
             times_ns = [line.time_ns for line in read]
             batches.append(LogBatch(targets[node], raw, times_ns, rings[node], sum(map(len, raw))))
-        now_ns = START_NS + (minute + 1) * _MINUTE_NS
-        outcome.take(processor.process(batches, now_ns).records)
+        now_ns = START_NS + (number + 1) * commit_ns
+        outcome.take(processor.process(batches, now_ns).records, now_ns)
         if (due := processor.publish_due(now_ns)) is not None:
-            outcome.take(due.records)
+            outcome.take(due.records, now_ns)
     if (rest := processor.publish_due(now_ns + _MINUTE_NS, everything=True)) is not None:
-        outcome.take(rest.records)
+        outcome.take(rest.records, now_ns)
     outcome.ledger = processor.state.ledger
     assert outcome.ledger.deduplicated == outcome.counted.total()
     return outcome
@@ -114,11 +125,43 @@ def by_setting(day: Sequence[Line]) -> str:
     return _table(("setting", "published", "counted", "summaries", "overflow"), rows)
 
 
+def noise(day: Outcome) -> str:
+    """A table of what is published of the realistic day and of the skewed mix, before and after evidence was first."""
+    log = mix.lines()
+    mixed = live(log, commit_ns=10**9)
+    at_once, delays = _planted(log, mixed)
+    assert len(delays) == mix.PLANTED, "a planted command line is nowhere"
+    planted = (f"{at_once} of {mix.PLANTED}", f"{max(delays) / 10**9:.0f} s, as a field")
+    rows = []
+    for name, outcome, seen in (("realistic day", day, ("", "")), ("skewed mix", mixed, planted)):
+        after = (outcome.published.total(), outcome.summaries.total(), *seen)
+        for when, (published, summaries, *rest) in (("before", BEFORE[name]), ("now", after)):
+            records, before = published + summaries, sum(BEFORE[name][:2])
+            more = f"{100 * (records / before - 1):+.1f} %" if when == "now" else ""
+            rows.append((f"{name}, {when}", published, summaries, records, more, *rest))
+    head = ("", "published", "summaries", "records", "more", "planted: at once", "the last one after")
+    return _table(head, rows)
+
+
+def _planted(log: Sequence[mix.Line], outcome: Outcome) -> tuple[int, list[int]]:
+    """How many of the planted command lines were published, and after how many ns each could be queried."""
+    seen: dict[str, tuple[int, bool]] = {}
+    for record, now_ns in zip(outcome.records, outcome.times_ns, strict=True):
+        value = orjson.loads(record.value)
+        variants = value.get("summary", {}).get("variants", [{"fields": {}}])
+        for fields in (value["output_fields"] | variant["fields"] for variant in variants):
+            seen.setdefault(fields["proc.cmdline"], (now_ns, "summary" not in value))
+    found = [(seen[line.planted], line.time_ns) for line in log if line.planted in seen]
+    return sum(whole for (_, whole), _ in found), [now_ns - time_ns for (now_ns, _), time_ns in found]
+
+
 def example(outcome: Outcome) -> str:
     """A summary, as people can read it."""
     records = [record for record in outcome.records if ("kind", b"summary") in record.headers]
     values = [orjson.loads(record.value) for record in records]
-    value = next(value for value in values if len(value["summary"]["variants"]) == 4)
+    value = next(
+        value for value in values if "curl" in value["output"] and len(value["summary"]["variants"]) < 5
+    )
     return f"```json\n{orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()}\n```"
 
 
@@ -136,8 +179,9 @@ def blocks() -> dict[str, str]:
     return {
         "day": by_rule(outcome, COUNTS),
         "storm": by_rule(stormy, {SHELL: stormy.ledger.alerts}),
+        "noise": noise(outcome),
         "settings": by_setting([line for line in day if begin_ns <= line.time_ns < end_ns]),
-        "summary": example(outcome),
+        "summary": example(live(mix.lines())),
     }
 
 

@@ -37,6 +37,7 @@ def plan_of(settings: Settings, cores: int | None = None) -> Plan:
         dead_letter_topic=names.dead_letter,
         health_topic=names.health,
         overflow_topic=names.overflow,
+        summaries_topic=names.summaries,
         dead_letters=Rate(settings.dead_letters.rate_per_minute, settings.dead_letters.burst),
         filters=filters(settings),
         dedupe=dedupe_plan(settings, cores),
@@ -64,7 +65,6 @@ def dedupe_plan(settings: Settings, cores: int) -> DedupePlan:
         max_evidence_bytes=_share(dedupe.max_evidence_bytes, cores),
         fingerprint=_fingerprint_plan(settings),
         overrides=tuple(map(_dedupe_override, dedupe.overrides)),
-        summaries_topic=settings.topic_names.summaries,
     )
 
 

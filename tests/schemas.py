@@ -63,7 +63,7 @@ def check_record(record: KafkaRecord, fields: Collection[str] = ()) -> None:
     assert headers.keys() >= required, f"{kind}: no {required - headers.keys()}"
     unknown = headers.keys() - required - OPTIONAL_HEADERS.get(kind, set())
     assert not unknown, f"{kind}: {unknown} is described nowhere"
-    assert headers["ce_type"] == f"org.falco.{kind.replace('-', '')}.v1"
+    assert headers["ce_type"] == f"org.falco.{kind.replace('-', '')}.v{2 if kind == 'summary' else 1}"
     assert (headers["content-type"], headers["ce_specversion"]) == ("application/json", "1.0")
     assert headers["ce_id"]
     namespace, pod = record.key.decode().split("/")

@@ -232,6 +232,8 @@ async def _messages(
 
 def _classes(kinds: set[str]) -> set[str]:
     classes = {"alerts", "overflow"}
+    if "summary" in kinds:
+        classes.add("summaries")
     if "health" in kinds:
         classes.add("health")
     if "dead-letter" in kinds:

@@ -19,7 +19,6 @@ from streamer.config.section import (
     TakesCommas,
     Whole,
 )
-from streamer.config.topics import TopicTemplate
 
 DEFAULT: Final = "<default>"
 
@@ -91,15 +90,17 @@ class Dedupe(Section):
     window_seconds: WindowLengths = Field(
         default=(60, 300, 1800),
         json_schema_extra={"minItems": 1, "maxItems": 8},
-        description="The lengths of a group's windows, ascending: the first minute is told soon, and a group that "
-        "stays busy moves on to longer ones, so that constant noise makes two summaries an hour.",
+        description="The lengths of a group's windows, ascending: a group that stays busy moves on to longer ones, so "
+        "that constant noise makes two summaries an hour. The first one is also the time within which a variant that "
+        "was not published is reported, however long the window is.",
     )
     max_variants: Whole = Field(
         default=10,
         ge=0,
         le=100,
-        description="How many variants of a group pass in a window beside its first alert: ten are enough to see "
-        "what is going on, and no flood. More are counted, and listed in the summary.",
+        description="How many variants of a group are published in a window beside its first alert: ten are enough to "
+        "see what is going on, and no flood. More are counted, and reported in a summary within the first of "
+        "window_seconds. It does not bind limits.protected: of these, each variant is published.",
     )
     group_fields: FieldsBySource = Field(
         default=dict(GROUP_FIELDS),
@@ -129,19 +130,15 @@ class Dedupe(Section):
         default=200_000,
         ge=1,
         le=100_000_000,
-        description="How many windows are kept, in the whole cluster: about 300 bytes each. Beyond, the one not used "
-        "for longest is told of and forgotten.",
+        description="How many windows are kept, in the whole cluster: about 300 bytes each, and 512 on average at "
+        "most. Beyond, the one not used for longest is reported and forgotten.",
     )
     max_evidence_bytes: Whole = Field(
         default=67_108_864,
         ge=1,
         le=68_719_476_736,
-        description="How much memory samples and variants' texts for summaries may take, in the whole cluster. Beyond, "
-        "summaries are published early.",
-    )
-    summaries_topic: TopicTemplate | None = Field(
-        default=None,
-        description="A topic for all summaries. Null: each goes where its first alert went, where its readers are.",
+        description="How much memory samples and variants' fields for summaries may take, in the whole cluster. "
+        "Beyond, summaries are published early.",
     )
     overrides: tuple[DedupeOverride, ...] = Field(
         default=(),

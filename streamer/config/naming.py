@@ -29,9 +29,7 @@ class TopicNames:
 
     __slots__ = ("_alerts", "_names", "dead_letter", "health", "overflow", "routes", "state", "summaries")
 
-    def __init__(
-        self, topics: Topics, cluster: str, routes: Sequence[str] = (), summaries: str | None = None
-    ) -> None:
+    def __init__(self, topics: Topics, cluster: str, routes: Sequence[str] = ()) -> None:
         def fill(template: str) -> str:
             return template.replace("<prefix>", topics.prefix).replace("<cluster>", cluster)
 
@@ -39,24 +37,22 @@ class TopicNames:
             each: fill(getattr(topics.alerts, each.label)).replace("<priority>", each.label)
             for each in Priority
         }
+        self.summaries = fill(topics.summaries)
         self.overflow = fill(topics.overflow)
         self.dead_letter = fill(topics.dead_letter)
         self.health = fill(topics.health)
         self.state = fill(topics.state)
         self.routes = tuple(map(fill, routes))
         """The routes' topics, in the routes' order."""
-        self.summaries = None if summaries is None else fill(summaries)
-        """The topic of all summaries; None: they go where their alerts went."""
         self._names: list[tuple[tuple[str | int, ...], TopicClass, str]] = [
             *((("topics", "alerts", each.label), "alerts", name) for each, name in self._alerts.items()),
             *((("routes", at, "topic"), "alerts", name) for at, name in enumerate(self.routes)),
+            (("topics", "summaries"), "summaries", self.summaries),
             (("topics", "overflow"), "overflow", self.overflow),
             (("topics", "dead_letter"), "dead_letter", self.dead_letter),
             (("topics", "health"), "health", self.health),
+            (("topics", "state"), "state", self.state),
         ]
-        if self.summaries is not None:
-            self._names.append((("dedupe", "summaries_topic"), "alerts", self.summaries))
-        self._names.append((("topics", "state"), "state", self.state))
 
     def alert_topic(self, priority: Priority) -> str:
         """The topic for alerts of this priority that no route claims."""

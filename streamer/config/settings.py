@@ -186,10 +186,9 @@ class Settings(Section):
     @classmethod
     def _legal_topics(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
         # At the last field, so that clashes are told along with the other faults of this level.
-        topics, cluster, dedupe = (info.data.get(name) for name in ("topics", "cluster", "dedupe"))
+        topics, cluster = (info.data.get(name) for name in ("topics", "cluster"))
         if isinstance(topics, Topics) and isinstance(cluster, str):
-            summaries = dedupe.summaries_topic if isinstance(dedupe, Dedupe) else None
-            names = TopicNames(topics, cluster, [route.topic for route in routes], summaries)
+            names = TopicNames(topics, cluster, [route.topic for route in routes])
             faults = names.faults(topics)
             if faults:
                 raise FaultsError([fault._replace(at=("..", *fault.at)) for fault in faults])
@@ -211,8 +210,7 @@ class Settings(Section):
     @cached_property
     def topic_names(self) -> TopicNames:
         """Which topic is written for what, all places filled in."""
-        routes = [route.topic for route in self.routes]
-        return TopicNames(self.topics, self.cluster, routes, self.dedupe.summaries_topic)
+        return TopicNames(self.topics, self.cluster, [route.topic for route in self.routes])
 
     @cached_property
     def topic_specs(self) -> tuple[TopicSpec, ...]:

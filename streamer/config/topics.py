@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import Flag, Matching, Section, Whole
 
-TopicClass = Literal["alerts", "overflow", "dead_letter", "health", "state"]
+TopicClass = Literal["alerts", "summaries", "overflow", "dead_letter", "health", "state"]
 
 TopicTemplate = Annotated[
     str,
@@ -58,6 +58,7 @@ _COMPACT: Final = {
 }
 _DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "alerts": _WEEK,
+    "summaries": _WEEK,
     "overflow": _WEEK,
     "dead_letter": _WEEK,
     "health": _WEEK,
@@ -104,8 +105,9 @@ class TopicConfigs(Section):
 
     alerts: TopicConfig = Field(
         default=_DEFAULTS["alerts"],
-        description="For the topics of the priorities, of the routes and of summaries.",
+        description="For the topics of the priorities and of the routes.",
     )
+    summaries: TopicConfig = Field(default=_DEFAULTS["summaries"], description="For the summaries topic.")
     overflow: TopicConfig = Field(default=_DEFAULTS["overflow"], description="For the overflow topic.")
     dead_letter: TopicConfig = Field(
         default=_DEFAULTS["dead_letter"], description="For the dead-letter topic."
@@ -152,6 +154,9 @@ class Topics(Section):
         default=AlertTopics(),
         description="The topic of each priority: a mapping as here, or text, which is one pattern for all. "
         "`<priority>` stands for the priority in lower case.",
+    )
+    summaries: TopicTemplate = Field(
+        default="<prefix>.summaries", description="The topic for summaries of what deduplication counted."
     )
     overflow: TopicTemplate = Field(
         default="<prefix>.overflow", description="The topic for alerts that a limit diverted."

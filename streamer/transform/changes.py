@@ -2,7 +2,7 @@
 
 One key for each target's position, bucket, window, and what a window has counted; one for the ledger, one for the
 key of the fingerprints (and one for each target that has brought another with it). Only what a transaction changes is
-written; what is over leaves a tombstone. Samples and texts, the long parts, are written once.
+written; what is over leaves a tombstone. Samples and variants' fields, the long parts, are written once.
 
 Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows
 and counts), as the first of packed bytes, which cost a tenth.
@@ -77,7 +77,7 @@ def ledger_change(state: ShardState) -> Change:
 
 def take_changes(tracked: Tracked) -> Iterable[Change]:
     """What of a target, beside its position, the stored state does not have yet; from now on it counts as stored."""
-    # What was told and counted anew within one transaction is one change, the last.
+    # What was reported and counted again within one transaction is one change, the last.
     return {change.key: change for change in _take_changes(tracked)}.values()
 
 
@@ -88,8 +88,8 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for key in tracked.dirty_limits:
         limit = tracked.limits.get(key)
         yield _change(f"limit/{name}/{key.hex()}", None if limit is None else _limit(limit))
-    for group, repeats in windows.told:
-        yield from _told(f"{name}/{group.hex()}", repeats)
+    for group, repeats in windows.reported:
+        yield from _reported(f"{name}/{group.hex()}", repeats)
     for group in windows.dirty:
         packed = windows.packed.get(group)
         yield Change(f"window/{name}/{group.hex()}", None if packed is None else _PACKED + packed)
@@ -102,7 +102,7 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for dirty in (
         tracked.dirty_dead_letters,
         tracked.dirty_limits,
-        windows.told,
+        windows.reported,
         windows.dirty,
         windows.counted,
     ):
@@ -110,7 +110,7 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
 
 
 def forget_changes(tracked: Tracked) -> Iterator[Change]:
-    """The tombstones of a target that is gone; what it had counted must have been told."""
+    """The tombstones of a target that is gone; what it had counted must have been reported."""
     name, windows = tracked.target.id, tracked.windows
     yield Change(f"position/{name}", None)
     if tracked.key:
@@ -118,8 +118,8 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
     yield from (Change(f"bucket/{name}/{reason}", None) for reason in tracked.dead_letters)
     # What is dirty may have been dropped from memory and still be stored.
     yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)
-    for group, repeats in windows.told:
-        yield from _told(f"{name}/{group.hex()}", repeats)
+    for group, repeats in windows.reported:
+        yield from _reported(f"{name}/{group.hex()}", repeats)
     yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
 
 
@@ -147,21 +147,24 @@ def _limit(bucket: StormBucket) -> dict[str, Any]:
 
 
 def _evidence(path: str, repeats: Repeats) -> Iterator[Change]:
-    """The texts, and the sample, that are not stored yet."""
-    for variant in repeats.fresh:
-        if variant == SAMPLE:
-            yield _change(f"sample/{path}", {"alert": repeats.sample.decode()})
+    """The variants' fields, and the sample, that are not stored yet."""
+    for name in repeats.fresh:
+        if name == SAMPLE:
+            sample = {"alert": repeats.sample.decode(), "group_id": repeats.group_id.hex()}
+            yield _change(f"sample/{path}", sample)
         else:
-            yield _change(f"variant/{path}/{variant.hex()}", {"text": repeats.texts[variant]})
+            variant = repeats.variants[name]
+            found = {"id": variant.id.hex(), "fields": variant.fields, "is_new": variant.is_new}
+            yield _change(f"variant/{path}/{name.hex()}", found)
     repeats.fresh.clear()
 
 
-def _told(path: str, repeats: Repeats) -> Iterator[Change]:
-    if SAMPLE in repeats.fresh:  # counted and told within one transaction: nothing of it is stored
+def _reported(path: str, repeats: Repeats) -> Iterator[Change]:
+    if SAMPLE in repeats.fresh:  # counted and reported within one transaction: nothing of it is stored
         return
     yield Change(f"repeats/{path}", None)
     yield Change(f"sample/{path}", None)
-    for variant in repeats.texts.keys() - repeats.fresh:
+    for variant in repeats.variants.keys() - repeats.fresh:
         yield Change(f"variant/{path}/{variant.hex()}", None)
 
 

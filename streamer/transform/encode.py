@@ -41,7 +41,10 @@ _COUNTERS_CHARACTERS: Final = 16_384
 """Of a report's names and values: a health record too large for its topic could not be replaced."""
 
 _NO_FIELDS: Final[Mapping[str, str]] = {}
-_TYPES: Final = {kind: f"org.falco.{kind.replace('-', '')}.v1" for kind in RecordKind}
+_TYPES: Final = {
+    kind: f"org.falco.{kind.replace('-', '')}.v{2 if kind is RecordKind.SUMMARY else 1}"
+    for kind in RecordKind
+}
 
 
 def create_time_ms(alert_ns: int, line_ns: int, now_ns: int) -> int:

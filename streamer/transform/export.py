@@ -102,19 +102,21 @@ def _shown(key: str, raw: bytes) -> dict[str, Any] | None:
 
 
 def _window(window: Window) -> dict[str, Any]:
-    passed = range(0, len(window.passed), DIGEST_BYTES)
+    shown = range(0, len(window.shown), DIGEST_BYTES)
     return {
         **window._asdict(),
         "head": window.head.hex(),
-        "passed": [window.passed[at : at + DIGEST_BYTES].hex() for at in passed],
+        "shown": [window.shown[at : at + DIGEST_BYTES].hex() for at in shown],
     }
 
 
 def _repeats(repeats: Repeats) -> dict[str, Any]:
     return {
         "count": repeats.count,
-        "first_ns": repeats.first_ns,
-        "last_ns": repeats.last_ns,
         "due_ns": repeats.due_ns,
-        "variants": {variant.hex(): count for variant, count in repeats.variants.items()},
+        "evidence_due_ns": repeats.evidence_due_ns,
+        "variants": {
+            digest.hex(): {"count": one.count, "first_ns": one.first_ns, "last_ns": one.last_ns}
+            for digest, one in repeats.variants.items()
+        },
     }

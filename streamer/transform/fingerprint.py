@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -22,14 +22,11 @@ from streamer.model import Alert
 from streamer.transform.normalise import NORMALISERS, Normaliser
 
 DIGEST_BYTES: Final = 16
-_TEXT_BYTES: Final = 8 * 1024
-_LEAD_TEXT_BYTES: Final = 256
-_LEAD_BYTES: Final = 16
 _MOST_KNOWN: Final = 2048
 _KNOWN_BYTES: Final = 2048
 """Of one alert's fields; at most 4 MiB in all."""
-_FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
-"""What a reader looks for first stands first in a variant's text."""
+FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
+"""What a reader looks for first stands first in a variant's fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,18 @@ class FieldSelector:
 class Selection:
     """The fields of one kind of alert: same rule, priority, source and the same field names."""
 
-    __slots__ = ("_get", "_group", "_group_base", "_known", "_memory", "_normaliser", "_own", "_variant_base")
+    __slots__ = (
+        "_get",
+        "_group",
+        "_group_base",
+        "_is_evidence",
+        "_known",
+        "_memory",
+        "_names",
+        "_normaliser",
+        "_own",
+        "_variant_base",
+    )
 
     def __init__(
         self,
@@ -93,12 +101,15 @@ class Selection:
         base: Any,
         normaliser: Normaliser,
         memory: _Memory,
+        is_evidence: Callable[[str], bool],
     ) -> None:
         # Within a group its fields are the same in all variants.
         own = [name for name in variant if name not in group]
-        self._own = tuple(sorted(own, key=lambda name: (name not in _FIRST_FIELDS, name)))
+        self._own = tuple(sorted(own, key=lambda name: (name not in FIRST_FIELDS, name)))
+        self._names = group + self._own
         self._group = len(group)
-        self._get = _getter(group + self._own)
+        self._is_evidence = is_evidence
+        self._get = _getter(self._names)
         self._group_base = _base_of(base, group)
         self._variant_base = _base_of(base, group + self._own)
         self._normaliser = normaliser
@@ -124,24 +135,39 @@ class Selection:
             self._known[encoded] = found
         return found
 
-    def variant_text(self, alert: Alert, beside: Mapping[str, Any] | None) -> str:
-        """What tells this variant from the alert with the fields `beside`; without one, the beginning of it all.
+    def difference(self, alert: Alert, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """The evidence in which an alert differs from another one with the fields `sample`; null where it has none.
 
-        A long value is shown from where it begins to differ, and to its end: no padding puts evidence out of sight.
+        Values are as Falco wrote them. Where only that differs which normalisers take out, they are the same.
         """
-        values = self._get(alert.fields)[self._group :]
-        if beside is None:
-            found = zip(self._own, self._normaliser.values(values), strict=True)
-            text = " ".join([f"{name}={_text(value)}" for name, value in found if value is not None])
-            return _cut(text, _LEAD_TEXT_BYTES)
-        parts = []
-        for name, value in zip(self._own, values, strict=True):
-            if value is None or value == (other := beside.get(name)):
-                continue
-            normal, theirs = self._normaliser.values((value, other))
-            if normal != theirs:
-                parts.append(f"{name}={_from_difference(_text(normal), _text(theirs))}")
-        return _cut(" ".join(parts), _TEXT_BYTES)
+        found = dict[str, Any]()
+        for name, value in zip(self._own, self._get(alert.fields)[self._group :], strict=True):
+            if name not in sample or not self._are_same(value, sample[name]):
+                found[name] = value
+        for name in sample.keys() - alert.fields.keys():
+            if self._is_evidence(name):
+                found[name] = None
+        return found
+
+    def _are_same(self, value: Any, other: Any) -> bool:
+        if type(value) is str and type(other) is str:
+            return value == other or self._normaliser.values((value,)) == self._normaliser.values((other,))
+        return orjson.dumps(value) == orjson.dumps(other)  # to Python, 1, 1.0 and True are equal
+
+    def group_id(self, cluster: str, alert: Alert) -> bytes:
+        """What the alert's group is called in summaries: the same on every shard, under any key.
+
+        The first half of a SHA-256 of the cluster, hostname, rule, priority, source and the group's fields, as JSON.
+        """
+        names = self._names[: self._group]
+        values = self._normaliser.values(tuple([alert.fields[name] for name in names]))
+        who = [cluster, alert.hostname, alert.rule, alert.priority.label, alert.source]
+        return _public([*who, dict(zip(names, values, strict=True))])
+
+    def variant_id(self, group_id: bytes, alert: Alert) -> bytes:
+        """What the alert's variant is called in summaries: the same of the group's name and the variant's fields."""
+        values = self._normaliser.values(self._get(alert.fields)[self._group :])
+        return _public([group_id.hex(), dict(zip(self._own, values, strict=True))])
 
 
 class _Memory:
@@ -193,8 +219,12 @@ class Fingerprinter:
         names = sorted(alert.fields)
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]
-        variants = [n for n in names if variant(n) and (n in keys.variant or not self._volatile(n))]
-        return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory)
+
+        def is_evidence(name: str) -> bool:
+            return variant(name) and (name in keys.variant or not self._volatile(name)) and not group(name)
+
+        variants = [name for name in names if is_evidence(name)]
+        return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory, is_evidence)
 
     def select_limit(self, alert: Alert, by: tuple[str, ...]) -> tuple[FieldSelector, bytes | None]:
         """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
@@ -231,26 +261,5 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, 
     return lambda fields: tuple([fields[name] for name in names])
 
 
-def _cut(text: str, most_bytes: int) -> str:
-    if len(text) * 4 <= most_bytes:
-        return text
-    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
-
-
-def _text(value: Any) -> str:
-    return value if type(value) is str else orjson.dumps(value).decode()
-
-
-def _from_difference(value: str, other: str) -> str:
-    """`value`, from shortly before it leaves `other` if that is far in."""
-    near = 2 * _LEAD_BYTES + 1
-    if value[:near] != other[:near] or len(value) < near:
-        return value
-    same, most = near, min(len(value), len(other))
-    while same < most:  # halve what is unknown: a long value is compared a few times, not by the character
-        half = (same + most + 1) // 2
-        if value[same:half] == other[same:half]:
-            same = half
-        else:
-            most = half - 1
-    return f"…{value[same - _LEAD_BYTES :]}"
+def _public(value: Any) -> bytes:
+    return sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()[:DIGEST_BYTES]

@@ -69,7 +69,7 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> S
                 raise StateUnreadableError(
                     f"the state is damaged: repeats/{path} without its window or sample"
                 )
-            if not isinstance(parse(repeats.sample, repeats.last_ns, stamps), Alert):
+            if not isinstance(parse(repeats.sample, 0, stamps), Alert):
                 raise StateUnreadableError(f"state key 'sample/{path}' is damaged: it holds no alert")
     return state
 
@@ -171,14 +171,17 @@ def _load_sample(state: ShardState, name: str, value: Value, _: object) -> None:
     identity, _, group = name.rpartition("/")
     if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
         repeats.sample = _text(value["alert"]).encode()
+        repeats.group_id = _digest(value["group_id"])
         repeats.evidence_bytes += len(repeats.sample)
 
 
 def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None:
-    identity, group, variant = name.rsplit("/", 2)
-    if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
-        repeats.texts[_digest(variant)] = _text(value["text"])
-        repeats.evidence_bytes += len(orjson.dumps(value["text"]))
+    identity, group, digest = name.rsplit("/", 2)
+    repeats = _windows(state, identity).repeats.get(_digest(group))
+    if repeats is not None and (variant := repeats.variants.get(_digest(digest))) is not None:
+        variant.id, variant.is_new = _digest(value["id"]), _flag(value["is_new"])
+        variant.fields = _object(value["fields"])
+        repeats.evidence_bytes += len(orjson.dumps(variant.fields))
 
 
 def _load_key(state: ShardState, name: str, value: Value, _: object) -> None:
@@ -247,6 +250,12 @@ def _number(value: Any) -> float:
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
         raise ValueError(f"{value!r} is no flag")
+    return value
+
+
+def _object(value: Any) -> Value:
+    if type(value) is not dict:
+        raise ValueError(f"{value!r} is no object")
     return value
 
 

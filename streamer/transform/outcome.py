@@ -17,7 +17,6 @@ from streamer.model import (
 )
 from streamer.transform import align
 from streamer.transform.context import Context
-from streamer.transform.dedupe import counts
 from streamer.transform.fingerprint import Fingerprint
 from streamer.transform.limit import Bucket
 from streamer.transform.parse import parse
@@ -145,7 +144,9 @@ class BatchRun:
         window: Window | None = None
         if treatment.deduplicated and (fingerprint := treatment.selection.fingerprint(alert)) is not None:
             window = self._windows.get(fingerprint.group)
-            if window is not None and counts(window, fingerprint.variant, treatment, alert):
+            if window is not None and self._context.deduplicator.counts(
+                self._windows, window, fingerprint, treatment, alert
+            ):
                 self._repeat(alert, window, fingerprint, treatment)
                 return
         digest = digest or hashlib.sha256(line).digest()

@@ -21,6 +21,7 @@ class Plan:
     dead_letter_topic: str
     health_topic: str
     overflow_topic: str
+    summaries_topic: str
     dead_letters: Rate
     filters: Filters = field(default_factory=Filters)
     dedupe: DedupePlan = field(default_factory=DedupePlan)

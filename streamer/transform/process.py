@@ -32,7 +32,7 @@ class CoreStatus(NamedTuple):
 
     open_windows: int
     evidence_bytes: int
-    """The size of what was counted and is to be told: samples and texts."""
+    """The size of what was counted and is to be reported: samples and variants' fields."""
     storms: int
     """Limits that have been exceeded for long."""
 
@@ -41,7 +41,8 @@ class Processor:
     """Turns batches into publications and keeps a shard's state in step with them.
 
     It decides by the batches and the state alone: the same input on the same state gives the same decisions,
-    whatever the batches' boundaries. `now_ns`, our clock, bounds CreateTimes and says when what was counted is told.
+    whatever the batches' boundaries. `now_ns`, our clock, bounds CreateTimes and says when what was counted is
+    reported.
     Whatever a method returns must be committed, or the processor discarded.
     """
 
@@ -84,14 +85,14 @@ class Processor:
         everything: bool = False,
         most_bytes: int | None = None,
     ) -> Publication | None:
-        """What is to be told by our clock, or with `everything` all that was counted; None if there is nothing.
+        """What is to be reported by our clock, or with `everything` all that was counted; None if there is nothing.
 
         Of summaries only some if they are too many, by `most_bytes` of what they are made of; the rest is due still.
         """
         writer = Writer(self._context, now_ns, refused)
         until_ns = NEVER if everything else now_ns
         for tracked, group in self._context.deduplicator.due(until_ns, most_bytes):
-            writer.summarise(tracked, group, reason="end" if everything else "silence")
+            writer.summarise(tracked, group, reason="end" if everything else _reason(tracked, group))
         for of, key, bucket in self._context.limiter.calm(until_ns):
             writer.settle(of, bucket, key)
         if everything or not 0 <= now_ns - self._held_told_ns < _HELD_NS:
@@ -113,11 +114,11 @@ class Processor:
     def publish_redefined(
         self, plan: Plan, now_ns: int, refused: Refused | None = None, *, most_bytes: int | None = None
     ) -> Publication | None:
-        """Under another plan, what was counted may have other names, or is not counted at all: tell that now.
+        """Under another plan, what was counted may have other names, or is not counted at all: report that now.
 
         Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
-        have nothing to tell: no alert is of their group any more, and they end by themselves. It is told where `plan`
-        leads: where alerts went so far may be closed. None if there is nothing to tell; where it is more than
+        have nothing to report: no alert is of their group any more, and they end by themselves. It is reported where
+        `plan` leads: where records went so far may be closed. None if there is nothing to report; where it is more than
         `most_bytes`, by what it is made of, the rest is for the next call.
         """
         size = 0
@@ -127,7 +128,7 @@ class Processor:
             for group, repeats in list(tracked.windows.repeats.items()):
                 if most_bytes is not None and size >= most_bytes:
                     break
-                sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
+                sample = parse(repeats.sample, now_ns, self._context.stamps)
                 assert isinstance(sample, Alert)  # it was one when it was counted
                 before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
@@ -139,11 +140,11 @@ class Processor:
         return self._seal(writer) if writer.touched else None
 
     def replan(self, plan: Plan) -> None:
-        """Go on under another plan; what it calls by other names must have been told."""
+        """Go on under another plan; what it calls by other names must have been reported."""
         self._context = Context(plan, self.state)
 
     def forget(self, targets: Sequence[Target], now_ns: int, refused: Refused | None = None) -> Publication:
-        """Drop what is known of targets that are gone; what was counted of them is told first."""
+        """Drop what is known of targets that are gone; what was counted of them is reported first."""
         writer = Writer(self._context, now_ns, refused)
         for target in targets:
             if (tracked := self.state.tracked.get(target.id)) is None:
@@ -176,3 +177,10 @@ class Processor:
         publication.changes.append(ledger_change(state))
         publication.ledger = state.ledger.copy()
         return publication
+
+
+def _reason(tracked: Tracked, group: bytes) -> str:
+    """What it is that is due of a silent target."""
+    window = tracked.windows.get(group)
+    is_evidence = window is not None and tracked.windows.repeats[group].evidence_due_ns < window.end_ns
+    return "evidence" if is_evidence else "silence"

@@ -48,11 +48,9 @@ class DedupePlan:
     max_windows: int = 25_000
     """How many windows a shard keeps."""
     max_evidence_bytes: int = 8 * 1024 * 1024
-    """How much memory a shard spends on samples and texts for summaries."""
+    """How much memory a shard spends on samples and variants' fields for summaries."""
     fingerprint: FingerprintPlan = field(default_factory=FingerprintPlan)
     overrides: tuple[DedupeOverride, ...] = ()
-    summaries_topic: str | None = None
-    """Where summaries go; None: to the topics of their alerts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ class LimitPlan:
 
     enabled: bool = True
     protected: frozenset[Priority] = frozenset({Priority.EMERGENCY, Priority.ALERT, Priority.CRITICAL})
-    """Priorities that no limit ever holds up."""
+    """Priorities of which no limit diverts an alert and no variant is held back."""
     by: tuple[str, ...] = ("rule",)
     """What shares a bucket, beside the target: rule, priority, source or keys of `output_fields`."""
     rate: Rate = DEFAULT_RATE
@@ -92,6 +90,8 @@ class Treatment:
     window_ns: tuple[int, ...]
     most_passed: int
     """How many variants may pass in one window, the first alert's among them."""
+    passes_all_variants: bool
+    """Whether every variant passes that was not shown in its window, however many there are."""
     limited: bool
     rate: Rate
     limit_key: bytes | None
@@ -145,6 +145,7 @@ class Treatments:
             deduplicated=enabled and not internal and bool(alert.fields),
             window_ns=ours.window_ns or plan.window_ns,
             most_passed=1 + most,
+            passes_all_variants=alert.priority in limits.protected,
             limited=limits.enabled and not internal and alert.priority not in limits.protected,
             rate=rate,
             limit_key=key,

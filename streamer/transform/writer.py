@@ -6,18 +6,19 @@ from typing import Final
 
 from streamer.model import Alert, CoverageReport, Publication, Reason, Record
 from streamer.transform.context import Context
-from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import StormBucket
 from streamer.transform.parse import parse
 from streamer.transform.plan import Refused
 from streamer.transform.state import Tracked
-from streamer.transform.summary import pieces_of, summary_value
-from streamer.transform.window import Window
+from streamer.transform.summary import Part, summary_values
 
 _SPLIT: Final = 8
-"""In how many times more pieces a summary is told that Kafka found too large."""
+"""In how many times more pieces a part is reported of which one is too large."""
 _MOST_SPLITS: Final = 4
 """By then each variant has a summary of its own."""
+_MOST_SUMMARY_BYTES: Final = 512 * 1024
+"""Half of what Kafka takes by default. Variants that differ in many fields may make a summary much longer than what it
+is made of: each shows its value of every field in which any of them differs."""
 
 
 class Writer:
@@ -31,6 +32,8 @@ class Writer:
         """The targets of which more than the position may have changed."""
         self._context = context
         self._ledger = context.state.ledger
+        for tracked in context.deduplicator.follow(now_ns):
+            self.touched[tracked.target.id] = tracked
 
     def own(self, record: Record) -> None:
         """Add one of our own records; with the present time where Kafka refused that of its line."""
@@ -40,50 +43,42 @@ class Writer:
         self.publication.records.append(record)
 
     def summarise(self, tracked: Tracked, group: bytes, *, reason: str, final: bool = False) -> None:
-        """Tell what a window has counted since it was last told of, if anything."""
+        """Report what a window has counted since it was last reported, if anything."""
         windows = tracked.windows
         window = windows.get(group)
         repeats = self._context.deduplicator.take_repeats(windows, group)
         if window is None or repeats is None:
             return
-        sample = parse(repeats.sample, repeats.last_ns, self._context.stamps)
+        sample = parse(repeats.sample, window.head_ns, self._context.stamps)
         assert isinstance(sample, Alert)  # it was one when it was counted
         encoder = self._context.encoder(tracked.target)
-        topic = self._context.plan.dedupe.summaries_topic or self._context.plan.router.topic(sample)
-        tries = self._times_too_large(encoder, group, window)
-        pieces = list(pieces_of(repeats, _SPLIT**tries))
-        for number, piece in enumerate(pieces, 1):
-            value = summary_value(
-                sample,
-                window,
-                piece,
-                head_id=encoder.head_id(window.head),
-                group=group,
-                final=final,
-                reason=reason,
-                piece=(number, len(pieces)),
-                bare=tries > 0 and len(pieces) == len(repeats.variants),
-            )
-            identity = encoder.summary_id(group, window.head, window.part, tries, number)
-            self.own(encoder.summary(value, sample, identity, topic, repeats.last_ns, self.now_ns))
-        windows.change(group, window._replace(part=window.part + 1))
+        part = Part(sample, window, repeats, encoder.head_id(window.head), reason, final)
+        for tries in range(_MOST_SPLITS + 1):
+            values = summary_values(part, _SPLIT**tries, as_small_as_possible=tries == _MOST_SPLITS)
+            ids = [
+                encoder.summary_id(repeats.group_id, window.head, window.part, tries, number)
+                for number in range(1, len(values) + 1)
+            ]
+            if not any(self._is_too_large(*piece) for piece in zip(values, ids, strict=True)):
+                break
+        topic, last_ns = self._context.plan.summaries_topic, part.last_ns
+        for value, identity in zip(values, ids, strict=True):
+            self.own(encoder.summary(value, sample, identity, topic, last_ns, self.now_ns))
+        if not final:
+            self._context.deduplicator.reported(windows, group, window, repeats)
         self.touched[tracked.target.id] = tracked
-        self._ledger.summaries += len(pieces)
+        self._ledger.summaries += len(values)
         self._ledger.summarised += repeats.count
 
-    def _times_too_large(self, encoder: TargetEncoder, group: bytes, window: Window) -> int:
-        """How often the summary was cut smaller in vain: it is told in more pieces each time Kafka refuses one."""
-        tries = 0
-        while tries < _MOST_SPLITS and any(
-            (refusal := self.refused.get(encoder.summary_id(group, window.head, window.part, tries, number)))
-            and Reason.RECORD_TOO_LARGE in refusal.reasons
-            for number in range(1, _SPLIT**tries + 1)
-        ):
-            tries += 1
-        return tries
+    def _is_too_large(self, value: bytes, identity: str) -> bool:
+        """Whether a summary is longer than we let them be, or Kafka has refused it for its size."""
+        if len(value) > _MOST_SUMMARY_BYTES:
+            return True
+        refusal = self.refused.get(identity)
+        return refusal is not None and Reason.RECORD_TOO_LARGE in refusal.reasons
 
     def end_windows(self, tracked: Tracked, elapsed_ns: int) -> None:
-        """Let the windows end whose time is over by the target's clock."""
+        """By the target's clock, let the windows end whose time is over, and report the evidence that is due."""
         while (ended := tracked.windows.next_ended(elapsed_ns)) is not None:
             group, _ = ended
             self.summarise(tracked, group, reason="window_end", final=True)
@@ -91,9 +86,11 @@ class Writer:
             assert window is not None
             self._context.deduplicator.end(tracked.windows, group, window)
             self.touched[tracked.target.id] = tracked
+        while (due := tracked.windows.next_evidence(elapsed_ns)) is not None:
+            self.summarise(tracked, due, reason="evidence")
 
     def evict(self) -> None:
-        """Forget windows where there are too many; what they have counted is told."""
+        """Forget windows where there are too many; what they have counted is reported."""
         while (found := self._context.deduplicator.to_evict()) is not None:
             tracked, groups = found
             for group in groups:
@@ -103,7 +100,7 @@ class Writer:
             self.publication.evictions += len(groups)
 
     def save_memory(self) -> None:
-        """Tell early where samples and texts take too much memory."""
+        """Report early where samples and fields take too much memory."""
         while (found := self._context.deduplicator.over_budget()) is not None:
             for group in found[1]:
                 self.summarise(found[0], group, reason="memory")

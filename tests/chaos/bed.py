@@ -134,7 +134,7 @@ class Site:
     def topics(self) -> list[str]:
         """All that a consumer may read; the judge's names for them, not the worker's."""
         kinds = [f"alerts.{priority}" for priority in PRIORITIES]
-        return [f"{self.name}.{kind}" for kind in [*kinds, "overflow", "dead-letter", "health"]]
+        return [f"{self.name}.{kind}" for kind in [*kinds, "summaries", "overflow", "dead-letter", "health"]]
 
     @property
     def state_topic(self) -> str:

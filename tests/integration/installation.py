@@ -48,6 +48,7 @@ class Installation:
     def topics(self) -> list[str]:
         return [
             *self.alert_topics,
+            f"{self.name}.summaries",
             f"{self.name}.overflow",
             f"{self.name}.dead-letter",
             f"{self.name}.health",

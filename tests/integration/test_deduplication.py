@@ -91,6 +91,12 @@ async def check_decisions(installation: Installation, api: KubeApi, config: Path
     assert ledger["summarised"] > len(installation.written) // 3
     assert ledger["published"] + ledger["limited"] == seen.alerts
     assert ledger["limited"] > 0
+    of_summaries = {record.topic for record in seen.records if kind(record) == "summary"}
+    assert of_summaries == {f"{installation.name}.summaries"}
+    assert {kind(record) for record in seen.records if record.topic not in of_summaries} <= {
+        "alert",
+        "health",
+    }
     for pod in installation.pods:
         await check_pod(installation, api, config, pod, seen)
 

@@ -374,7 +374,7 @@ async def test_a_sound_kafka(installed: Settings, secure_kafka: SecureKafka) -> 
             "kafka", Verdict.FINE, f"Kafka answers at {secure_kafka.at('SASL')} and lets us in (sasl_ssl)"
         ),
         Finding("kafka.acl", Verdict.FINE, "Kafka allows us all that we need"),
-        Finding("kafka.topics", Verdict.FINE, "all 12 topics are there and fit"),
+        Finding("kafka.topics", Verdict.FINE, "all 13 topics are there and fit"),
     ]
 
 
@@ -604,7 +604,7 @@ async def test_topics_are_listed_made_and_verified(config: Path) -> None:
     made = await run("topics", "create", "--config", config)
     assert planned.stdout.count("kafka-topics.sh") == len(made.stdout.splitlines()) == 12
     again = await run("topics", "create", "--config", config)
-    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "all 12 topics are there\n")
+    assert (again.exit_code, again.stdout, again.stderr) == (0, "", "all 13 topics are there\n")
 
     rows = orjson.loads((await run("topics", "list", "--config", config, "-o", "json")).stdout)
     assert [row["name"] for row in rows] == made.stdout.splitlines()
@@ -614,7 +614,7 @@ async def test_topics_are_listed_made_and_verified(config: Path) -> None:
     assert len(table) == 13
     assert len({len(line.split()) for line in table}) == 1
     verified = await run("topics", "verify", "--config", config)
-    assert (verified.exit_code, verified.stdout) == (0, "ok     all 12 topics are there and fit\n")
+    assert (verified.exit_code, verified.stdout) == (0, "ok     all 13 topics are there and fit\n")
 
 
 async def test_a_kafka_that_is_away_is_one_line(config: Path) -> None:

@@ -93,7 +93,7 @@ def alert(rule: str, priority: str, **fields: Any) -> bytes:
 async def tapped(kafka: Kafka, tmp_path: Path) -> Tapped:
     made = Tapped(kafka, tmp_path)
     await create_topic(kafka.bootstrap, made.state, config={"cleanup.policy": "compact"})
-    for name in ("alerts.warning", "alerts.error", "overflow", "health", "dead-letter"):
+    for name in ("alerts.warning", "alerts.error", "summaries", "overflow", "health", "dead-letter"):
         await create_topic(kafka.bootstrap, made.topic(name), partitions=2)
     return made
 
@@ -241,7 +241,7 @@ async def test_a_kafka_that_is_away_and_topics_that_are_not_there_are_one_line(t
     assert done.stderr.startswith("error: cannot reach 127.0.0.1:1: connection refused; ")
     done = await tapped.tap("--set", "topics.prefix=nobody")
     assert done.exit_code == 69
-    assert done.stderr.startswith("error: there is no topic nobody.alerts.emergency, nor any other of 10; ")
+    assert done.stderr.startswith("error: there is no topic nobody.alerts.emergency, nor any other of 11; ")
 
 
 @pytest.mark.parametrize(

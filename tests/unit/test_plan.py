@@ -42,13 +42,11 @@ def alert(rule: str, priority: str = "Notice", **fields: object) -> Alert:
 
 
 def test_the_plan_holds_all_parts() -> None:
-    given = settings(
-        topics={"overflow": "<prefix>.more"}, dedupe={"summaries_topic": "<prefix>.<cluster>.sum"}
-    )
+    given = settings(topics={"overflow": "<prefix>.more", "summaries": "<prefix>.<cluster>.sum"})
     plan = plan_of(given)
     assert plan.overflow_topic == "falco.more"
     assert plan.dedupe == dedupe_plan(given, 8)
-    assert plan.dedupe.summaries_topic == "falco.prod-1.sum"
+    assert plan.summaries_topic == "falco.prod-1.sum"
     assert plan.limits == limit_plan(given, 8)
     assert not plan.filters
     assert plan_of(settings(records={"fields": {"team": "a"}})).fields == {"team": "a"}

@@ -27,15 +27,25 @@ from streamer.model import (
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
-from streamer.transform.repeats import Repeats
+from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.stamp import StampReader
-from streamer.transform.summary import summary_value
+from streamer.transform.summary import Part, summary_values
 from streamer.transform.window import HEAD_BYTES, Window
 from tests.schemas import SCHEMAS, check_record, closed, schemas
 from tests.unit.strategies import ALERT_BODIES, ANY_TEXT, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, SECOND_NS, START_NS, alert
 
 ENCODER = TargetEncoder("prod-eu-1", FALCO)
+VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | ANY_TEXT | st.lists(ANY_TEXT, max_size=2)
+VARIANTS = st.builds(
+    Variant,
+    st.binary(min_size=16, max_size=16),
+    st.dictionaries(ANY_TEXT, VALUES, max_size=3),
+    st.booleans(),
+    st.integers(1, 9),
+    st.integers(START_NS, START_NS + 9),
+    st.integers(START_NS + 9, NOW_NS),
+)
 URN = "urn:falco-streamer:schema:org.falco."
 
 
@@ -62,7 +72,7 @@ def health_words(health: Health, key: str) -> set[str]:
 
 class TestTheSchemas:
     def test_are_one_for_each_kind_of_record_named_as_their_header_says(self) -> None:
-        names = {f"{kind.replace('-', '')}.v1" for kind in RecordKind}
+        names = {f"{kind.replace('-', '')}.v{2 if kind == 'summary' else 1}" for kind in RecordKind}
         assert {path.name.removesuffix(".json") for path in SCHEMAS.glob("*.json")} == names
         assert schemas().keys() == {f"urn:falco-streamer:schema:org.falco.{name}" for name in names}
 
@@ -128,26 +138,22 @@ class TestRecordsAreAsTheirSchemasSay:
     def test_falcos_reports(self, body: bytes) -> None:
         check_record(ENCODER.falco_report(read(body), "the-id", "t", START_NS, NOW_NS))
 
-    @given(
-        ALERT_BODIES, st.dictionaries(st.binary(min_size=16, max_size=16), ANY_TEXT, min_size=1, max_size=60)
-    )
-    def test_summaries_at_all_their_sizes(self, body: bytes, texts: dict[bytes, str]) -> None:
+    @given(ALERT_BODIES, st.lists(VARIANTS, min_size=1, max_size=60), st.integers(0, 4), st.booleans())
+    def test_summaries_at_all_their_sizes(
+        self, body: bytes, variants: list[Variant], tries: int, final: bool
+    ) -> None:
         sample = read(body)
         window = Window(0, 60 * SECOND_NS, START_NS, 1, True, False, 2, b"h" * HEAD_BYTES, b"v" * 16)
-        repeats = Repeats(body, 0, START_NS, NOW_NS, 2 * len(texts), dict.fromkeys(texts, 2), texts)
-        for piece, bare in (((1, 1), False), ((2, 3), True)):
-            value = summary_value(
-                sample,
-                window,
-                repeats,
-                head_id="the-id",
-                group=b"g" * 16,
-                final=True,
-                reason="window_end",
-                piece=piece,
-                bare=bare,
-            )
+        counted = {bytes([n]) * 16: variant for n, variant in enumerate(variants)}
+        repeats = Repeats(body, b"g" * 16, NOW_NS, variants=counted)
+        part = Part(sample, window, repeats, "the-id", "window_end", final)
+        values = summary_values(part, 8**tries, as_small_as_possible=tries == 4)
+        for value in values:
             check_record(ENCODER.summary(value, sample, "an-id", "t", NOW_NS, NOW_NS))
+        told = [orjson.loads(value)["summary"] for value in values]
+        assert sum(one["count"] for one in told) == sum(variant.count for variant in variants)
+        assert [one["piece"] for one in told] == list(range(1, len(told) + 1))
+        assert all(len({tuple(variant["fields"]) for variant in one["variants"]}) == 1 for one in told)
 
 
 class TestTheChecker:
@@ -196,5 +202,5 @@ def keys(schema: Any, path: str = "") -> list[tuple[str, Any]]:
 
 
 def test_every_priority_is_in_the_summarys_schema() -> None:
-    priorities = schemas()[f"{URN}summary.v1"]["properties"]["priority"]["enum"]
+    priorities = schemas()[f"{URN}summary.v2"]["properties"]["priority"]["enum"]
     assert priorities == [priority.name.capitalize() for priority in Priority]

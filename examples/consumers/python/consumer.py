@@ -1,16 +1,18 @@
 r"""Read alerts from Kafka and count them, repeats included. Runs in our integration tests.
 
     pip install aiokafka
-    python consumer.py --bootstrap kafka:9092 --topics 'falco\.alerts\..*'
+    python consumer.py --bootstrap kafka:9092 --topics 'falco\.(alerts\..*|summaries)'
 
-One JSON object a line: id, kind, rule, priority, pod, count, text. `count` is 1 for an alert; for a summary it is how
-many alerts it stands for. Their sum is what Falco wrote, less what was filtered or went to the overflow topic.
+One JSON object a line: id, kind, rule, priority, pod, count, text, commands. `count` is 1 for an alert; for a summary
+it is how many alerts it stands for. Their sum is what Falco wrote, less what was filtered or went to the overflow
+topic. `commands` has the command line of each variant.
 """
 
 import argparse
 import asyncio
 import json
 import sys
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
@@ -27,7 +29,15 @@ def describe(key: bytes, value: bytes, headers: dict[str, str]) -> dict[str, obj
         "pod": key.decode(),
         "count": summary["count"] if summary else 1,
         "text": alert.get("output", ""),
+        "commands": [fields.get("proc.cmdline") for fields in variants(alert)],
     }
+
+
+def variants(alert: dict[str, Any]) -> list[dict[str, Any]]:
+    """The fields of each variant that a record shows: of an alert, its own; of a summary, those of all it counts."""
+    shared = alert.get("output_fields") or {}
+    counted = alert.get("summary", {}).get("variants", [{"fields": {}}])
+    return [shared | variant["fields"] for variant in counted]
 
 
 async def consume(bootstrap: str, topics: str, group: str, *, until_quiet_seconds: float | None) -> None:
@@ -64,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Read Falco's alerts from Kafka.")
     parser.add_argument("--bootstrap", default="localhost:9092")
     parser.add_argument(
-        "--topics", default=r"falco\.alerts\..*", help="a regular expression over topics' names"
+        "--topics", default=r"falco\.(alerts\..*|summaries)", help="a regular expression over topics' names"
     )
     parser.add_argument("--group", default="falco-example")
     parser.add_argument("--until-quiet-seconds", type=float, help="end when nothing has come for so long")

@@ -183,7 +183,7 @@ def config(tmp_path: Path) -> Path:
 def test_a_valid_configuration_is_told_in_one_line(config: Path) -> None:
     done = invoke("check", "--config", str(config))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == "ok: cluster prod, 12 topics, 0 routes, 0 filters\n"
+    assert done.stdout == "ok: cluster prod, 13 topics, 0 routes, 0 filters\n"
 
 
 def test_check_tells_all_errors_at_once_with_their_places(config: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_part_of_a_configuration_is_checked_when_that_is_asked_for(config: Pat
     assert invoke("check", "--config", str(config)).exit_code == 78
     done = invoke("check", "--partial", "--config", str(config))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == "ok, as a part of a configuration, 12 topics, 0 routes, 1 filters\n"
+    assert done.stdout == "ok, as a part of a configuration, 13 topics, 0 routes, 1 filters\n"
     config.write_text('filters: [{action: dropp, match: [rule = "x"], reason: y}]\n')
     wrong = invoke("check", "--partial", "--config", str(config))
     assert wrong.exit_code == 78

@@ -81,6 +81,7 @@ def test_what_needs_no_restart_is_merged_also_below_a_section_that_does(pair: st
 def test_topics_of_merged_settings_are_those_of_what_runs() -> None:
     running = of()
     assert running.topic_names.overflow == "falco.overflow"  # and is remembered
-    settings = merged(running, of("topics.prefix=x", "dedupe.summaries_topic=<prefix>.summaries"))
-    assert settings.topic_names.summaries == "falco.summaries"
-    assert "falco.summaries" in {spec.name for spec in settings.topic_specs}
+    route = "routes=[{match: ['rule = \"x\"'], topic: <prefix>.more}]"
+    settings = merged(running, of("topics.prefix=x", route))
+    assert settings.topic_names.routes == ("falco.more",)
+    assert "falco.more" in {spec.name for spec in settings.topic_specs}

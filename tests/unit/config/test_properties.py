@@ -67,7 +67,6 @@ MATCHER_PIECES = (
 LEAF_KEYS = (
     "cluster",
     "dedupe.max_windows",
-    "dedupe.summaries_topic",
     "dedupe.window_seconds",
     "http.port",
     "kafka.client_id",

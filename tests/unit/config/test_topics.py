@@ -21,7 +21,7 @@ def test_default_names() -> None:
         "falco.health",
     )
     assert names.state == "_falco-streamer.prod-1.state"
-    assert len(names.all_topics()) == 12
+    assert len(names.all_topics()) == 13
 
 
 def test_places_are_filled_in_and_topics_may_be_shared() -> None:
@@ -39,7 +39,7 @@ def test_places_are_filled_in_and_topics_may_be_shared() -> None:
     assert names.alert_topic(Priority.CRITICAL) == names.alert_topic(Priority.ALERT) == "sec.prod-1.page"
     assert names.routes == ("sec.shells", "other")
     assert names.all_topics()["other"] == "alerts"
-    assert len(names.all_topics()) == 13
+    assert len(names.all_topics()) == 14
 
 
 @pytest.mark.parametrize("pattern", ["<prefix>.<cluster>.<priority>", "<priority>", "one.for.all"])
@@ -66,11 +66,10 @@ def test_only_the_topics_of_priorities_have_one_in_their_names(given: dict[str, 
         settings(**given)
 
 
-def test_summaries_may_have_a_topic_of_their_own() -> None:
-    assert settings().topic_names.summaries is None
-    given = settings(dedupe={"summaries_topic": "<prefix>.summaries"})
+def test_summaries_have_a_topic_of_their_own() -> None:
+    given = settings()
     assert given.topic_names.summaries == "falco.summaries"
-    assert {spec.name: spec.kind for spec in given.topic_specs}["falco.summaries"] == "alerts"
+    assert {spec.name: spec.kind for spec in given.topic_specs}["falco.summaries"] == "summaries"
     assert given.topic_specs[-1].kind == "state"
 
 

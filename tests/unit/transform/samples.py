@@ -28,6 +28,7 @@ PLAN = Plan(
     dead_letter_topic="falco.dead-letter",
     health_topic="falco.health",
     overflow_topic="falco.overflow",
+    summaries_topic="falco.summaries",
     dead_letters=Rate(per_minute=60, burst=3),
     dedupe=DedupePlan(enabled=False),
     limits=LimitPlan(enabled=False),

@@ -52,8 +52,10 @@ def test_packed_values_can_be_read_by_people() -> None:
     lines = [json.loads(line) for line in written(Export("prod-eu-1", "t", stored()))[1:]]
     by_kind = {line["key"].partition("/")[0]: line["value"] for line in lines}
     assert by_kind["window"]["length_ns"] == 60_000_000_000
-    assert len(by_kind["window"]["passed"][0]) == 32
-    assert by_kind["repeats"]["count"] == sum(by_kind["repeats"]["variants"].values())
+    assert len(by_kind["window"]["shown"][0]) == 32
+    assert by_kind["repeats"]["count"] == sum(
+        variant["count"] for variant in by_kind["repeats"]["variants"].values()
+    )
     assert by_kind["ledger"]["cluster"] == "prod-eu-1"
     assert all(line["value"]["v"] == 1 for line in lines)
 

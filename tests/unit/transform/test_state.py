@@ -31,7 +31,7 @@ from streamer.transform.changes import (
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
 from streamer.transform.process import Processor
-from streamer.transform.repeats import SAMPLE, Repeats
+from streamer.transform.repeats import SAMPLE, Repeats, Variant
 from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.treatment import DedupePlan, LimitPlan
 from streamer.transform.window import Window, Windows
@@ -58,17 +58,27 @@ STORMS = st.builds(
     *[NANOSECONDS] * 4,
     st.booleans(),
 )
+COUNTED = st.builds(
+    Variant,
+    DIGESTS,
+    st.dictionaries(st.text(max_size=3), st.none() | st.text(max_size=5) | st.integers(0, 9), max_size=2),
+    st.booleans(),
+    st.integers(1, 9),
+    *[NANOSECONDS] * 2,
+)
 REPEATED = st.builds(
-    lambda due_ns, first_ns, last_ns, variants: Repeats(
+    lambda group_id, due_ns, evidence_due_ns, variants: Repeats(
         b'{"rule":"a \xc3\xa9","priority":"Notice"}',
+        group_id,
         due_ns,
-        first_ns,
-        last_ns,
-        sum(variants.values()),
+        evidence_due_ns,
+        sum(variant.count for variant in variants.values()),
         variants,
     ),
-    *[NANOSECONDS] * 3,
-    st.dictionaries(DIGESTS, st.integers(1, 9), min_size=1, max_size=3),
+    DIGESTS,
+    NANOSECONDS,
+    NANOSECONDS | st.just(1 << 63),
+    st.dictionaries(DIGESTS, COUNTED, min_size=1, max_size=3),
 )
 WINDOWS = st.builds(
     Window,
@@ -86,18 +96,17 @@ WINDOWS = st.builds(
 
 @st.composite
 def windows_of_a_target(draw: st.DrawFn) -> Windows:
-    windows = Windows()
-    windows.restore(list(draw(st.dictionaries(DIGESTS, WINDOWS, max_size=3)).items()))
-    for group in windows.packed:
+    windows, opened = Windows(), draw(st.dictionaries(DIGESTS, WINDOWS, max_size=3))
+    for group in opened:
         if (repeats := draw(st.none() | REPEATED)) is not None:
-            repeats.texts = {variant: draw(st.text(max_size=5)) for variant in repeats.variants}
             repeats.evidence_bytes = evidence_bytes(repeats)
             windows.repeats[group] = repeats
+    windows.restore(list(opened.items()))
     return windows
 
 
 def evidence_bytes(repeats: Repeats) -> int:
-    return len(repeats.sample) + sum(len(orjson.dumps(text)) for text in repeats.texts.values())
+    return len(repeats.sample) + sum(len(orjson.dumps(one.fields)) for one in repeats.variants.values())
 
 
 TRACKED = st.builds(
@@ -123,16 +132,16 @@ def saved(state: ShardState) -> dict[str, bytes]:
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
         tracked.windows.counted.update(dict.fromkeys(tracked.windows.repeats))
         for repeats in tracked.windows.repeats.values():
-            repeats.fresh[:] = [SAMPLE, *repeats.texts]
+            repeats.fresh[:] = [SAMPLE, *repeats.variants]
         changes += take_changes(tracked)
     return {change.key: change.value for change in changes if change.value is not None}
 
 
 def sample() -> dict[str, bytes]:
     position = Position(DigestRing(b"12345678"), 1, 2, 3, 4, PositionStatus.ATTACHED, Instance("c", 1))
-    windows = Windows()
+    windows, variant = Windows(), Variant(VARIANT, {"proc.cmdline": "ls"}, True, 7, 5, 6)
+    windows.repeats[GROUP] = Repeats(alert(), GROUP, 4, 9, 7, {VARIANT: variant})
     windows.restore([(GROUP, Window(1, 2, 3, 0, True, False, 1, bytes(17), VARIANT))])
-    windows.repeats[GROUP] = Repeats(alert(), 4, 5, 6, 7, {VARIANT: 7}, {VARIANT: "proc.cmdline=ls"})
     tracked = Tracked(
         FALCO,
         position,
@@ -212,7 +221,10 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product([LIMIT_KEY], ["tokens", "name", "storm", "limit"], [None, [], {}]),
     *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
     *itertools.product([SAMPLE_KEY], ["alert"], [None, 1, "text", "{}", '{"rule":"a"}']),
-    *itertools.product([VARIANT_KEY], ["text"], [None, 1]),
+    *itertools.product([SAMPLE_KEY], ["group_id"], [None, 1, "x", "00"]),
+    *itertools.product([VARIANT_KEY], ["id"], [None, 1, "x", "00"]),
+    *itertools.product([VARIANT_KEY], ["fields"], [None, 1, []]),
+    *itertools.product([VARIANT_KEY], ["is_new"], [None, 1]),
     *itertools.product(["key", f"key/{FALCO.id}"], ["key"], [None, 1, "x", "00"]),
     *itertools.product(["ledger"], ["lines", "published", "sequence", "shards"], WRONG_COUNTS),
     *itertools.product(["ledger"], ["owner", "cluster"], [None, 1]),
@@ -226,7 +238,9 @@ WRONG_PACKED: list[tuple[str, int, bytes]] = [
     (WINDOW_KEY, 9, NEVER),  # its length
     (WINDOW_KEY, 17, NEVER),  # its first alert's time
     (WINDOW_KEY, 26, b"\x04"),  # a flag that nobody knows
-    *itertools.product([REPEATS_KEY], [9, 17, 25], [NEVER]),
+    (REPEATS_KEY, 1, NEVER),  # when it is due
+    (REPEATS_KEY, 9, b"\xff" * 8),  # when its evidence is
+    *itertools.product([REPEATS_KEY], [41, 49], [NEVER]),  # its first and last time
 ]
 PACKED_KEYS = {WINDOW_KEY, REPEATS_KEY}
 

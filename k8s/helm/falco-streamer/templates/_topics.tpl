@@ -17,12 +17,10 @@
 {{- range $config.routes }}
 {{- $places = append $places (dict "class" "alerts" "name" .topic) }}
 {{- end }}
+{{- $places = append $places (dict "class" "summaries" "name" (default "<prefix>.summaries" $topics.summaries)) }}
 {{- $places = append $places (dict "class" "overflow" "name" (default "<prefix>.overflow" $topics.overflow)) }}
 {{- $places = append $places (dict "class" "dead_letter" "name" (default "<prefix>.dead-letter" $topics.dead_letter)) }}
 {{- $places = append $places (dict "class" "health" "name" (default "<prefix>.health" $topics.health)) }}
-{{- with dig "dedupe" "summaries_topic" "" $config }}
-{{- $places = append $places (dict "class" "alerts" "name" .) }}
-{{- end }}
 {{- $places = append $places (dict "class" "state" "name" (default "_falco-streamer.<cluster>.state" $topics.state)) }}
 topics:
 {{- $seen := dict }}
