@@ -214,6 +214,7 @@ class TargetEncoder:
             "state": state,
             "limit": bucket.limit,
             "name": bucket.name,
+            "workload": bucket.workload,
             "cluster": self._cluster,
             "target": asdict(self._target),
             "count": bucket.held,

@@ -224,14 +224,11 @@ class Fingerprinter:
         variants = [name for name in names if is_evidence(name)]
         return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory, is_evidence)
 
-    def select_limit(self, alert: Alert, by: tuple[str, ...]) -> tuple[FieldSelector, bytes | None]:
-        """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
-        top = {"rule": alert.rule, "priority": alert.priority.label, "source": alert.source}
+    def selector(self, names: tuple[str, ...], what: Any) -> FieldSelector:
+        """Of these fields; hashes of other ones, or for something else than `what`, are others."""
         base = self._base.copy()
-        base.update(orjson.dumps([(name, top[name]) for name in by if name in top]))
-        names = tuple(sorted(name for name in by if name not in top and name in alert.fields))
-        selector = FieldSelector(names, base, self._normaliser)
-        return selector, None if names else selector.digest({})
+        base.update(orjson.dumps(what))
+        return FieldSelector(names, base, self._normaliser)
 
 
 def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:

@@ -152,7 +152,9 @@ class BatchRun:
         digest = digest or hashlib.sha256(line).digest()
         identity = self._encoder.line_id(digest.hex(), ordinal)
         topic = self._plan.router.topic(alert)
-        if treatment.limited and self._diverted(alert, treatment, topic, identity, line_ns):
+        if treatment.may_be_diverted and self._diverted(
+            alert, treatment, topic, identity, line_ns, is_first=window is None
+        ):
             return
         self._publication.records.append(self._encoder.alert(alert, identity, topic, line_ns, self._now_ns))
         self._ledger.published += 1
@@ -173,10 +175,27 @@ class BatchRun:
         if full:
             self._writer.summarise(self._tracked, fingerprint.group, reason="variants")
 
-    def _diverted(self, alert: Alert, treatment: Treatment, topic: str, identity: str, line_ns: int) -> bool:
+    def _diverted(
+        self,
+        alert: Alert,
+        treatment: Treatment,
+        topic: str,
+        identity: str,
+        line_ns: int,
+        *,
+        is_first: bool,
+    ) -> bool:
         """Send an alert to the overflow topic if a limit is exceeded."""
         limiter = self._context.limiter
-        exceeded = limiter.admit(self._tracked, treatment, alert, topic, self._elapsed_ns, self._now_ns)
+        exceeded = limiter.admit(
+            self._tracked,
+            treatment,
+            alert,
+            topic,
+            is_first=is_first,
+            elapsed_ns=self._elapsed_ns,
+            now_ns=self._now_ns,
+        )
         while limiter.dropped_storms:
             self._writer.settle(self._tracked, limiter.dropped_storms.pop(0))
         if exceeded is None:

@@ -151,7 +151,7 @@ class Processor:
                 continue
             for group in list(tracked.windows.repeats):
                 writer.summarise(tracked, group, reason="gone", final=True)
-            for bucket in tracked.limits.values():
+            for bucket in (*tracked.limits.values(), *([tracked.shares.storm] if tracked.shares else [])):
                 if bucket.held:
                     writer.settle(tracked, bucket)
             writer.tell_held(tracked)

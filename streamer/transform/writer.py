@@ -110,8 +110,10 @@ class Writer:
         if bucket.storm:
             self.storm(tracked, bucket, ended=True)
         bucket.settle()
-        if tracked is not None and key:
-            tracked.dirty_limits[key] = None
+        if tracked is not None:
+            if key:
+                tracked.dirty_limits[key] = None
+            tracked.dirty_shares |= tracked.shares is not None and bucket is tracked.shares.storm
             self.touched[tracked.target.id] = tracked
 
     def storm(self, tracked: Tracked | None, bucket: StormBucket, *, ended: bool) -> None:

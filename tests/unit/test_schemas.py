@@ -106,7 +106,7 @@ class TestTheSchemas:
 
 
 class TestRecordsAreAsTheirSchemasSay:
-    @given(ALERT_BODIES, st.booleans(), st.sampled_from(["", "rule"]))
+    @given(ALERT_BODIES, st.booleans(), st.sampled_from(["", "workload"]))
     def test_alerts(self, body: bytes, annotate: bool, limited_by: str) -> None:
         encoder = TargetEncoder("prod-eu-1", FALCO, annotate=annotate)
         check_record(encoder.alert(read(body), "the-id", "t", START_NS, NOW_NS, limited_by))
@@ -129,9 +129,14 @@ class TestRecordsAreAsTheirSchemasSay:
         bucket = Bucket(0.0, 0, held, from_ns, to_ns)
         check_record(ENCODER.dead_letters_held(reason, bucket, 3, "t", NOW_NS))
 
-    @given(st.sampled_from(["rule", "topic", "overall"]), ANY_TEXT, st.integers(1, 2**60), st.booleans())
+    @given(
+        st.sampled_from(["workload", "target", "topic", "overall"]),
+        ANY_TEXT,
+        st.integers(1, 2**60),
+        st.booleans(),
+    )
     def test_storms(self, limit: str, name: str, held: int, ended: bool) -> None:
-        bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, held=held)
+        bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, workload={"rule": name}, held=held)
         check_record(ENCODER.storm(bucket, 3, "t", NOW_NS, ended=ended))
 
     @given(ALERT_BODIES)
