@@ -125,6 +125,7 @@ def _fingerprint_plan(settings: Settings) -> FingerprintPlan:
     return FingerprintPlan(
         fields={source: keys(source) for source in {*groups, *variants} - {OTHER}},
         other=keys(OTHER),
+        learns=True,
         volatile=dedupe.volatile_fields,
         normalisers=dedupe.normalisers,
     )

@@ -21,6 +21,7 @@ from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.repeats import SAMPLE, Repeats
 from streamer.transform.share import Share
 from streamer.transform.state import FORMAT, ShardState, Tracked
+from streamer.transform.volatile import Kind
 
 _PACKED: Final = bytes([FORMAT])
 
@@ -97,6 +98,9 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
             "storm": _limit(shares.storm),
         }
         yield _change(f"shares/{name}", value)
+    for key in tracked.kinds.dirty:
+        kind = tracked.kinds.known.get(key)
+        yield _change(f"kind/{name}/{key.hex()}", None if kind is None else _kind(kind))
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     for group in windows.dirty:
@@ -111,6 +115,7 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for dirty in (
         tracked.dirty_dead_letters,
         tracked.dirty_limits,
+        tracked.kinds.dirty,
         windows.reported,
         windows.dirty,
         windows.counted,
@@ -129,6 +134,8 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
     yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)
     if tracked.shares is not None:
         yield Change(f"shares/{name}", None)
+    kinds = tracked.kinds.known | tracked.kinds.dirty
+    yield from (Change(f"kind/{name}/{key.hex()}", None) for key in kinds)
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
@@ -156,6 +163,16 @@ def _limit(bucket: StormBucket) -> dict[str, Any]:
         "due_ns": bucket.due_ns,
         "full_ns": bucket.full_ns,
         "storm": bucket.storm,
+    }
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    return {
+        "rule": kind.rule,
+        "source": kind.source,
+        "seen": kind.seen,
+        "values": {name: known.hex() for name, known in kind.values.items()},
+        "volatile": kind.volatile,
     }
 
 

@@ -29,6 +29,7 @@ from streamer.transform.repeats import Repeats
 from streamer.transform.share import Share, TargetShares
 from streamer.transform.stamp import StampReader
 from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError, Tracked
+from streamer.transform.volatile import Kind
 from streamer.transform.window import Window, Windows
 
 Value = dict[str, Any]
@@ -168,6 +169,19 @@ def _share(value: Value) -> Share:
     return Share(_count(value["tokens"]), _count(value["at_ns"]), taken)
 
 
+def _load_kind(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, key = name.rpartition("/")
+    kind = Kind(
+        _text(value["rule"]),
+        _text(value["source"]),
+        _count(value["seen"]),
+        {_text(field): bytes.fromhex(_text(known)) for field, known in value["values"].items()},
+        tuple(map(_text, value["volatile"])),
+    )
+    if (tracked := state.tracked.get(identity)) is not None:
+        tracked.kinds.known[_digest(key)] = kind
+
+
 def _load_window(
     state: ShardState, name: str, packed: bytes, windows: dict[str, list[tuple[bytes, Window]]]
 ) -> None:
@@ -239,6 +253,7 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "bucket": _load_bucket,
     "limit": _load_limit,
     "shares": _load_shares,
+    "kind": _load_kind,
     "window": _load_window,
     "repeats": _load_repeats,
     "sample": _load_sample,

@@ -143,6 +143,8 @@ class BatchRun:
         fingerprint: Fingerprint | None = None
         window: Window | None = None
         if treatment.deduplicated and (fingerprint := treatment.selection.fingerprint(alert)) is not None:
+            if treatment.learns:
+                fingerprint = self._learn(alert, treatment, fingerprint, line_ns)
             window = self._windows.get(fingerprint.group)
             if window is not None and self._context.deduplicator.counts(
                 self._windows, window, fingerprint, treatment, alert
@@ -166,6 +168,17 @@ class BatchRun:
             self._writer.evict()
         elif treatment.internal:
             self._report(alert, identity, line_ns)
+
+    def _learn(
+        self, alert: Alert, treatment: Treatment, fingerprint: Fingerprint, line_ns: int
+    ) -> Fingerprint:
+        """Learn from an alert whose source nobody has configured; its hashes, by what was known before."""
+        selection = treatment.selection
+        kind = self._tracked.kinds.of(selection.key, alert.rule, alert.source)
+        coarse = selection.coarse(alert, kind.volatile)
+        if kind.learn(selection.evidence(alert)):
+            self._writer.volatile_fields(self._tracked, kind, line_ns)
+        return fingerprint._replace(coarse=coarse)
 
     def _repeat(self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment) -> None:
         full = self._context.deduplicator.count(

@@ -8,6 +8,7 @@ from typing import Final
 from streamer.model import Ledger, Position, Reason, Target
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.share import TargetShares
+from streamer.transform.volatile import Kinds
 from streamer.transform.window import Windows
 
 FORMAT: Final = 1
@@ -34,6 +35,8 @@ class Tracked:
     """The buckets of its alerts, the one not used for longest first."""
     shares: TargetShares | None = None
     """What its alerts may take altogether; None as long as they have taken nothing."""
+    kinds: Kinds = field(default_factory=Kinds)
+    """What was learned of alerts whose source nobody has configured."""
     dead_letters: dict[Reason, Bucket] = field(default_factory=dict)
     key: bytes = b""
     """That of its fingerprints, if it is not its shard's: it came from another shard (`reshard`)."""

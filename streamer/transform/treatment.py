@@ -106,6 +106,8 @@ class Treatment:
     """How many variants may pass in one window, the first alert's among them."""
     passes_all_variants: bool
     """Whether every variant passes that was not shown in its window, however many there are."""
+    learns: bool
+    """Whether nobody has configured its source, so that it is learned which of its fields are volatile."""
     limited: bool
     """Whether the limits of its workload and its target bind it."""
     may_be_diverted: bool
@@ -153,6 +155,11 @@ class Treatments:
             window_ns=ours.window_ns or plan.window_ns,
             most_passed=1 + most,
             passes_all_variants=alert.priority in limits.protected,
+            learns=(
+                plan.fingerprint.learns
+                and ours.fields is None
+                and alert.source not in plan.fingerprint.fields
+            ),
             limited=limited,
             may_be_diverted=limited or (bound and (limits.overall or limits.per_topic) is not None),
             rate=rate,

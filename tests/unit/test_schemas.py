@@ -30,6 +30,7 @@ from streamer.transform.parse import parse
 from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.stamp import StampReader
 from streamer.transform.summary import Part, summary_values
+from streamer.transform.volatile import Kind
 from streamer.transform.window import HEAD_BYTES, Window
 from tests.schemas import SCHEMAS, check_record, closed, schemas
 from tests.unit.strategies import ALERT_BODIES, ANY_TEXT, NANOSECONDS
@@ -138,6 +139,11 @@ class TestRecordsAreAsTheirSchemasSay:
     def test_storms(self, limit: str, name: str, held: int, ended: bool) -> None:
         bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, workload={"rule": name}, held=held)
         check_record(ENCODER.storm(bucket, 3, "t", NOW_NS, ended=ended))
+
+    @given(ANY_TEXT, ANY_TEXT, st.lists(ANY_TEXT, max_size=3))
+    def test_volatile_fields(self, rule: str, source: str, fields: list[str]) -> None:
+        kind = Kind(rule, source, volatile=tuple(fields))
+        check_record(ENCODER.volatile_fields(kind, "t", START_NS, NOW_NS))
 
     @given(ALERT_BODIES)
     def test_falcos_reports(self, body: bytes) -> None:

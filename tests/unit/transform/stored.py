@@ -17,7 +17,9 @@ from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, 
 TREATED = replace(
     PLAN,
     shards=2,
-    dedupe=DedupePlan(max_variants=1, fingerprint=FingerprintPlan(other=KeyFields(("container.id",)))),
+    dedupe=DedupePlan(
+        max_variants=1, fingerprint=FingerprintPlan(other=KeyFields(("container.id",)), learns=True)
+    ),
     limits=LimitPlan(rate=Rate(per_minute=1, burst=5), target=TargetLimit(Rate(60, 100), Rate(10, 10))),
 )
 

@@ -35,6 +35,7 @@ from streamer.transform.repeats import SAMPLE, Repeats, Variant
 from streamer.transform.share import Share, TargetShares
 from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.treatment import DedupePlan, LimitPlan
+from streamer.transform.volatile import Kind, Kinds
 from streamer.transform.window import Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, START_NS, Feed, alert
@@ -62,6 +63,14 @@ STORMS = st.builds(
 )
 SHARES = st.builds(
     Share, NANOSECONDS, NANOSECONDS, st.dictionaries(DIGESTS, st.floats(0.25, 1e6), max_size=3)
+)
+KINDS = st.builds(
+    Kind,
+    st.text(max_size=3),
+    st.text(max_size=3),
+    st.integers(0, 31),
+    st.dictionaries(st.text(max_size=3), st.binary(max_size=8), max_size=2),
+    st.lists(st.text(max_size=3), max_size=2).map(tuple),
 )
 COUNTED = st.builds(
     Variant,
@@ -121,6 +130,7 @@ TRACKED = st.builds(
     windows_of_a_target(),
     st.dictionaries(DIGESTS, STORMS, max_size=3),
     st.none() | st.builds(TargetShares, SHARES, SHARES, STORMS),
+    st.builds(Kinds, st.dictionaries(DIGESTS, KINDS, max_size=2)),
     st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
     st.just(b"") | DIGESTS,
 )
@@ -134,6 +144,7 @@ def saved(state: ShardState) -> dict[str, bytes]:
         if tracked.key:
             changes.append(target_key_change(tracked))
         tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
+        tracked.kinds.dirty.update(dict.fromkeys(tracked.kinds.known))
         tracked.dirty_shares = tracked.shares is not None
         tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
@@ -155,6 +166,7 @@ def sample() -> dict[str, bytes]:
         windows,
         {LIMIT: STORM},
         TargetShares(Share(1, 2, {LIMIT: 0.5}), Share(3, 4), replace(STORM, limit="target")),
+        Kinds({LIMIT: Kind("a rule", "a source", 2, {"id": b"12345678"}, ("id",))}),
         {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
         bytes(range(16, 32)),
     )
