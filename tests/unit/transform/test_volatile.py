@@ -99,9 +99,9 @@ class TestASourceWithIds:
         matters = set[bytes]()
         for n in range(200):
             if n % 23 == 22:
-                matters.add(run.take(6 * n, event(n, **{"acme.action": f"delete audit log {n}"})))
+                matters.add(run.take(2 * n, event(n, **{"acme.action": f"delete audit log {n}"})))
             else:
-                run.take(6 * n, event(n))
+                run.take(2 * n, event(n))
         assert matters <= set(run.published())
 
     def test_reports_what_differs_in_its_ids_only_within_70_seconds(self) -> None:
