@@ -204,7 +204,7 @@ class Worker:
                 _commit_policy(settings),
                 uncommitted=uncommitted,
                 coverage_seconds=settings.health.coverage_seconds,
-                on_commit=_say_what_is_malformed,
+                on_commit=_say_what_was_found,
             )
 
         return make
@@ -311,6 +311,10 @@ async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
             tasks.create_task(adopt(namespace), name=f"adopt {shard.index} {namespace}")
 
 
+_FIX_FIELDS = (
+    "add those that mean nothing to dedupe.volatile_fields, after <default>, and give the source an entry in "
+    "dedupe.group_fields and limits.by"
+)
 _FIXES: dict[Reason, str] = {
     Reason.TEXT_ALERT: "Falco prints its alerts as text: set `falco.json_output: true` in the Falco chart's values "
     "(`json_output: true` in falco.yaml)",
@@ -319,7 +323,16 @@ _FIXES: dict[Reason, str] = {
 }
 
 
-def _say_what_is_malformed(publication: Publication) -> None:
+def _say_what_was_found(publication: Publication) -> None:
+    for target, source, rule, fields in publication.volatile_fields:
+        log.warning(
+            "volatile_fields",
+            source=source,
+            rule=rule,
+            fields=fields,
+            example=target.pod_name,
+            fix=_FIX_FIELDS,
+        )
     by_reason: Counter[Reason] = Counter()
     example: dict[Reason, Target] = {}
     for (target, reason), count in publication.malformed.items():

@@ -11,6 +11,7 @@ from streamer.config.alert_fields import OTHER
 from streamer.config.dedupe import DedupeOverride as OverrideSettings
 from streamer.config.filters import FilterRule, names_of
 from streamer.config.limits import RateLimit
+from streamer.config.limits import TargetLimit as TargetLimitSettings
 from streamer.model import Priority
 from streamer.transform.filter import Filter, FilterAction, Filters
 from streamer.transform.fingerprint import FingerprintPlan, KeyFields
@@ -18,7 +19,7 @@ from streamer.transform.limit import Rate
 from streamer.transform.matcher import Matcher
 from streamer.transform.plan import Plan
 from streamer.transform.route import Route, Router
-from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan
+from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan, TargetLimit
 
 _SECOND_NS: Final = 1_000_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,17 +76,27 @@ def limit_plan(settings: Settings, cores: int) -> LimitPlan:
     return LimitPlan(
         enabled=limits.enabled,
         protected=frozenset(Priority[name.upper()] for name in limits.protected),
-        by=limits.by,
+        by={source: names for source, names in limits.by.items() if source != OTHER},
+        by_other=limits.by[OTHER],
         rate=Rate(limits.rate_per_minute, limits.burst),
         overrides=tuple(
             LimitOverride(item.rules, Rate(item.rate_per_minute, item.burst)) for item in limits.overrides
         ),
+        target=_target_limit(limits.target) if limits.target.enabled else None,
         max_buckets=_share(limits.max_buckets, cores),
         per_topic=None
         if per_topic is None
         else {topic: _rate(per_topic, cores) for topic in {*names.by_priority().values(), *names.routes}},
         overall=None if limits.overall is None else _rate(limits.overall, cores),
     )
+
+
+def _target_limit(limit: TargetLimitSettings) -> TargetLimit:
+    """The two parts of a target's limit; of what is reserved, one at least, unless nothing is."""
+    share = limit.reserved_share
+    reserved = Rate(limit.rate_per_minute * share, round(limit.burst * share))
+    open_ = Rate(limit.rate_per_minute * (1 - share), limit.burst - reserved.burst)
+    return TargetLimit(open_, reserved)
 
 
 def _router(settings: Settings) -> Router:
@@ -114,6 +125,7 @@ def _fingerprint_plan(settings: Settings) -> FingerprintPlan:
     return FingerprintPlan(
         fields={source: keys(source) for source in {*groups, *variants} - {OTHER}},
         other=keys(OTHER),
+        learns=True,
         volatile=dedupe.volatile_fields,
         normalisers=dedupe.normalisers,
     )

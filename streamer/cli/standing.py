@@ -75,7 +75,8 @@ def _target(tracked: Tracked, now_ns: int) -> dict[str, Any]:
         "windows": len(windows),
         "counted": sum(repeats.count for repeats in windows.repeats.values()),
         "limits": len(tracked.limits),
-        "storms": sum(bucket.storm for bucket in tracked.limits.values()),
+        "storms": sum(bucket.storm for bucket in tracked.limits.values())
+        + (tracked.shares is not None and tracked.shares.storm.storm),
         "dead_letters_held": sum(bucket.held for bucket in tracked.dead_letters.values()),
     }
 

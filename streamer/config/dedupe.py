@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from streamer.config.alert_fields import GROUP_FIELDS, OTHER, VOLATILE_FIELDS
 from streamer.config.faults import Fault, FaultsError
 from streamer.config.section import (
+    FieldsBySource,
     Flag,
-    Matching,
     Names,
     NotEmpty,
     Number,
@@ -24,12 +24,6 @@ DEFAULT: Final = "<default>"
 
 _VARIANT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {OTHER: ("*",)}
 
-SourceName = Annotated[str, Matching(r"[A-Za-z0-9_-]+", "the name of one of Falco's event sources")]
-FieldsBySource = Annotated[
-    Mapping[SourceName, Names],
-    BeforeValidator(lambda given: {} if given is None else given),
-    PlainSerializer(dict),
-]
 WindowSeconds = Annotated[Number, Field(gt=0, le=86_400)]
 WindowLengths = Annotated[tuple[WindowSeconds, ...], TakesCommas, NotEmpty]
 

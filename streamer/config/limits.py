@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, get_args
 
 from pydantic import Field, field_validator
 
+from streamer.config.alert_fields import WORKLOAD_FIELDS
 from streamer.config.faults import Fault, FaultsError
-from streamer.config.section import Flag, Names, NotEmpty, Number, Section, TakesCommas, Whole
+from streamer.config.section import (
+    FieldsBySource,
+    Flag,
+    Names,
+    NotEmpty,
+    Number,
+    Section,
+    TakesCommas,
+    Whole,
+)
 
 PriorityName = Literal[
     "emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug"
@@ -35,6 +46,27 @@ class LimitOverride(Section):
     burst: Burst = Field(description="How many of them pass at once before the rate takes hold.")
 
 
+class TargetLimit(RateLimit):
+    """What all alerts of one target may take together."""
+
+    enabled: Flag = Field(
+        default=True,
+        description="Whether there is one. A flood that comes from many pods meets no other limit.",
+    )
+    rate_per_minute: RatePerMinute = Field(
+        default=120, description="How many pass per minute in the long run, of all workloads of one target."
+    )
+    burst: Burst = Field(
+        default=800,
+        description="How many pass at once before the rate takes hold. Namespaces (or what comes first in `by`) share "
+        "it fairly: one alone takes half of it, and a further one always finds some left.",
+    )
+    reserved_share: Annotated[Number, Field(ge=0, le=1)] = Field(
+        default=0.25,
+        description="Which part of both is kept for the first alerts of groups of which nothing is known.",
+    )
+
+
 class Limits(Section):
     """What passes only so often; what is more goes to the overflow topic, whole."""
 
@@ -43,13 +75,15 @@ class Limits(Section):
     )
     protected: Annotated[tuple[PriorityName, ...], TakesCommas] = Field(
         default=_ALWAYS,
-        description="Priorities that no limit ever diverts. Emergency, Alert and Critical cannot be left out, and "
-        "Falco's own reports (`Falco internal: …`) are protected at any priority.",
+        description="Priorities that the limits of workloads and targets never divert. Emergency, Alert and Critical "
+        "cannot be left out, and Falco's own reports (`Falco internal: …`) are protected at any priority, from all "
+        "limits.",
     )
-    by: Names = Field(
-        default=("rule",),
-        description="What shares a limit, beside the target (the Falco pod): rule, priority, source or keys of "
-        "output_fields. With the target in it, one noisy node does not silence the others.",
+    by: FieldsBySource = Field(
+        default=dict(WORKLOAD_FIELDS),
+        description="What makes a workload, each of which has a limit of its own on each target (Falco pod): rule, "
+        "priority, source or keys of output_fields. By Falco's source, laid over the defaults shown; `other` is for "
+        "sources without an entry. The first key of output_fields is the tenant, which shares the target's limit.",
     )
     rate_per_minute: RatePerMinute = Field(
         default=60,
@@ -66,6 +100,10 @@ class Limits(Section):
         examples=[[{"rules": ["Packet socket*"], "rate_per_minute": 6, "burst": 20}]],
         description="Other rates for some rules; the first one that matches a rule has it.",
     )
+    target: TargetLimit = Field(
+        default_factory=TargetLimit,
+        description="The limit for all workloads of one target (Falco pod) together.",
+    )
     max_buckets: Whole = Field(
         default=200_000,
         ge=1,
@@ -76,12 +114,17 @@ class Limits(Section):
     per_topic: RateLimit | None = Field(
         default=None,
         description="A limit for each topic of alerts, in the whole cluster, such as {rate_per_minute: 60000, burst: "
-        "10000}. It protects Kafka and its consumers, and runs on the worker's clock: a replay may decide otherwise. "
-        "Null: none.",
+        "10000}. It protects Kafka and its consumers: it binds protected priorities as well, and runs on the "
+        "worker's clock, so that a replay may decide otherwise. Null: none.",
     )
     overall: RateLimit | None = Field(
         default=None, description="As per_topic, for all alerts of the cluster together. Null: none."
     )
+
+    @field_validator("by")
+    @classmethod
+    def _over_defaults(cls, given: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+        return {**WORKLOAD_FIELDS, **given}
 
     @field_validator("protected")
     @classmethod

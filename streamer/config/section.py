@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -109,3 +111,9 @@ NotEmpty = AfterValidator(_not_empty)
 TakesOne = BeforeValidator(_one_is_a_list)
 TakesCommas = BeforeValidator(_commas_make_a_list)
 Names = Annotated[tuple[Text, ...], TakesOne]
+SourceName = Annotated[str, Matching(r"[A-Za-z0-9_-]+", "the name of one of Falco's event sources")]
+FieldsBySource = Annotated[
+    Mapping[SourceName, Names],
+    BeforeValidator(lambda given: {} if given is None else given),
+    PlainSerializer(dict),
+]

@@ -29,6 +29,7 @@ class Health(StrEnum):
     STORM = "storm"
     FALCO_REPORT = "falco_report"
     DEAD_LETTERS_LIMITED = "dead_letters_limited"
+    VOLATILE_FIELDS = "volatile_fields"
 
 
 CORE_FIELDS: Final = frozenset(
@@ -70,5 +71,7 @@ class Publication:
     """What was wrong with lines, for the log and the metrics."""
     filtered: Counter[str] = field(default_factory=Counter)
     """Alerts that each filter dropped, by its name."""
+    volatile_fields: list[tuple[Target, str, str, tuple[str, ...]]] = field(default_factory=list)
+    """Source, rule and fields that were found to differ in nearly every alert, for the log."""
     evictions: int = 0
     """Windows that were forgotten because there were too many."""

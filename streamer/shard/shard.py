@@ -161,6 +161,7 @@ class Shard:
             open_windows=core.open_windows,
             evidence_bytes=core.evidence_bytes,
             storms=core.storms,
+            volatile_fields=core.volatile_fields,
             condition=self.condition,
             coverage=self._coverage.counts,
         )

@@ -92,7 +92,7 @@ FILTER_MAX_SHARE = Gauge(
 LIMITED = _counter(
     "limited_alerts_total",
     "Alerts that a limit diverted to the overflow topic, by limit.",
-    limit=("rule", "topic", "overall"),
+    limit=("workload", "target", "topic", "overall"),
 )
 DEAD_LETTERS = _counter(
     "dead_letters_total", "Lines on the dead-letter topic, by reason.", reason=list(Reason)

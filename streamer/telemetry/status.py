@@ -83,6 +83,8 @@ class ShardStatus:
     """How often it was taken from us while we wrote."""
     coverage: Mapping[Coverage, int] = field(default_factory=dict)
     """How many targets are in each state of coverage."""
+    volatile_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By source that nobody has configured: fields that differ in nearly every alert."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it: the keys of an object are plain strings."""

@@ -19,7 +19,9 @@ import orjson
 from streamer.model import Change, PositionStatus
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.repeats import SAMPLE, Repeats
+from streamer.transform.share import Share
 from streamer.transform.state import FORMAT, ShardState, Tracked
+from streamer.transform.volatile import Kind
 
 _PACKED: Final = bytes([FORMAT])
 
@@ -88,6 +90,17 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for key in tracked.dirty_limits:
         limit = tracked.limits.get(key)
         yield _change(f"limit/{name}/{key.hex()}", None if limit is None else _limit(limit))
+    if tracked.dirty_shares and (shares := tracked.shares) is not None:
+        tracked.dirty_shares = False
+        value = {
+            "open": _share(shares.open),
+            "reserved": _share(shares.reserved),
+            "storm": _limit(shares.storm),
+        }
+        yield _change(f"shares/{name}", value)
+    for key in tracked.kinds.dirty:
+        kind = tracked.kinds.known.get(key)
+        yield _change(f"kind/{name}/{key.hex()}", None if kind is None else _kind(kind))
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     for group in windows.dirty:
@@ -102,6 +115,7 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for dirty in (
         tracked.dirty_dead_letters,
         tracked.dirty_limits,
+        tracked.kinds.dirty,
         windows.reported,
         windows.dirty,
         windows.counted,
@@ -118,6 +132,10 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
     yield from (Change(f"bucket/{name}/{reason}", None) for reason in tracked.dead_letters)
     # What is dirty may have been dropped from memory and still be stored.
     yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)
+    if tracked.shares is not None:
+        yield Change(f"shares/{name}", None)
+    kinds = tracked.kinds.known | tracked.kinds.dirty
+    yield from (Change(f"kind/{name}/{key.hex()}", None) for key in kinds)
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
@@ -138,12 +156,29 @@ def _limit(bucket: StormBucket) -> dict[str, Any]:
         **_bucket(bucket),
         "limit": bucket.limit,
         "name": bucket.name,
+        "workload": bucket.workload,
+        "votes": bucket.votes,
         "since_ns": bucket.since_ns,
         "last_ns": bucket.last_ns,
         "due_ns": bucket.due_ns,
         "full_ns": bucket.full_ns,
         "storm": bucket.storm,
     }
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    return {
+        "rule": kind.rule,
+        "source": kind.source,
+        "seen": kind.seen,
+        "values": {name: known.hex() for name, known in kind.values.items()},
+        "volatile": kind.volatile,
+    }
+
+
+def _share(share: Share) -> dict[str, Any]:
+    taken = {tenant.hex(): taken for tenant, taken in share.taken.items()}
+    return {"tokens": share.tokens, "at_ns": share.at_ns, "taken": taken}
 
 
 def _evidence(path: str, repeats: Repeats) -> Iterator[Change]:

@@ -83,12 +83,17 @@ class Deduplicator:
         self, windows: Windows, window: Window, fingerprint: Fingerprint, treatment: Treatment, alert: Alert
     ) -> bool:
         """Whether an alert is counted, not published: a repeat of what was shown, or a variant after many others."""
-        group, variant = fingerprint
+        group, variant, coarse = fingerprint
         if window.ended:
             return False
         if window.has_shown(variant):
             return True
-        if treatment.passes_all_variants or len(window.shown) < treatment.most_passed * DIGEST_BYTES:
+        if treatment.passes_all_variants:
+            return False
+        if treatment.learns:
+            if not window.has_shown(coarse):
+                return False
+        elif len(window.shown) < treatment.most_passed * DIGEST_BYTES:
             return False
         if len(alert.body) <= _REPORTABLE_BYTES:
             return True
@@ -107,7 +112,7 @@ class Deduplicator:
         now_ns: int,
     ) -> bool:
         """Count an alert instead of publishing it; True if what its window has counted is to be reported now."""
-        group, digest = fingerprint
+        group, digest, _ = fingerprint
         repeats = windows.repeats.get(group)
         variant = None if repeats is None else repeats.variants.get(digest)
         if repeats is None or variant is None:
@@ -163,16 +168,16 @@ class Deduplicator:
         line_ns: int,
     ) -> None:
         """Note that an alert was published: as another variant of its group's window, or as the first of a new one."""
-        group, variant = fingerprint
+        group, shown = fingerprint.group, fingerprint.variant + fingerprint.coarse
         before = windows.packed_bytes
         if window is not None and not window.ended:
-            windows.change(group, window.showing(variant))
+            windows.change(group, window.showing(shown))
             windows.touch(group)
         else:
             level = 0 if window is None else min(window.level + 1, len(treatment.window_ns) - 1)
             length_ns = treatment.window_ns[level]
             self.open_windows += window is None
-            windows.put(group, Window(elapsed_ns, length_ns, line_ns, level, False, False, 0, head, variant))
+            windows.put(group, Window(elapsed_ns, length_ns, line_ns, level, False, False, 0, head, shown))
         self.window_bytes += windows.packed_bytes - before
 
     def take_repeats(self, windows: Windows, group: bytes) -> Repeats | None:

@@ -31,6 +31,7 @@ from streamer.model import (
 from streamer.model.record import Headers
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.stamp import to_rfc3339
+from streamer.transform.volatile import Kind
 
 SECOND_NS: Final = 1_000_000_000
 _DAY_NS: Final = 24 * 3600 * SECOND_NS
@@ -214,6 +215,7 @@ class TargetEncoder:
             "state": state,
             "limit": bucket.limit,
             "name": bucket.name,
+            "workload": bucket.workload,
             "cluster": self._cluster,
             "target": asdict(self._target),
             "count": bucket.held,
@@ -225,6 +227,19 @@ class TargetEncoder:
         )
         record = self._health(Health.STORM, value, [], identity, topic, bucket.held_to_ns, now_ns)
         return record._replace(timestamp_ms=now_ns // 1_000_000)
+
+    def volatile_fields(self, kind: Kind, topic: str, line_ns: int, now_ns: int) -> Record:
+        """The health record that these fields differ in nearly every alert of a source that nobody has configured."""
+        value = {
+            "health": Health.VOLATILE_FIELDS,
+            "source": kind.source,
+            "rule": kind.rule,
+            "fields": kind.volatile,
+            "cluster": self._cluster,
+            "target": asdict(self._target),
+        }
+        identity = self._event_id("volatile_fields", kind.source, kind.rule, kind.volatile, line_ns)
+        return self._health(Health.VOLATILE_FIELDS, value, [], identity, topic, line_ns, now_ns)
 
     def coverage(
         self, report: CoverageReport, lines_before: int, sequence: int, topic: str, now_ns: int

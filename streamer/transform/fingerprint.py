@@ -25,6 +25,8 @@ DIGEST_BYTES: Final = 16
 _MOST_KNOWN: Final = 2048
 _KNOWN_BYTES: Final = 2048
 """Of one alert's fields; at most 4 MiB in all."""
+_MOST_COARSE: Final = 16
+"""Sets of volatile fields of one kind of alert; targets mostly learn the same one."""
 FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
 """What a reader looks for first stands first in a variant's fields."""
 
@@ -46,16 +48,20 @@ class FingerprintPlan:
 
     fields: Mapping[str, KeyFields] = field(default_factory=dict)
     other: KeyFields = KeyFields(())
+    learns: bool = False
+    """Whether it is learned which fields of sources not named are volatile."""
     volatile: tuple[str, ...] = ()
     """Globs of fields that belong to no variant, unless they are named there without a glob."""
     normalisers: tuple[str, ...] = tuple(NORMALISERS)
 
 
 class Fingerprint(NamedTuple):
-    """The two hashes of an alert."""
+    """The hashes of an alert."""
 
     group: bytes
     variant: bytes
+    coarse: bytes = b""
+    """That of its variant without the fields that were found to be volatile; only of sources that nobody configured."""
 
 
 class FieldSelector:
@@ -82,6 +88,7 @@ class Selection:
     """The fields of one kind of alert: same rule, priority, source and the same field names."""
 
     __slots__ = (
+        "_coarse",
         "_get",
         "_group",
         "_group_base",
@@ -92,6 +99,7 @@ class Selection:
         "_normaliser",
         "_own",
         "_variant_base",
+        "key",
     )
 
     def __init__(
@@ -112,6 +120,9 @@ class Selection:
         self._get = _getter(self._names)
         self._group_base = _base_of(base, group)
         self._variant_base = _base_of(base, group + self._own)
+        self.key = self._variant_base.digest()
+        """What tells this kind of alert from others."""
+        self._coarse: dict[tuple[str, ...], FieldSelector] = {}
         self._normaliser = normaliser
         self._known = memory.one_more()
         self._memory = memory
@@ -134,6 +145,21 @@ class Selection:
             self._memory.make_room()
             self._known[encoded] = found
         return found
+
+    def evidence(self, alert: Alert) -> dict[str, Any]:
+        """The fields that tell its variants apart."""
+        return {name: alert.fields[name] for name in self._own}
+
+    def coarse(self, alert: Alert, volatile: tuple[str, ...]) -> bytes:
+        """The hash of the alert's variant without these fields; the alert is one that has a fingerprint."""
+        if (selector := self._coarse.get(volatile)) is None:
+            if len(self._coarse) >= _MOST_COARSE:
+                self._coarse.clear()
+            names = tuple(name for name in self._own if name not in volatile)
+            base = self._variant_base.copy()
+            base.update(b"coarse")
+            selector = self._coarse[volatile] = FieldSelector(names, base, self._normaliser)
+        return selector.digest(alert.fields)
 
     def difference(self, alert: Alert, sample: Mapping[str, Any]) -> dict[str, Any]:
         """The evidence in which an alert differs from another one with the fields `sample`; null where it has none.
@@ -226,14 +252,11 @@ class Fingerprinter:
         variants = [name for name in names if is_evidence(name)]
         return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory, is_evidence)
 
-    def select_limit(self, alert: Alert, by: tuple[str, ...]) -> tuple[FieldSelector, bytes | None]:
-        """The fields that name an alert's bucket; and that name, if no field of `output_fields` belongs to it."""
-        top = {"rule": alert.rule, "priority": alert.priority.label, "source": alert.source}
+    def selector(self, names: tuple[str, ...], what: Any) -> FieldSelector:
+        """Of these fields; hashes of other ones, or for something else than `what`, are others."""
         base = self._base.copy()
-        base.update(orjson.dumps([(name, top[name]) for name in by if name in top]))
-        names = tuple(sorted(name for name in by if name not in top and name in alert.fields))
-        selector = FieldSelector(names, base, self._normaliser)
-        return selector, None if names else selector.digest({})
+        base.update(orjson.dumps(what))
+        return FieldSelector(names, base, self._normaliser)
 
 
 def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:

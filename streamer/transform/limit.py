@@ -6,7 +6,8 @@ live run did.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from streamer.transform.stamp import LAST_NS
@@ -60,10 +61,14 @@ class Bucket:
 class StormBucket(Bucket):
     """A bucket whose excess goes elsewhere whole, and which tells when that goes on for long."""
 
-    limit: str = "rule"
-    """Which limit this is: of a rule (and target), of a topic, or overall."""
+    limit: str = "workload"
+    """Which limit this is: of a workload, of a target, of a topic, or overall."""
     name: str = ""
     """The rule, or the topic."""
+    workload: dict[str, str] = field(default_factory=dict)
+    """Whose alerts it diverts: the rule and fields such as the namespace. Of a target, those that it diverts most."""
+    votes: int = 0
+    """How far these are ahead of all others."""
     since_ns: int = 0
     """When it began to divert, by the bucket's clock."""
     last_ns: int = 0
@@ -98,10 +103,19 @@ class StormBucket(Bucket):
         self.storm = True
         return True
 
+    def blame(self, workload: Mapping[str, str]) -> None:
+        """Note whose alert was diverted, and keep who is in the majority (Boyer and Moore's vote)."""
+        if self.workload == workload:
+            self.votes += 1
+        elif self.votes:
+            self.votes -= 1
+        else:
+            self.workload, self.votes = dict(workload), 1
+
     def is_calm(self, clock_ns: int) -> bool:
         """Whether it has diverted something, but nothing for a while."""
         return self.held > 0 and clock_ns - self.last_ns >= CALM_AFTER_NS
 
     def settle(self) -> None:
         """Begin anew, with nothing diverted."""
-        self.storm, self.held = False, 0
+        self.storm, self.held, self.workload, self.votes = False, 0, {}, 0

@@ -1,20 +1,24 @@
-"""Limits: who floods a rule, a topic or everything has its excess diverted to the overflow topic, whole.
+"""Limits: who floods has the excess diverted to the overflow topic, whole.
 
-A target's own limits run on the target's clock and are part of the state. Those of topics and of everything protect
-Kafka: they run on our clock, live in memory, and promise nothing across a restart.
+A workload's limits and those of its target run on the target's clock and are part of the state. Those of topics and of
+everything protect Kafka: they bind every priority, live in memory, and promise nothing across a restart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from streamer.model import Alert
-from streamer.transform.limit import Rate, StormBucket
+from streamer.transform.limit import CALM_AFTER_NS, Rate, StormBucket
+from streamer.transform.share import Share, TargetShares
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DEFAULT_RATE, LimitPlan, Treatment
 
 _NEVER: Final = 1 << 63
+_LOOKED_AT: Final = 4
+"""How many buckets, not used for longest, are looked at for each new one: pods come and go, and leave idle ones."""
 
 
 class Limiter:
@@ -25,11 +29,12 @@ class Limiter:
         self._state = state
         self._buckets = sum(len(tracked.limits) for tracked in state.tracked.values())
         self._topics: dict[str, StormBucket] = {}
+        self._clock = _OurClock()
         self.dropped_storms: list[StormBucket] = []
         """The buckets that were dropped in mid storm; they are to be settled."""
         self._overall = _full(plan.overall or DEFAULT_RATE, 0, "overall", "")
         self.next_due_ns = min(
-            (b.due_ns for tracked in state.tracked.values() for b in tracked.limits.values() if b.held),
+            (bucket.due_ns for _, _, bucket in self._every() if bucket.held),
             default=_NEVER,
         )
 
@@ -39,26 +44,65 @@ class Limiter:
         treatment: Treatment,
         alert: Alert,
         topic: str,
+        *,
+        is_first: bool,
         elapsed_ns: int,
         now_ns: int,
     ) -> tuple[StormBucket, int] | None:
-        """None if the alert passes; else the bucket that is empty, and that bucket's clock."""
-        key = treatment.limit_key_of(alert)
+        """None if the alert passes; else the bucket of the limit that is exceeded, and that bucket's clock.
+
+        `is_first` says that nothing is known of the alert's group.
+        """
+        if treatment.limited:
+            bucket = self._of_workload(tracked, treatment, alert, elapsed_ns)
+            if not bucket.admit(treatment.rate, elapsed_ns):
+                bucket.workload = bucket.workload or treatment.workload.workload_texts(alert)
+                return bucket, elapsed_ns
+            if not self._has_share(tracked, treatment, alert, is_first, elapsed_ns):
+                assert tracked.shares is not None
+                bucket = tracked.shares.storm
+                bucket.blame(treatment.workload.tenant_texts(alert))
+                return bucket, elapsed_ns
+        return self._of_kafka(topic, now_ns)
+
+    def _of_workload(
+        self, tracked: Tracked, treatment: Treatment, alert: Alert, elapsed_ns: int
+    ) -> StormBucket:
+        key = treatment.workload.workload(alert)
         bucket = tracked.limits.pop(key, None)
         if bucket is None:
             self._make_room(tracked, elapsed_ns)
-            bucket = _full(treatment.rate, elapsed_ns, "rule", alert.rule[:256])
+            bucket = _full(treatment.rate, elapsed_ns, "workload", alert.rule[:256])
             self._buckets += 1
         tracked.limits[key] = bucket
         tracked.dirty_limits[key] = None
-        if not bucket.admit(treatment.rate, elapsed_ns):
-            return bucket, elapsed_ns
-        if self._plan.per_topic is not None and (rate := self._plan.per_topic.get(topic)) is not None:
-            bucket = self._topics.setdefault(topic, _full(rate, now_ns, "topic", topic))
-            if not bucket.admit(rate, now_ns):
-                return bucket, now_ns
-        if self._plan.overall is not None and not self._overall.admit(self._plan.overall, now_ns):
-            return self._overall, now_ns
+        return bucket
+
+    def _has_share(
+        self, tracked: Tracked, treatment: Treatment, alert: Alert, is_first: bool, elapsed_ns: int
+    ) -> bool:
+        """Whether the target's own limit lets an alert through: of what is open to all, or of what is reserved."""
+        if (limit := self._plan.target) is None:
+            return True
+        if (shares := tracked.shares) is None:
+            shares = tracked.shares = TargetShares(
+                Share(limit.open.burst, elapsed_ns), Share(limit.reserved.burst, elapsed_ns)
+            )
+        tracked.dirty_shares = True
+        tenant = treatment.workload.tenant(alert)
+        if shares.open.admit(limit.open, tenant, elapsed_ns):
+            return True
+        return is_first and shares.reserved.admit(limit.reserved, tenant, elapsed_ns)
+
+    def _of_kafka(self, topic: str, now_ns: int) -> tuple[StormBucket, int] | None:
+        plan = self._plan
+        clock_ns = self._clock.advance(now_ns)
+        if plan.per_topic is not None and (rate := plan.per_topic.get(topic)) is not None:
+            bucket = self._topics.setdefault(topic, _full(rate, clock_ns, "topic", topic))
+            if not bucket.admit(rate, clock_ns):
+                return bucket, clock_ns
+        if plan.overall is not None and not self._overall.admit(plan.overall, clock_ns):
+            return self._overall, clock_ns
         return None
 
     def divert(self, bucket: StormBucket, clock_ns: int, line_ns: int, now_ns: int) -> bool:
@@ -69,18 +113,14 @@ class Limiter:
 
     def calm(self, until_ns: int) -> list[tuple[Tracked | None, bytes, StormBucket]]:
         """The buckets that have diverted something, but nothing for a while; they are to be settled."""
-        if self.next_due_ns > until_ns:
+        latest_ns = until_ns + CALM_AFTER_NS  # what is due later was counted before our clock stepped back
+        if until_ns < self.next_due_ns <= latest_ns or self.next_due_ns == _NEVER:
             return []
         found: list[tuple[Tracked | None, bytes, StormBucket]] = []
-        every: list[tuple[Tracked | None, bytes, StormBucket]] = [
-            (tracked, key, bucket)
-            for tracked in self._state.tracked.values()
-            for key, bucket in tracked.limits.items()
-        ]
-        every += [(None, b"", bucket) for bucket in (*self._topics.values(), self._overall)]
         self.next_due_ns = _NEVER
-        for entry in every:
+        for entry in self._every():
             bucket = entry[2]
+            bucket.due_ns = min(bucket.due_ns, latest_ns)
             if bucket.held and bucket.due_ns <= until_ns:
                 found.append(entry)
             elif bucket.held:
@@ -89,26 +129,46 @@ class Limiter:
 
     def storms(self) -> int:
         """How many limits have been exceeded for long."""
-        ours = sum(b.storm for tracked in self._state.tracked.values() for b in tracked.limits.values())
-        return ours + sum(bucket.storm for bucket in (*self._topics.values(), self._overall))
+        return sum(bucket.storm for _, _, bucket in self._every())
+
+    def _every(self) -> Iterator[tuple[Tracked | None, bytes, StormBucket]]:
+        for tracked in self._state.tracked.values():
+            yield from ((tracked, key, bucket) for key, bucket in tracked.limits.items())
+            if tracked.shares is not None:
+                yield tracked, b"", tracked.shares.storm
+        yield from ((None, b"", bucket) for bucket in (*self._topics.values(), self._overall))
 
     def forget(self, tracked: Tracked) -> None:
         """A target is gone, its buckets with it."""
         self._buckets -= len(tracked.limits)
 
     def _make_room(self, tracked: Tracked, elapsed_ns: int) -> None:
-        """Drop buckets where there are too many: idle ones of this target, or those not used for longest."""
-        if self._buckets < self._plan.max_buckets:
-            return
+        """Drop idle buckets; where there are too many, those of this target that were not used for longest."""
         limits = tracked.limits
-        idle = [key for key, bucket in limits.items() if bucket.is_idle(elapsed_ns)]
-        if not idle:
-            idle = list(islice(limits, max(1, len(limits) // 16)))
-        for key in idle:
+        drop = [key for key in islice(limits, _LOOKED_AT) if limits[key].is_idle(elapsed_ns)]
+        if not drop and self._buckets >= self._plan.max_buckets:
+            drop = [key for key, bucket in limits.items() if bucket.is_idle(elapsed_ns)]
+            drop = drop or list(islice(limits, max(1, len(limits) // 16)))
+        for key in drop:
             if (bucket := limits.pop(key)).storm:
                 self.dropped_storms.append(bucket)
             tracked.dirty_limits[key] = None
-        self._buckets -= len(idle)
+        self._buckets -= len(drop)
+
+
+class _OurClock:
+    """Our clock, made monotonic: a step back counts as no time."""
+
+    __slots__ = ("_elapsed_ns", "_last_ns")
+
+    def __init__(self) -> None:
+        self._elapsed_ns = self._last_ns = 0
+
+    def advance(self, now_ns: int) -> int:
+        if self._last_ns:
+            self._elapsed_ns += max(0, now_ns - self._last_ns)
+        self._last_ns = now_ns
+        return self._elapsed_ns
 
 
 def _full(rate: Rate, clock_ns: int, limit: str, name: str) -> StormBucket:

@@ -26,8 +26,10 @@ from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
 from streamer.transform.repeats import Repeats
+from streamer.transform.share import Share, TargetShares
 from streamer.transform.stamp import StampReader
 from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError, Tracked
+from streamer.transform.volatile import Kind
 from streamer.transform.window import Window, Windows
 
 Value = dict[str, Any]
@@ -140,15 +142,44 @@ def _load_bucket(state: ShardState, name: str, value: Value, _: object) -> None:
 
 def _load_limit(state: ShardState, name: str, value: Value, _: object) -> None:
     identity, _, key = name.rpartition("/")
-    bucket = StormBucket(
+    bucket = _storm_bucket(value)
+    if (tracked := state.tracked.get(identity)) is not None:
+        tracked.limits[_digest(key)] = bucket
+
+
+def _storm_bucket(value: Value) -> StormBucket:
+    return StormBucket(
         tokens=_number(value.pop("tokens")),
         limit=_text(value.pop("limit")),
         name=_text(value.pop("name")),
+        workload={_text(name): _text(text) for name, text in value.pop("workload").items()},
         storm=_flag(value.pop("storm")),
         **{field: _count(count) for field, count in value.items()},
     )
+
+
+def _load_shares(state: ShardState, name: str, value: Value, _: object) -> None:
+    shares = TargetShares(_share(value["open"]), _share(value["reserved"]), _storm_bucket(value["storm"]))
+    if (tracked := state.tracked.get(name)) is not None:
+        tracked.shares = shares
+
+
+def _share(value: Value) -> Share:
+    taken = {_digest(tenant): _number(taken) for tenant, taken in value["taken"].items()}
+    return Share(_count(value["tokens"]), _count(value["at_ns"]), taken)
+
+
+def _load_kind(state: ShardState, name: str, value: Value, _: object) -> None:
+    identity, _, key = name.rpartition("/")
+    kind = Kind(
+        _text(value["rule"]),
+        _text(value["source"]),
+        _count(value["seen"]),
+        {_text(field): bytes.fromhex(_text(known)) for field, known in value["values"].items()},
+        tuple(map(_text, value["volatile"])),
+    )
     if (tracked := state.tracked.get(identity)) is not None:
-        tracked.limits[_digest(key)] = bucket
+        tracked.kinds.known[_digest(key)] = kind
 
 
 def _load_window(
@@ -221,6 +252,8 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "key": _load_key,
     "bucket": _load_bucket,
     "limit": _load_limit,
+    "shares": _load_shares,
+    "kind": _load_kind,
     "window": _load_window,
     "repeats": _load_repeats,
     "sample": _load_sample,

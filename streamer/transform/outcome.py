@@ -143,6 +143,8 @@ class BatchRun:
         fingerprint: Fingerprint | None = None
         window: Window | None = None
         if treatment.deduplicated and (fingerprint := treatment.selection.fingerprint(alert)) is not None:
+            if treatment.learns:
+                fingerprint = self._learn(alert, treatment, fingerprint, line_ns)
             window = self._windows.get(fingerprint.group)
             if window is not None and self._context.deduplicator.counts(
                 self._windows, window, fingerprint, treatment, alert
@@ -152,7 +154,9 @@ class BatchRun:
         digest = digest or hashlib.sha256(line).digest()
         identity = self._encoder.line_id(digest.hex(), ordinal)
         topic = self._plan.router.topic(alert)
-        if treatment.limited and self._diverted(alert, treatment, topic, identity, line_ns):
+        if treatment.may_be_diverted and self._diverted(
+            alert, treatment, topic, identity, line_ns, is_first=window is None
+        ):
             return
         self._publication.records.append(self._encoder.alert(alert, identity, topic, line_ns, self._now_ns))
         self._ledger.published += 1
@@ -165,6 +169,17 @@ class BatchRun:
         elif treatment.internal:
             self._report(alert, identity, line_ns)
 
+    def _learn(
+        self, alert: Alert, treatment: Treatment, fingerprint: Fingerprint, line_ns: int
+    ) -> Fingerprint:
+        """Learn from an alert whose source nobody has configured; its hashes, by what was known before."""
+        selection = treatment.selection
+        kind = self._tracked.kinds.of(selection.key, alert.rule, alert.source)
+        coarse = selection.coarse(alert, kind.volatile)
+        if kind.learn(selection.evidence(alert)):
+            self._writer.volatile_fields(self._tracked, kind, line_ns)
+        return fingerprint._replace(coarse=coarse)
+
     def _repeat(self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment) -> None:
         full = self._context.deduplicator.count(
             self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, self._now_ns
@@ -173,10 +188,27 @@ class BatchRun:
         if full:
             self._writer.summarise(self._tracked, fingerprint.group, reason="variants")
 
-    def _diverted(self, alert: Alert, treatment: Treatment, topic: str, identity: str, line_ns: int) -> bool:
+    def _diverted(
+        self,
+        alert: Alert,
+        treatment: Treatment,
+        topic: str,
+        identity: str,
+        line_ns: int,
+        *,
+        is_first: bool,
+    ) -> bool:
         """Send an alert to the overflow topic if a limit is exceeded."""
         limiter = self._context.limiter
-        exceeded = limiter.admit(self._tracked, treatment, alert, topic, self._elapsed_ns, self._now_ns)
+        exceeded = limiter.admit(
+            self._tracked,
+            treatment,
+            alert,
+            topic,
+            is_first=is_first,
+            elapsed_ns=self._elapsed_ns,
+            now_ns=self._now_ns,
+        )
         while limiter.dropped_storms:
             self._writer.settle(self._tracked, limiter.dropped_storms.pop(0))
         if exceeded is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streamer.model import Alert, CoverageReport, LogBatch, Publication, Target
@@ -35,6 +36,8 @@ class CoreStatus(NamedTuple):
     """The size of what was counted and is to be reported: samples and variants' fields."""
     storms: int
     """Limits that have been exceeded for long."""
+    volatile_fields: Mapping[str, list[str]]
+    """By source that nobody has configured: fields that differ in nearly every alert."""
 
 
 class Processor:
@@ -62,7 +65,13 @@ class Processor:
     def core_status(self) -> CoreStatus:
         """How much is open, for the metrics."""
         deduplicator, limiter = self._context.deduplicator, self._context.limiter
-        return CoreStatus(deduplicator.open_windows, deduplicator.evidence_bytes, limiter.storms())
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for tracked in self.state.tracked.values():
+            for kind in tracked.kinds.known.values():
+                if kind.volatile:
+                    found[kind.source].update(kind.volatile)
+        fields = {source: sorted(names) for source, names in sorted(found.items())}
+        return CoreStatus(deduplicator.open_windows, deduplicator.evidence_bytes, limiter.storms(), fields)
 
     def process(
         self, batches: Iterable[LogBatch], now_ns: int, refused: Refused | None = None
@@ -151,7 +160,7 @@ class Processor:
                 continue
             for group in list(tracked.windows.repeats):
                 writer.summarise(tracked, group, reason="gone", final=True)
-            for bucket in tracked.limits.values():
+            for bucket in (*tracked.limits.values(), *([tracked.shares.storm] if tracked.shares else [])):
                 if bucket.held:
                     writer.settle(tracked, bucket)
             writer.tell_held(tracked)

@@ -7,6 +7,8 @@ from typing import Final
 
 from streamer.model import Ledger, Position, Reason, Target
 from streamer.transform.limit import Bucket, StormBucket
+from streamer.transform.share import TargetShares
+from streamer.transform.volatile import Kinds
 from streamer.transform.window import Windows
 
 FORMAT: Final = 1
@@ -31,10 +33,15 @@ class Tracked:
     windows: Windows = field(default_factory=Windows)
     limits: dict[bytes, StormBucket] = field(default_factory=dict)
     """The buckets of its alerts, the one not used for longest first."""
+    shares: TargetShares | None = None
+    """What its alerts may take altogether; None as long as they have taken nothing."""
+    kinds: Kinds = field(default_factory=Kinds)
+    """What was learned of alerts whose source nobody has configured."""
     dead_letters: dict[Reason, Bucket] = field(default_factory=dict)
     key: bytes = b""
     """That of its fingerprints, if it is not its shard's: it came from another shard (`reshard`)."""
     dirty_limits: dict[bytes, None] = field(default_factory=dict)
+    dirty_shares: bool = False
     dirty_dead_letters: dict[Reason, None] = field(default_factory=dict)
 
 

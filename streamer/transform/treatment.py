@@ -13,9 +13,10 @@ from fnmatch import translate
 from typing import Final
 
 from streamer.model import Alert, Priority
-from streamer.transform.fingerprint import FieldSelector, Fingerprinter, FingerprintPlan, KeyFields, Selection
+from streamer.transform.fingerprint import Fingerprinter, FingerprintPlan, KeyFields, Selection
 from streamer.transform.limit import Rate
 from streamer.transform.parse import is_internal
+from streamer.transform.workload import WorkloadNames
 
 _SECOND_NS: Final = 1_000_000_000
 _MOST_KINDS: Final = 1000
@@ -62,16 +63,29 @@ class LimitOverride:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetLimit:
+    """What all alerts of a target may take: of `open` any, of `reserved` those of groups not seen before."""
+
+    open: Rate
+    reserved: Rate
+
+
+@dataclass(frozen=True, slots=True)
 class LimitPlan:
     """What passes only so often. What is more goes to the overflow topic, whole."""
 
     enabled: bool = True
     protected: frozenset[Priority] = frozenset({Priority.EMERGENCY, Priority.ALERT, Priority.CRITICAL})
     """Priorities of which no limit diverts an alert and no variant is held back."""
-    by: tuple[str, ...] = ("rule",)
-    """What shares a bucket, beside the target: rule, priority, source or keys of `output_fields`."""
+    by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What makes a workload, which has a bucket of its own for each target: rule, priority, source or keys of
+    `output_fields`, by Falco's source."""
+    by_other: tuple[str, ...] = ("rule",)
+    """The same for sources that `by` does not name."""
     rate: Rate = DEFAULT_RATE
     overrides: tuple[LimitOverride, ...] = ()
+    target: TargetLimit | None = None
+    """The limit for all alerts of one target together; None: it has none."""
     max_buckets: int = 25_000
     """How many buckets a shard keeps."""
     per_topic: Mapping[str, Rate] | None = None
@@ -92,20 +106,14 @@ class Treatment:
     """How many variants may pass in one window, the first alert's among them."""
     passes_all_variants: bool
     """Whether every variant passes that was not shown in its window, however many there are."""
+    learns: bool
+    """Whether nobody has configured its source, so that it is learned which of its fields are volatile."""
     limited: bool
+    """Whether the limits of its workload and its target bind it."""
+    may_be_diverted: bool
+    """Whether any limit binds it: those that protect Kafka bind protected priorities as well."""
     rate: Rate
-    limit_key: bytes | None
-    """The name of its bucket; None where it depends on the alert's fields."""
-    limit_fields: FieldSelector
-
-    def limit_key_of(self, alert: Alert) -> bytes:
-        """The name of the alert's bucket."""
-        if self.limit_key is not None:
-            return self.limit_key
-        try:
-            return self.limit_fields.digest(alert.fields)
-        except TypeError:  # nested too deep to be compared: all such alerts of a rule share a bucket
-            return self.limit_fields.digest(dict.fromkeys(alert.fields))
+    workload: WorkloadNames
 
 
 class Treatments:
@@ -135,7 +143,8 @@ class Treatments:
         ours = next((item for glob, item in self._overrides if glob.match(alert.rule)), DedupeOverride(()))
         rate = next((rate for glob, rate in self._rates if glob.match(alert.rule)), limits.rate)
         internal = is_internal(alert.rule)
-        fields, key = self._fingerprinter.select_limit(alert, limits.by)
+        bound = limits.enabled and not internal
+        limited = bound and alert.priority not in limits.protected
         enabled = plan.enabled if ours.enabled is None else ours.enabled
         most = plan.max_variants if ours.max_variants is None else ours.max_variants
         return Treatment(
@@ -146,10 +155,15 @@ class Treatments:
             window_ns=ours.window_ns or plan.window_ns,
             most_passed=1 + most,
             passes_all_variants=alert.priority in limits.protected,
-            limited=limits.enabled and not internal and alert.priority not in limits.protected,
+            learns=(
+                plan.fingerprint.learns
+                and ours.fields is None
+                and alert.source not in plan.fingerprint.fields
+            ),
+            limited=limited,
+            may_be_diverted=limited or (bound and (limits.overall or limits.per_topic) is not None),
             rate=rate,
-            limit_key=key,
-            limit_fields=fields,
+            workload=WorkloadNames(alert, limits.by.get(alert.source, limits.by_other), self._fingerprinter),
         )
 
 

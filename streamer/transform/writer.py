@@ -11,6 +11,7 @@ from streamer.transform.parse import parse
 from streamer.transform.plan import Refused
 from streamer.transform.state import Tracked
 from streamer.transform.summary import Part, summary_values
+from streamer.transform.volatile import Kind
 
 _SPLIT: Final = 8
 """In how many times more pieces a part is reported of which one is too large."""
@@ -110,8 +111,10 @@ class Writer:
         if bucket.storm:
             self.storm(tracked, bucket, ended=True)
         bucket.settle()
-        if tracked is not None and key:
-            tracked.dirty_limits[key] = None
+        if tracked is not None:
+            if key:
+                tracked.dirty_limits[key] = None
+            tracked.dirty_shares |= tracked.shares is not None and bucket is tracked.shares.storm
             self.touched[tracked.target.id] = tracked
 
     def storm(self, tracked: Tracked | None, bucket: StormBucket, *, ended: bool) -> None:
@@ -121,6 +124,13 @@ class Writer:
             return
         encoder, topic = self._context.encoder(target.target), self._context.plan.health_topic
         self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
+        self._ledger.health_records += 1
+
+    def volatile_fields(self, tracked: Tracked, kind: Kind, line_ns: int) -> None:
+        """Say which fields of a source that nobody has configured differ in nearly every alert."""
+        encoder, topic = self._context.encoder(tracked.target), self._context.plan.health_topic
+        self.own(encoder.volatile_fields(kind, topic, line_ns, self.now_ns))
+        self.publication.volatile_fields.append((tracked.target, kind.source, kind.rule, kind.volatile))
         self._ledger.health_records += 1
 
     def cover(self, report: CoverageReport, lines: int) -> None:

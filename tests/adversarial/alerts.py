@@ -14,6 +14,7 @@ from streamer.plan import plan_of
 from streamer.simulator import AlertGenerator
 from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
+from streamer.transform.treatment import TargetLimit
 from tests.unit.transform.samples import START_NS, alert
 
 PLAN: Final = plan_of(
@@ -75,7 +76,8 @@ def pressed(rng: random.Random, **fixed: Any) -> Plan:
             limits,
             enabled=rng.random() < 0.8,
             rate=rng.choice((Rate(1, 1), Rate(60, 5), limits.rate)),
-            by=rng.choice((("rule",), ("priority",), ("rule", "proc.name"))),
+            by_other=rng.choice((("rule",), ("priority",), ("rule", "proc.name"))),
+            target=rng.choice((None, TargetLimit(Rate(5, 3), Rate(2, 2)), limits.target)),
             max_buckets=rng.choice((1, 2, limits.max_buckets)),
             overall=rng.choice((None, None, Rate(10, 3))),
             per_topic=rng.choice((None, {"falco.alerts.notice": Rate(10, 3)})),

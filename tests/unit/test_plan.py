@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from streamer.transform.fingerprint import Fingerprinter, KeyFields
 from streamer.transform.limit import Rate
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
-from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan
+from streamer.transform.treatment import DedupeOverride, DedupePlan, LimitOverride, LimitPlan, TargetLimit
 
 SECOND_NS = 10**9
 
@@ -61,21 +62,23 @@ def test_the_settings_defaults_are_the_cores_for_eight_shards() -> None:
         core.max_variants,
     )
     assert (ours.max_windows, ours.max_evidence_bytes) == (core.max_windows, core.max_evidence_bytes)
-    assert limit_plan(settings(), 8) == LimitPlan()
+    limits = limit_plan(settings(), 8)
+    assert replace(limits, by={}, target=None) == LimitPlan()
+    assert limits.target == TargetLimit(Rate(90, 600), Rate(30, 200))
 
 
 def test_fields_of_a_source_fall_back_to_those_of_other_sources() -> None:
     given = settings(
         dedupe={
             "group_fields": {"kafka": ["a"], "other": ["g"]},
-            "variant_fields": {"okta": ["v"], "gitlab": ["w"]},
+            "variant_fields": {"okta": ["v"], "in-house": ["w"]},
             "volatile_fields": ["t*"],
             "normalisers": [],
         }
     )
     plan = dedupe_plan(given, 1).fingerprint
     assert plan.fields["kafka"] == KeyFields(("a",), ("*",))
-    assert plan.fields["gitlab"] == KeyFields(("g",), ("w",))
+    assert plan.fields["in-house"] == KeyFields(("g",), ("w",))
     assert plan.fields["okta"].variant == ("v",)
     assert plan.other == KeyFields(("g",), ("*",))
     assert "other" not in plan.fields

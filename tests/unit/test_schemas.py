@@ -30,6 +30,7 @@ from streamer.transform.parse import parse
 from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.stamp import StampReader
 from streamer.transform.summary import Part, summary_values
+from streamer.transform.volatile import Kind
 from streamer.transform.window import HEAD_BYTES, Window
 from tests.schemas import SCHEMAS, check_record, closed, schemas
 from tests.unit.strategies import ALERT_BODIES, ANY_TEXT, NANOSECONDS
@@ -106,7 +107,7 @@ class TestTheSchemas:
 
 
 class TestRecordsAreAsTheirSchemasSay:
-    @given(ALERT_BODIES, st.booleans(), st.sampled_from(["", "rule"]))
+    @given(ALERT_BODIES, st.booleans(), st.sampled_from(["", "workload"]))
     def test_alerts(self, body: bytes, annotate: bool, limited_by: str) -> None:
         encoder = TargetEncoder("prod-eu-1", FALCO, annotate=annotate)
         check_record(encoder.alert(read(body), "the-id", "t", START_NS, NOW_NS, limited_by))
@@ -129,10 +130,20 @@ class TestRecordsAreAsTheirSchemasSay:
         bucket = Bucket(0.0, 0, held, from_ns, to_ns)
         check_record(ENCODER.dead_letters_held(reason, bucket, 3, "t", NOW_NS))
 
-    @given(st.sampled_from(["rule", "topic", "overall"]), ANY_TEXT, st.integers(1, 2**60), st.booleans())
+    @given(
+        st.sampled_from(["workload", "target", "topic", "overall"]),
+        ANY_TEXT,
+        st.integers(1, 2**60),
+        st.booleans(),
+    )
     def test_storms(self, limit: str, name: str, held: int, ended: bool) -> None:
-        bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, held=held)
+        bucket = replace(StormBucket(0.0, 0), limit=limit, name=name, workload={"rule": name}, held=held)
         check_record(ENCODER.storm(bucket, 3, "t", NOW_NS, ended=ended))
+
+    @given(ANY_TEXT, ANY_TEXT, st.lists(ANY_TEXT, max_size=3))
+    def test_volatile_fields(self, rule: str, source: str, fields: list[str]) -> None:
+        kind = Kind(rule, source, volatile=tuple(fields))
+        check_record(ENCODER.volatile_fields(kind, "t", START_NS, NOW_NS))
 
     @given(ALERT_BODIES)
     def test_falcos_reports(self, body: bytes) -> None:

@@ -89,7 +89,7 @@ def test_an_alert_that_a_limit_diverts_is_not_one_on_its_topic(
 ) -> None:
     commit(replace(LIMITED, fields=fields), Feed(FALCO).batch(*(at(0, alert(n=n)) for n in range(3))))
     assert counted("published_alerts_total", priority="notice") == 1
-    assert counted("limited_alerts_total", limit="rule") == 2
+    assert counted("limited_alerts_total", limit="workload") == 2
     assert counted("line_outcomes_total", outcome="limited") == 2
 
 

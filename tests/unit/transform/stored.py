@@ -11,14 +11,16 @@ from streamer.transform.fingerprint import FingerprintPlan, KeyFields
 from streamer.transform.limit import Rate
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
-from streamer.transform.treatment import DedupePlan, LimitPlan
+from streamer.transform.treatment import DedupePlan, LimitPlan, TargetLimit
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, START_NS, Feed, alert
 
 TREATED = replace(
     PLAN,
     shards=2,
-    dedupe=DedupePlan(max_variants=1, fingerprint=FingerprintPlan(other=KeyFields(("container.id",)))),
-    limits=LimitPlan(rate=Rate(per_minute=1, burst=5)),
+    dedupe=DedupePlan(
+        max_variants=1, fingerprint=FingerprintPlan(other=KeyFields(("container.id",)), learns=True)
+    ),
+    limits=LimitPlan(rate=Rate(per_minute=1, burst=5), target=TargetLimit(Rate(60, 100), Rate(10, 10))),
 )
 
 

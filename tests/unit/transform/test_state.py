@@ -32,8 +32,10 @@ from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
 from streamer.transform.process import Processor
 from streamer.transform.repeats import SAMPLE, Repeats, Variant
+from streamer.transform.share import Share, TargetShares
 from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
 from streamer.transform.treatment import DedupePlan, LimitPlan
+from streamer.transform.volatile import Kind, Kinds
 from streamer.transform.window import Window, Windows
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, START_NS, Feed, alert
@@ -53,10 +55,22 @@ STORMS = st.builds(
     StormBucket,
     st.floats(0, 1e6),
     *[NANOSECONDS] * 4,
-    st.sampled_from(["rule", "topic"]),
+    st.sampled_from(["workload", "target"]),
     st.text(max_size=5),
-    *[NANOSECONDS] * 4,
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+    *[NANOSECONDS] * 5,
     st.booleans(),
+)
+SHARES = st.builds(
+    Share, NANOSECONDS, NANOSECONDS, st.dictionaries(DIGESTS, st.floats(0.25, 1e6), max_size=3)
+)
+KINDS = st.builds(
+    Kind,
+    st.text(max_size=3),
+    st.text(max_size=3),
+    st.integers(0, 31),
+    st.dictionaries(st.text(max_size=3), st.binary(max_size=8), max_size=2),
+    st.lists(st.text(max_size=3), max_size=2).map(tuple),
 )
 COUNTED = st.builds(
     Variant,
@@ -115,6 +129,8 @@ TRACKED = st.builds(
     POSITIONS,
     windows_of_a_target(),
     st.dictionaries(DIGESTS, STORMS, max_size=3),
+    st.none() | st.builds(TargetShares, SHARES, SHARES, STORMS),
+    st.builds(Kinds, st.dictionaries(DIGESTS, KINDS, max_size=2)),
     st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
     st.just(b"") | DIGESTS,
 )
@@ -128,6 +144,8 @@ def saved(state: ShardState) -> dict[str, bytes]:
         if tracked.key:
             changes.append(target_key_change(tracked))
         tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
+        tracked.kinds.dirty.update(dict.fromkeys(tracked.kinds.known))
+        tracked.dirty_shares = tracked.shares is not None
         tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
         tracked.windows.counted.update(dict.fromkeys(tracked.windows.repeats))
@@ -146,7 +164,9 @@ def sample() -> dict[str, bytes]:
         FALCO,
         position,
         windows,
-        {LIMIT: StormBucket(1.5, 2, 3, 4, 5, "rule", "Terminal shell", 6, 7, 8, 9, True)},
+        {LIMIT: STORM},
+        TargetShares(Share(1, 2, {LIMIT: 0.5}), Share(3, 4), replace(STORM, limit="target")),
+        Kinds({LIMIT: Kind("a rule", "a source", 2, {"id": b"12345678"}, ("id",))}),
         {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
         bytes(range(16, 32)),
     )
@@ -154,6 +174,9 @@ def sample() -> dict[str, bytes]:
     return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16)), 8))
 
 
+STORM = StormBucket(
+    1.5, 2, 3, 4, 5, "workload", "Terminal shell", {"rule": "Terminal shell"}, 5, 6, 7, 8, 9, True
+)
 GROUP, VARIANT, LIMIT = b"g" * 16, b"v" * 16, b"l" * 16
 POSITION_KEY = f"position/{FALCO.id}"
 BUCKET_KEY = f"bucket/{FALCO.id}/text_alert"

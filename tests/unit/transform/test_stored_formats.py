@@ -26,7 +26,19 @@ from tests.unit.transform.test_state import of_format, saved
 GOLDEN = Path(__file__).with_name("golden")
 FORMATS = [1]
 """Those that this release reads."""
-KINDS = {"ledger", "key", "position", "bucket", "limit", "window", "repeats", "sample", "variant"}
+KINDS = {
+    "ledger",
+    "key",
+    "position",
+    "bucket",
+    "limit",
+    "shares",
+    "kind",
+    "window",
+    "repeats",
+    "sample",
+    "variant",
+}
 
 
 def golden(version: int) -> Path:

@@ -1,0 +1,93 @@
+"""Which fields differ in nearly every alert: learned for sources that nobody has configured.
+
+Of such a source it is not known which fields are evidence and which are ids and times. Alerts of one kind (rule and
+names of fields) are taken in rounds. A field that had another value in nearly each alert of a round is volatile, until
+it repeats itself in half of one.
+
+An attacker can make a field volatile, by alerts that differ in it. So no alert may be held back for it alone: an alert
+that differs from all others in volatile fields only is still reported within the first window length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from zlib import crc32
+
+import orjson
+
+ROUND: Final = 32
+"""Alerts of one kind after which it is decided anew."""
+_BECOMES: Final = 29
+_REMAINS: Final = 16
+"""So many distinct values in a round make a field volatile, and so many keep it so."""
+MOST_KINDS: Final = 32
+"""Of one target; the one not seen for longest is forgotten, and learned anew."""
+_MOST_FIELDS: Final = 64
+_LONGEST_NAME: Final = 128
+_VALUE_BYTES: Final = 4
+
+
+@dataclass(slots=True)
+class Kind:
+    """What was learned of one kind of alert; a function of its alerts, in their order."""
+
+    rule: str
+    source: str
+    seen: int = 0
+    """Alerts of this round."""
+    values: dict[str, bytes] = field(default_factory=dict)
+    """By field: the hashes of the distinct values of this round, one after the other.
+
+    Where two values have one hash, a field looks less volatile than it is, and more alerts pass.
+    """
+    volatile: tuple[str, ...] = ()
+
+    def learn(self, fields: Mapping[str, Any]) -> bool:
+        """Take one more alert's fields; True if another field counts as volatile from now on."""
+        for name, value in list(fields.items())[:_MOST_FIELDS]:
+            if len(name) <= _LONGEST_NAME:
+                known = self.values.get(name, b"")
+                digest = crc32(orjson.dumps(value)).to_bytes(_VALUE_BYTES, "big")
+                if not _holds(known, digest):
+                    self.values[name] = known + digest
+        self.seen += 1
+        if self.seen < ROUND:
+            return False
+        before = frozenset(self.volatile)
+        self.volatile = tuple(
+            name
+            for name, known in sorted(self.values.items())
+            if len(known) >= (_REMAINS if name in before else _BECOMES) * _VALUE_BYTES
+        )
+        self.seen = 0
+        self.values = {}
+        return not before.issuperset(self.volatile)
+
+
+@dataclass(slots=True)
+class Kinds:
+    """The kinds of one target's alerts whose source nobody has configured, the one not seen for longest first."""
+
+    known: dict[bytes, Kind] = field(default_factory=dict)
+    dirty: dict[bytes, None] = field(default_factory=dict)
+    """Kinds that the stored state does not yet hold as they are."""
+
+    def of(self, key: bytes, rule: str, source: str) -> Kind:
+        """The kind with this key, which is about to learn."""
+        kind = self.known.pop(key, None) or Kind(rule[:256], source[:256])
+        if len(self.known) >= MOST_KINDS:
+            oldest = next(iter(self.known))
+            del self.known[oldest]
+            self.dirty[oldest] = None
+        self.known[key] = kind
+        self.dirty[key] = None
+        return kind
+
+
+def _holds(values: bytes, value: bytes) -> bool:
+    at = values.find(value)
+    while at % _VALUE_BYTES and at > 0:  # found across two others
+        at = values.find(value, at + 1)
+    return at >= 0
