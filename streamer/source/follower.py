@@ -119,6 +119,8 @@ class Follower:
         """The position's lines in that answer."""
         self._end_unexplained = False
         """The last stream ended cleanly, and the status did not show that its container had."""
+        self._kept: tuple[LogStream, Instance | None] | None = None
+        """Opened before the status was awaited, and not read: what is rotated away meanwhile stays readable."""
         self._next_step_at = 0.0
         self._refused_since: float | None = None
         self._error: ApiError | None = None
@@ -190,6 +192,12 @@ class Follower:
             return
         if self._new and not self._seen.from_now:
             await self._progress.attach()
+        try:
+            await self._follow_to_end()
+        finally:
+            self._drop_kept()
+
+    async def _follow_to_end(self) -> None:
         progress = self._progress
         while True:
             self._status.forget_news()  # what was reported so far is part of the evidence
@@ -252,6 +260,8 @@ class Follower:
         try:
             if step not in _WAITS:
                 await self._pace()
+            if step is not Step.FOLLOW_FIRST:
+                self._drop_kept()
             await self._steps[step]()
             if step is not Step.RETRY:
                 self._error = None
@@ -264,6 +274,11 @@ class Follower:
                 await self._refused(step, error)
         except aiohttp.ClientError as error:
             await self._refused(step, ApiError(0, f"the answer broke: {error!r}"))
+
+    def _drop_kept(self) -> None:
+        if self._kept is not None:
+            self._kept[0].close()
+            self._kept = None
 
     async def _pace(self) -> None:
         """Make no request sooner than a second after the one before, on average: no answer may lead to a request loop.
@@ -311,6 +326,9 @@ class Follower:
 
     async def _await_status(self) -> None:
         await self._status.ask()
+        stream = await self._reader.open(LogQuery(follow=True))
+        stream.settle()
+        self._kept = stream, self._status.view.instance
         if self._seen.previous not in (InPrevious.NO_LOG, InPrevious.EMPTY):
             known = self._progress.instance.restart_count if self._progress.instance else 0
             await self._status.ask_until(
@@ -352,8 +370,8 @@ class Follower:
     async def _follow_first(self) -> None:
         """Follow a log of which nothing was taken yet."""
         self._progress.enter(StreamState.OPENING)
-        instance = self._status.view.instance
-        with await self._reader.open(LogQuery(follow=True)) as stream:
+        (kept, instance), self._kept = self._kept or (None, self._status.view.instance), None
+        with kept or await self._reader.open(LogQuery(follow=True)) as stream:
             self._opened()
             await self._status.confirm()
             await self._follow(stream, instance or self._status.view.instance, begins=True)
