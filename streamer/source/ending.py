@@ -11,7 +11,7 @@ from streamer.source.evidence import EndOfLog, StreamEnd
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.search import LogEnd, TargetLog
-from streamer.source.stream import LogChangedError, LogRemovedError
+from streamer.source.stream import KubeletError, LogChangedError, LogRemovedError
 from streamer.transform import align
 from streamer.transform.match import ends_before_last
 from streamer.transform.read import StampedLines
@@ -105,8 +105,8 @@ class Ending:
         try:
             query = LogQuery(tail_lines=1, previous=True)
             await self._log.end(query)
-        except LogRemovedError:
-            return True  # of a container that was there
+        except KubeletError:
+            pass  # what it says is about a container that was there
         except ApiError as error:
             if error.status == 400:
                 return False
