@@ -6,12 +6,12 @@ from functools import partial
 from typing import Final
 
 from streamer.model import RING_LINES
-from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.api import ApiError, LogQuery
 from streamer.source.evidence import EndOfLog, StreamEnd
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
-from streamer.source.search import LogEnd, end_after, log_end
-from streamer.source.stream import LogChangedError, LogRemovedError, Where
+from streamer.source.search import LogEnd, TargetLog
+from streamer.source.stream import KubeletError, LogChangedError, LogRemovedError
 from streamer.transform import align
 from streamer.transform.match import ends_before_last
 from streamer.transform.read import StampedLines
@@ -22,19 +22,10 @@ _REMOVED_TRIES: Final = 3
 class Ending:
     """One target's. Its methods raise `ApiError` and `aiohttp.ClientError`."""
 
-    def __init__(
-        self,
-        api: KubernetesApi,
-        where: Where,
-        progress: Progress,
-        status: PodStatusCache,
-        max_line_bytes: int,
-    ) -> None:
-        self._api = api
-        self._where = where
+    def __init__(self, log: TargetLog, progress: Progress, status: PodStatusCache) -> None:
+        self._log = log
         self._progress = progress
         self._status = status
-        self._max_line_bytes = max_line_bytes
 
     async def compare(self, stream: StreamEnd | None) -> EndOfLog:
         """Compare the current log's end with what was taken, and take a last line without a newline.
@@ -56,25 +47,17 @@ class Ending:
     ) -> EndOfLog:
         """Lines with a newline stand in a tail, whatever their times; a record that was cut does not (`end_after`)."""
         progress = self._progress
-        ring, log = progress.ring, partial(log_end, self._api, self._where)
-        tail = await log(LogQuery(tail_lines=RING_LINES + 1, previous=previous), self._max_line_bytes)
+        ring, log = progress.ring, self._log
+        tail = await log.end(LogQuery(tail_lines=RING_LINES + 1, previous=previous))
         follows = align.ends_with(ring, tail.ring)
         if tail.ring and not follows and not ends_before_last(ring, tail.ring):
             # It must follow what was taken: the status may be older than the log, which is a later instance's then.
             return EndOfLog.MORE
-        request = partial(
-            end_after,
-            self._api,
-            self._where,
-            self._max_line_bytes,
-            ring=ring,
-            last_ns=progress.last_ns,
-            previous=previous,
-        )
+        request = partial(log.end_after, ring, progress.last_ns, previous=previous)
         end = await request()
         if (tail.rest.lines and tail.rest != end.rest) or (not end.rest.lines and self._is_new(rest)):
             # A clock that was set back hides the last line, or part of it, from an answer that begins at a time.
-            request = partial(log, LogQuery(previous=previous), self._max_line_bytes)
+            request = partial(log.end, LogQuery(previous=previous))
             end = await request()
         # Two answers must agree on such a line.
         if end.rest.lines and end.rest != tail.rest and end != await request():
@@ -121,9 +104,9 @@ class Ending:
         """Whether there is a previous log, as far as the node knows: its pod's status may be older."""
         try:
             query = LogQuery(tail_lines=1, previous=True)
-            await log_end(self._api, self._where, query, self._max_line_bytes)
-        except LogRemovedError:
-            return True  # of a container that was there
+            await self._log.end(query)
+        except KubeletError:
+            pass  # what it says is about a container that was there
         except ApiError as error:
             if error.status == 400:
                 return False
@@ -139,10 +122,10 @@ class Ending:
         if not isinstance(error, LogRemovedError):
             return error.status == 400
         for _ in range(_REMOVED_TRIES):
-            await log_end(self._api, self._where, LogQuery(tail_lines=1), self._max_line_bytes)
+            await self._log.end(LogQuery(tail_lines=1))
             try:
                 query = LogQuery(tail_lines=1, previous=True)
-                await log_end(self._api, self._where, query, self._max_line_bytes)
+                await self._log.end(query)
             except LogRemovedError:
                 continue
             except ApiError as other:

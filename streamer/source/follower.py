@@ -15,14 +15,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from random import random
 from typing import Final
 
 import aiohttp
-import structlog
 
-from streamer.flow.failure import one_line
-from streamer.model import DigestRing, GapReason, Instance, Position, PositionStatus, Target
+from streamer.model import DigestRing, GapReason, Instance, Position, PositionStatus
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
 from streamer.source.ending import Ending
@@ -35,23 +32,19 @@ from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
 from streamer.source.rights import Rights
-from streamer.source.search import LogEnd, read_on, ring_of_now
-from streamer.source.stream import LogChangedError, LogRemovedError, LogStream, Where, is_log_removed
+from streamer.source.search import LogEnd, TargetLog
+from streamer.source.stream import LogChangedError, LogRemovedError, LogStream, Where
 from streamer.source.verdict import Step, judge
+from streamer.source.waits import Waits
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform.read import StampedLines
 
-_BURST_STEPS: Final = 20
-_OUTAGES: Final = frozenset((Refusal.FAILED, Refusal.LOG_REMOVED))
-"""A kubelet that has just started answers as if it did not know its pods."""
 _WAITS: Final = frozenset(
     (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
 )
-_POD_STEPS: Final = frozenset((Step.ASK_POD, Step.AWAIT_STATUS, Step.AWAIT_START, Step.AWAIT_RESTART))
+_POD_STEPS: Final = frozenset((Step.ASK_POD, Step.AWAIT_START, Step.AWAIT_RESTART))
 """They request the pod, and no log."""
-
-log = structlog.get_logger()
 
 
 class Follower:
@@ -77,17 +70,23 @@ class Follower:
         self._api = api
         self._target = found.target
         self._patience = patience
-        self._max_line_bytes = max_line_bytes
         self._new = position is None
         self._done = position is not None and position.status is PositionStatus.DONE
         target = found.target
-        self._where = Where(target.namespace, target.pod, target.container, target.node)
+        where = Where(target.namespace, target.pod, target.container, target.node)
+        self._log = TargetLog(api, where, max_line_bytes)
         self._progress = Progress(found.target, position, put)
         self._status = PodStatusCache(api, found, patience)
-        self._rights = rights or Rights(most_seconds=patience.forbidden_seconds)
-        self._recovery = (recovery or Recovery()).of(found.target.node)
-        self._reader = Reader(api, self._where, self._progress, self._status, max_line_bytes, patience)
-        self._ending = Ending(api, self._where, self._progress, self._status, max_line_bytes)
+        self._waits = Waits(
+            target,
+            self._progress,
+            self._status,
+            patience,
+            (recovery or Recovery()).of(target.node),
+            rights or Rights(most_seconds=patience.forbidden_seconds),
+        )
+        self._reader = Reader(self._log, self._progress, self._status, patience)
+        self._ending = Ending(self._log, self._progress, self._status)
         self._beginning = Beginning(
             self._progress,
             self._status,
@@ -96,14 +95,7 @@ class Follower:
             watched=not self._new or found.started_ns is None,
         )
         self._previous = PreviousLog(
-            api,
-            self._where,
-            self._progress,
-            self._status,
-            self._reader,
-            self._ending,
-            self._beginning,
-            max_line_bytes,
+            self._log, self._progress, self._status, self._reader, self._ending, self._beginning
         )
         # All lines of a container that has not started are written from now on.
         self._seen = Evidence(
@@ -119,9 +111,8 @@ class Follower:
         """The position's lines in that answer."""
         self._end_unexplained = False
         """The last stream ended cleanly, and the status did not show that its container had."""
-        self._next_step_at = 0.0
-        self._refused_since: float | None = None
-        self._error: ApiError | None = None
+        self._kept: tuple[LogStream, Instance | None] | None = None
+        """Opened before the status was awaited, and not read: what is rotated away meanwhile stays readable."""
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.ASK_POD: self._ask_pod,
             Step.AWAIT_STATUS: self._await_status,
@@ -190,6 +181,12 @@ class Follower:
             return
         if self._new and not self._seen.from_now:
             await self._progress.attach()
+        try:
+            await self._follow_to_end()
+        finally:
+            self._drop_kept()
+
+    async def _follow_to_end(self) -> None:
         progress = self._progress
         while True:
             self._status.forget_news()  # what was reported so far is part of the evidence
@@ -210,7 +207,7 @@ class Follower:
                 progress.drain(progress.instance)
             if verdict.step is Step.DONE:
                 break
-            if verdict.step is Step.RETRY and self._error is None:
+            if verdict.step is Step.RETRY and self._waits.error is None:
                 progress.cause = verdict.case
             await self._do(verdict.step)
         if verdict.gap is None:
@@ -251,10 +248,12 @@ class Follower:
         """Do one step. What it raises is evidence as well."""
         try:
             if step not in _WAITS:
-                await self._pace()
+                await self._waits.pace()
+            if step is not Step.FOLLOW_FIRST:
+                self._drop_kept()
             await self._steps[step]()
             if step is not Step.RETRY:
-                self._error = None
+                self._waits.error = None
         except PodGoneError:
             await self._await_departure()
         except ApiError as error:
@@ -265,22 +264,15 @@ class Follower:
         except aiohttp.ClientError as error:
             await self._refused(step, ApiError(0, f"the answer broke: {error!r}"))
 
-    async def _pace(self) -> None:
-        """Make no request sooner than a second after the one before, on average: no answer may lead to a request loop.
-
-        `_BURST_STEPS` may follow each other at once: a restart takes about ten.
-        """
-        clock = asyncio.get_running_loop().time
-        self._next_step_at = max(self._next_step_at, clock() - _BURST_STEPS) + 1.0
-        if (seconds := self._next_step_at - clock()) > 0:
-            await asyncio.sleep(seconds)
+    def _drop_kept(self) -> None:
+        if self._kept is not None:
+            self._kept[0].close()
+            self._kept = None
 
     async def _refused(self, step: Step, error: ApiError) -> None:
-        refusal = _refusal(error)
         facts.api_failed("log", error.status)
         facts.stream_reconnects("error")
-        self._error = error
-        self._progress.cause = _cause(error)
+        refusal = self._waits.refused(error)
         # A node that fails now may have failed before: then the last stream's end was not its container's.
         # A request for the pod reaches no node.
         contradicted = refusal is Refusal.FAILED and step not in _POD_STEPS
@@ -288,12 +280,6 @@ class Follower:
         self._saw(
             refusal=refusal, fresh=False, removals=removals, **({"stream": None} if contradicted else {})
         )
-        if refusal in _OUTAGES:
-            self._recovery.failed()
-            if self._refused_since is None:
-                self._refused_since = asyncio.get_running_loop().time()
-        if refusal is Refusal.FORBIDDEN:
-            self._rights.refused(self._target.namespace, asyncio.get_running_loop().time())
         if error.status == 401:
             await self._api.renew_token()
 
@@ -311,6 +297,9 @@ class Follower:
 
     async def _await_status(self) -> None:
         await self._status.ask()
+        stream = await self._log.open(LogQuery(follow=True))
+        stream.settle()
+        self._kept = stream, self._status.view.instance
         if self._seen.previous not in (InPrevious.NO_LOG, InPrevious.EMPTY):
             known = self._progress.instance.restart_count if self._progress.instance else 0
             await self._status.ask_until(
@@ -338,7 +327,7 @@ class Follower:
         """Follow from the position, which is looked for in the last `lines` lines (None: in the whole log)."""
         self._progress.enter(StreamState.OPENING)
         instance = self._status.view.instance
-        with await self._reader.open(LogQuery(follow=True, tail_lines=lines)) as stream:
+        with await self._log.open(LogQuery(follow=True, tail_lines=lines)) as stream:
             self._opened()
             found = await self._reader.align(stream, lines, instance, held=self._held if is_held else None)
             if found is InCurrent.HELD:
@@ -352,8 +341,8 @@ class Follower:
     async def _follow_first(self) -> None:
         """Follow a log of which nothing was taken yet."""
         self._progress.enter(StreamState.OPENING)
-        instance = self._status.view.instance
-        with await self._reader.open(LogQuery(follow=True)) as stream:
+        (kept, instance), self._kept = self._kept or (None, self._status.view.instance), None
+        with kept or await self._log.open(LogQuery(follow=True)) as stream:
             self._opened()
             await self._status.confirm()
             await self._follow(stream, instance or self._status.view.instance, begins=True)
@@ -366,7 +355,7 @@ class Follower:
         """
         self._progress.enter(StreamState.OPENING)
         was_complete = self._seen.previous in (InPrevious.HELD, InPrevious.TAKEN) or self._progress.drained
-        with await self._reader.open(LogQuery(follow=True)) as stream:
+        with await self._log.open(LogQuery(follow=True)) as stream:
             self._opened()
             if was_complete and not await self._previous.is_ours():
                 self._start_search()
@@ -389,15 +378,13 @@ class Follower:
         self._saw(stream=end.after(before), fresh=True)
 
     def _opened(self) -> None:
-        self._recovery.succeeded()
-        self._rights.granted(self._target.namespace)
-        self._refused_since = None
+        self._waits.served()
         self._saw(removals=0)
 
     # Looking for the position
 
     async def _skip_to_now(self) -> None:
-        ring = await ring_of_now(self._api, self._where, self._max_line_bytes)
+        ring = await self._log.ring_of_now()
         await self._progress.skip_to(ring, self._status.view.instance)
         self._saw(from_now=False)
 
@@ -423,8 +410,8 @@ class Follower:
             self._saw(stream=None)  # it had not brought everything
             await progress.hand_over(new, instance)
 
-        found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
-        self._recovery.succeeded()
+        found = await self._log.read_on(query, progress.ring, take)
+        self._opened()
         self._end = found.end
         if found.held:
             progress.found()
@@ -482,41 +469,14 @@ class Follower:
         self._start_search()
 
     async def _retry(self) -> None:
-        """Wait before the next try: as long as the server asks for, else a growing while, or until the pod changes."""
-        error, patience = self._error, self._patience
-        since, now = self._refused_since, asyncio.get_running_loop().time()
-        is_outage = since is not None and now < since + patience.outage_seconds
-        failed = self._seen.refusal in _OUTAGES and is_outage
-        self._progress.enter(StreamState.WAITING)
+        refusal = self._seen.refusal
         self._start_search()
         self._saw(refusal=None)
-        seconds = self._progress.backoff.next_seconds()
-        if self._status.view.deleting:  # its log may be gone in a moment
-            seconds = min(seconds, 0.25)
-        if error is not None:
-            seconds = max(seconds, error.retry_after_seconds or 0.0)
-            _log(self._target, error)
-        if error is not None and error.retry_after_seconds:  # whatever happens meanwhile
-            await asyncio.sleep(error.retry_after_seconds)
-            seconds -= error.retry_after_seconds
-        if error is not None and error.status == 403:
-            await self._await_turn()
-        elif failed:
-            with self._recovery.waiting(self._target.id, self.wake, seconds, patience.outage_seconds) as most:
-                await self._status.wait_for_news(most)
-        else:
-            await self._status.wait_for_news(seconds)
-
-    async def _await_turn(self) -> None:
-        """Wait until this target may try what is forbidden in its namespace, or until another one may do it."""
-        clock = asyncio.get_running_loop().time
-        while seconds := self._rights.seconds_to_turn(self._target.namespace, clock()):
-            self._status.forget_news()
-            await self._status.wait_for_news(seconds)
+        await self._waits.for_retry(refusal)
 
     async def _await_start(self) -> None:
         self._progress.enter(StreamState.PENDING)
-        await self._await_change(self._patience.start_seconds)
+        await self._waits.for_change(self._patience.start_seconds)
 
     async def _await_restart(self) -> None:
         """Its log stays as it is, and so does the position, until the container starts again or the pod leaves."""
@@ -527,46 +487,6 @@ class Follower:
         if left_meanwhile:  # that was reported, once, before there was nothing more to read
             return
         finished = self._status.view.finished
-        await self._await_change(self._patience.start_seconds if finished else self._patience.probe_seconds)
-
-    async def _await_change(self, seconds: float) -> None:
-        """Wait for the watch to report a change of the pod; request it where the watch does not for long."""
-        before = self._status.view
-        await self._status.wait_for_news(seconds * (0.8 + 0.4 * random()))
-        if self._status.view == before:
-            await self._status.ask()
-
-
-def _refusal(error: ApiError) -> Refusal:
-    if is_log_removed(error):
-        return Refusal.LOG_REMOVED
-    if error.status == 400 or isinstance(error, LogChangedError):
-        return Refusal.NOT_SERVED
-    if error.status == 403:
-        return Refusal.FORBIDDEN
-    if error.status in (401, 429, 503):
-        return Refusal.THROTTLED
-    return Refusal.FAILED
-
-
-def _cause(error: ApiError) -> str:
-    """In one line; 0 stands for no answer."""
-    status = f"HTTP {error.status}: " if error.status else ""
-    return f"{status}{one_line(error)}"
-
-
-def _log(target: Target, error: ApiError) -> None:
-    if error.status == 403:
-        # The pod is requested, too: what is refused stands in the server's words only.
-        resource = "pods/log" if '"pods/log"' in error.message else "pods"
-        log.error(
-            "log_forbidden",
-            target=target.id,
-            cause=error.message,
-            fix=f"grant verb get on {resource} in namespace {target.namespace}",
+        await self._waits.for_change(
+            self._patience.start_seconds if finished else self._patience.probe_seconds
         )
-    elif error.status == 400:  # not started yet
-        log.debug("log_not_ready", target=target.id, cause=error.message)
-    else:
-        fix = {"fix": error.fix} if error.fix else {}
-        log.warning("log_failed", target=target.id, status=error.status, cause=error.message, **fix)

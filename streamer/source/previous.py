@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from streamer.model import RING_LINES, DigestRing, Instance
-from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.api import ApiError, LogQuery
 from streamer.source.beginning import Beginning
 from streamer.source.ending import Ending
 from streamer.source.evidence import EndOfLog, HowEnded, InPrevious
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
 from streamer.source.reader import Reader
-from streamer.source.search import log_end, read_on
-from streamer.source.stream import LogChangedError, Where
+from streamer.source.search import TargetLog
+from streamer.source.stream import LogChangedError
 from streamer.telemetry.status import StreamState
 from streamer.transform import align
 from streamer.transform.match import ends_before_last
@@ -23,23 +23,19 @@ class PreviousLog:
 
     def __init__(
         self,
-        api: KubernetesApi,
-        where: Where,
+        log: TargetLog,
         progress: Progress,
         status: PodStatusCache,
         reader: Reader,
         ending: Ending,
         beginning: Beginning,
-        max_line_bytes: int,
     ) -> None:
-        self._api = api
-        self._where = where
+        self._log = log
         self._progress = progress
         self._status = status
         self._reader = reader
         self._ending = ending
         self._beginning = beginning
-        self._max_line_bytes = max_line_bytes
 
     async def search(self, tail_lines: int | None) -> InPrevious:
         """Look for the position in its last lines, or in all of it (None), and take what follows it there."""
@@ -53,14 +49,14 @@ class PreviousLog:
             await progress.hand_over(new, instance)
 
         try:
-            found = await read_on(self._api, self._where, query, progress.ring, self._max_line_bytes, take)
+            found = await self._log.read_on(query, progress.ring, take)
             if found.held:
                 await self._finish(instance, found.end.rest, alone=False)
                 return InPrevious.HELD
             if tail_lines is not None:
                 return InPrevious.NOT_IN_TAIL
             check = LogQuery(previous=True, tail_lines=RING_LINES)
-            end = await log_end(self._api, self._where, check, self._max_line_bytes)
+            end = await self._log.end(check)
         except ApiError as error:
             if not await self._ending.has_no_previous(error):
                 raise
@@ -77,7 +73,7 @@ class PreviousLog:
         progress.enter(StreamState.OPENING)
         instance = self._status.view.previous
         try:
-            with await self._reader.open(LogQuery(previous=True)) as stream:
+            with await self._log.open(LogQuery(previous=True)) as stream:
                 await self._status.confirm()
                 instance = instance or self._status.view.previous
                 end = await self._reader.follow(stream, instance, begin=self._beginning.of_previous)
@@ -96,7 +92,7 @@ class PreviousLog:
         ring = self._progress.ring
         try:
             query = LogQuery(tail_lines=RING_LINES, previous=True)
-            end = await log_end(self._api, self._where, query, self._max_line_bytes)
+            end = await self._log.end(query)
         except ApiError as error:
             if not await self._ending.has_no_previous(error):
                 raise

@@ -19,21 +19,19 @@ import aiohttp
 import structlog
 
 from streamer.model import RING_LINES, DigestRing, GapReason, Instance
-from streamer.source.api import ApiError, KubernetesApi, LogQuery
+from streamer.source.api import ApiError, LogQuery
 from streamer.source.evidence import HowEnded, InCurrent, StreamEnd
 from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.progress import Progress
-from streamer.source.search import NotALogError, end_after, last_line
+from streamer.source.search import NotALogError, TargetLog
 from streamer.source.stream import (
     KubeletError,
     LogFileMissingError,
     LogRemovedError,
     LogStream,
-    Where,
     is_log_removed,
-    open_log,
 )
 from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState
@@ -115,18 +113,14 @@ class Reader:
 
     def __init__(
         self,
-        api: KubernetesApi,
-        where: Where,
+        log: TargetLog,
         progress: Progress,
         status: PodStatusCache,
-        max_line_bytes: int,
         patience: Patience,
     ) -> None:
-        self._api = api
-        self._where = where
+        self._log = log
         self._progress = progress
         self._status = status
-        self._max_line_bytes = max_line_bytes
         self._patience = patience
         self._probes = 0
         self._empty_probes = 0
@@ -139,10 +133,6 @@ class Reader:
         """
         if self._open is not None:
             self._open.stream.hurry(self._patience.ending_seconds)
-
-    async def open(self, query: LogQuery) -> LogStream:
-        """Request a log. Raises `ApiError`."""
-        return await open_log(self._api, self._where, query, self._max_line_bytes)
 
     async def align(
         self,
@@ -245,15 +235,17 @@ class Reader:
         with ExitStack() as attempt:
             try:
                 async with asyncio.timeout(self._patience.answer_seconds):
-                    other = attempt.enter_context(await self.open(LogQuery(follow=True, tail_lines=tail)))
+                    other = attempt.enter_context(
+                        await self._log.open(LogQuery(follow=True, tail_lines=tail))
+                    )
                     found = await self.align(other, tail, opened.instance)
             except (ApiError, aiohttp.ClientError, TimeoutError) as error:
-                log.debug("stream_not_renewed", where=self._where, cause=repr(error))
+                log.debug("stream_not_renewed", where=self._log.where, cause=repr(error))
                 return None
             if found is not InCurrent.HELD:
                 return None
             facts.stream_reconnects("renewed")
-            log.debug("stream_renewed", where=self._where)
+            log.debug("stream_renewed", where=self._log.where)
             attempt.pop_all()
             return other
         raise AssertionError  # no exception is held back above
@@ -370,7 +362,7 @@ class Reader:
     ) -> StreamEnd:
         now, stream = asyncio.get_running_loop().time(), opened.stream
         if how is not HowEnded.CLEAN:
-            log.debug("stream_ended", where=self._where, how=how, cause=cause)
+            log.debug("stream_ended", where=self._log.where, how=how, cause=cause)
         # Of what came before the position was found, nobody knows how late it was.
         arrived_at = stream.arrived_at if opened.taken_lines else stream.opened_at
         silent_seconds = now - arrived_at + opened.lag.late_seconds
@@ -396,18 +388,12 @@ class Reader:
         try:
             async with asyncio.timeout(patience.answer_seconds):
                 if ended:  # what stands behind the last newline is a line now, and a tail may leave it out
-                    end = await end_after(
-                        self._api,
-                        self._where,
-                        self._max_line_bytes,
-                        ring=ring,
-                        last_ns=self._progress.last_ns,
-                    )
+                    end = await self._log.end_after(ring, self._progress.last_ns)
                 else:
-                    end = await last_line(self._api, self._where, self._max_line_bytes, expected=ring)
+                    end = await self._log.last_line(expected=ring)
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
-            log.debug("probe_failed", where=self._where, cause=repr(error))
+            log.debug("probe_failed", where=self._log.where, cause=repr(error))
             if is_log_removed(error) or (
                 isinstance(error, ApiError) and error.is_pod_gone
             ):  # that says nothing against the stream

@@ -1,6 +1,6 @@
 """Look for the position in what the API serves, and for how a log ends. Only digests and counts are kept meanwhile.
 
-Each function makes one finite request, and its answer is used once for everything: the position, the lines after
+Each answer is used once for everything: the position, the lines after
 it, the log's end and a last line without a newline.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from streamer.model import RING_LINES, DigestRing
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.budget import Lane
-from streamer.source.stream import Where, open_log
+from streamer.source.stream import LogStream, Where, open_log
 from streamer.transform import align
 from streamer.transform.match import RingMatcher
 from streamer.transform.read import StampedLines
@@ -82,100 +82,88 @@ class Found:
     """The digests of its lines; empty where the position was found."""
 
 
-async def read_on(
-    api: KubernetesApi,
-    where: Where,
-    query: LogQuery,
-    ring: DigestRing,
-    max_line_bytes: int,
-    hand_over: HandOver,
-) -> Found:
-    """Look for the position in a finite answer, and hand over the lines after it while they arrive.
+@dataclass(frozen=True, slots=True)
+class TargetLog:
+    """The log of one target, to request it from. All but `open` make finite requests, and raise as `read_on` does."""
 
-    Raises `ApiError`, `aiohttp.ClientError`; what was handed over before stays so.
-    """
-    whole = query.tail_lines is None
-    matcher = RingMatcher(ring, anchored=whole)
-    end_ring, lines, fragments = DigestRing(), 0, 0
-    with await open_log(api, where, query, max_line_bytes) as stream:
-        async for piece in stream.pieces():
-            lines += len(piece.lines)
-            fragments += piece.fragments
-            end_ring = align.advance(end_ring, piece.lines, piece.oversize)
+    api: KubernetesApi
+    where: Where
+    max_line_bytes: int
+
+    async def open(self, query: LogQuery, lane: Lane = Lane.OPEN) -> LogStream:
+        """Request it. Raises `ApiError`."""
+        return await open_log(self.api, self.where, query, self.max_line_bytes, lane)
+
+    async def read_on(self, query: LogQuery, ring: DigestRing, hand_over: HandOver) -> Found:
+        """Look for the position in a finite answer, and hand over the lines after it while they arrive.
+
+        Raises `ApiError`, `aiohttp.ClientError`; what was handed over before stays so.
+        """
+        whole = query.tail_lines is None
+        matcher = RingMatcher(ring, anchored=whole)
+
+        async def take(piece: StampedLines) -> None:
             if (new := matcher.feed(piece)) is not None and new.lines:
                 await hand_over(new)
-        rest = stream.last_line()
-    if (fragments and whole) or rest.fragments or (fragments and not lines):
-        raise NotALogError
-    if (new := matcher.finish(rest)) is not None and new.lines:
-        await hand_over(new)
-    return Found(matcher.found, LogEnd(end_ring, rest, lines), matcher.served)
 
+        end, fragments = await self._read(query, Lane.OPEN, take)
+        if (fragments and whole) or end.rest.fragments or (fragments and not end.lines):
+            raise NotALogError
+        if (new := matcher.finish(end.rest)) is not None and new.lines:
+            await hand_over(new)
+        return Found(matcher.found, end, matcher.served)
 
-async def log_end(
-    api: KubernetesApi, where: Where, query: LogQuery, max_line_bytes: int, lane: Lane = Lane.OPEN
-) -> LogEnd:
-    """How an answer ends: with which lines, and with what behind the last newline. Raises as `read_on` does."""
-    ring, lines, fragments = DigestRing(), 0, 0
-    with await open_log(api, where, query, max_line_bytes, lane) as stream:
-        async for piece in stream.pieces():
-            lines += len(piece.lines)
-            ring = align.advance(ring, piece.lines, piece.oversize)
-            fragments += piece.fragments
-        rest = stream.last_line()
-    if rest.fragments or (fragments and not ring):
-        raise NotALogError
-    return LogEnd(ring, rest, lines)
+    async def end(self, query: LogQuery, lane: Lane = Lane.OPEN) -> LogEnd:
+        """How an answer ends: with which lines, and with what behind the last newline."""
+        end, fragments = await self._read(query, lane)
+        if end.rest.fragments or (fragments and not end.lines):
+            raise NotALogError
+        return end
 
+    async def ring_of_now(self) -> DigestRing:
+        """The ring of a reader that has read all that the log has."""
+        end = await self.end(LogQuery(tail_lines=RING_LINES + 1))
+        if end.lines <= RING_LINES:  # a short log, or one of long lines, of which a tail may begin within one
+            end = await self.end(LogQuery())
+        return end.ring
 
-async def ring_of_now(api: KubernetesApi, where: Where, max_line_bytes: int) -> DigestRing:
-    """The ring of a reader that has read all that the log has. Raises as `read_on` does."""
-    end = await log_end(api, where, LogQuery(tail_lines=RING_LINES + 1), max_line_bytes)
-    if end.lines <= RING_LINES:  # a short log, or one of long lines, of which a tail may begin within one
-        end = await log_end(api, where, LogQuery(), max_line_bytes)
-    return end.ring
+    async def last_line(self, *, expected: DigestRing) -> LogEnd:
+        """The log's end with the digest of its last line, none if there is no line.
 
+        A tail counts records: of a long last line it may hold the end only, as if that were a line. So there must be
+        a line before it, or it must be the last of those `expected`.
+        """
+        end = LogEnd()
+        for lines in _END_LINES:
+            end = await self.end(LogQuery(tail_lines=lines), Lane.PROBE)
+            if end.ring.lines != 1 or expected.endswith(end.ring):
+                break
+        return LogEnd(end.last, end.rest)
 
-async def last_line(
-    api: KubernetesApi,
-    where: Where,
-    max_line_bytes: int,
-    *,
-    expected: DigestRing,
-) -> LogEnd:
-    """The log's end with the digest of its last line, none if there is no line. Raises as `read_on` does.
+    async def end_after(self, ring: DigestRing, last_ns: int | None, *, previous: bool = False) -> LogEnd:
+        """How the log of a container that has ended ends, a record that was cut before its newline included.
 
-    A tail counts records: of a long last line it may hold the end only, as if that were a line. So there must be
-    a line before it, or it must be the last of those `expected`.
-    """
-    end = LogEnd()
-    for lines in _END_LINES:
-        end = await log_end(api, where, LogQuery(tail_lines=lines), max_line_bytes, Lane.PROBE)
-        if end.ring.lines != 1 or expected.endswith(end.ring):
-            break
-    return LogEnd(end.last, end.rest)
+        The kubelet leaves such a record out of a tail that is full without it, so all lines since shortly before the
+        last one taken are requested instead: few bytes, of whatever size the log is. Where there are none, the whole
+        log is requested.
+        """
+        if ring and last_ns is not None:
+            since = LogQuery(previous=previous, since_ns=max(0, last_ns - _SINCE_NS))
+            # Where a clock was set back, it may begin within a line.
+            with suppress(NotALogError):
+                end = await self.end(since)
+                if end.ring or (end.rest.lines and align.ends_with(ring, end.digests)):
+                    return end
+        return await self.end(LogQuery(previous=previous))
 
-
-async def end_after(
-    api: KubernetesApi,
-    where: Where,
-    max_line_bytes: int,
-    *,
-    ring: DigestRing,
-    last_ns: int | None,
-    previous: bool = False,
-) -> LogEnd:
-    """How the log of a container that has ended ends, a record that was cut before its newline included.
-
-    The kubelet leaves such a record out of a tail that is full without it, so all lines since shortly before the
-    last one taken are requested instead: few bytes, of whatever size the log is. Where there are none, the whole log is
-    requested. Raises as `read_on` does.
-    """
-    if ring and last_ns is not None:
-        since = LogQuery(previous=previous, since_ns=max(0, last_ns - _SINCE_NS))
-        # Where a clock was set back, it may begin within a line.
-        with suppress(NotALogError):
-            end = await log_end(api, where, since, max_line_bytes)
-            if end.ring or (end.rest.lines and align.ends_with(ring, end.digests)):
-                return end
-    return await log_end(api, where, LogQuery(previous=previous), max_line_bytes)
+    async def _read(self, query: LogQuery, lane: Lane, take: HandOver | None = None) -> tuple[LogEnd, int]:
+        """Read a finite answer; its end, and how many pieces without a time there were."""
+        ring, lines, fragments = DigestRing(), 0, 0
+        with await self.open(query, lane) as stream:
+            async for piece in stream.pieces():
+                lines += len(piece.lines)
+                fragments += piece.fragments
+                ring = align.advance(ring, piece.lines, piece.oversize)
+                if take is not None:
+                    await take(piece)
+            return LogEnd(ring, stream.last_line(), lines), fragments

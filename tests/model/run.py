@@ -14,7 +14,7 @@ from unittest import mock
 
 from streamer.simulator import logs
 from streamer.simulator.pods import Pod
-from streamer.source import actor, departure, fleet, follower, reader
+from streamer.source import actor, departure, fleet, reader, waits
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
@@ -169,7 +169,7 @@ class WallClock:
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
-    modules = (actor, departure, fleet, follower, reader)
+    modules = (actor, departure, fleet, reader, waits)
     patches: list[Any] = [mock.patch.object(module, "log", muted) for module in modules]
     patches.append(mock.patch.object(reader, "time", WallClock()))
     if plan.small:

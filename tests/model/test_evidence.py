@@ -139,3 +139,35 @@ def test_a_server_that_asks_for_a_pause_gets_it_whatever_the_watch_reports() -> 
         return asked
 
     assert played(course()) == 0
+
+
+def test_a_log_that_is_rotated_while_the_status_is_awaited_is_read() -> None:
+    """The position was rotated away, and the status may be older than the log: that takes 5 s to find out."""
+
+    async def course() -> list[bytes]:
+        run = Run(Plan(()))
+        worker = await run.begin()
+        await asyncio.sleep(60.0)
+        await run._happen(Container("restart"))
+        await run._happen(Write(3))
+        await asyncio.sleep(60.0)
+        await worker.die(None)
+        assert run.pod is not None
+        run.server.cluster.rotate(run.pod)
+        await run._happen(Write(70))
+        worker = run._start()
+        await asyncio.sleep(3.0)
+        before = run.number
+        run.server.cluster.rotate(run.pod)
+        await run._happen(Write(1))
+        await asyncio.sleep(10.0)
+        await worker.die(None)
+        lines = [item.raw for item in output_of(run) if isinstance(item, Line)]
+        assert gaps_of(run) == [GapReason.ROTATION_UNSEEN]
+        return [
+            b'{"n":%d}' % number
+            for number in range(before - 69, before + 2)
+            if not any(line.endswith(b'{"n":%d}' % number) for line in lines)
+        ]
+
+    assert played(course()) == []

@@ -13,6 +13,7 @@ from streamer.source.pod_status import PodStatusCache
 from streamer.source.pods import PodView
 from streamer.source.progress import Progress
 from streamer.source.reader import Reader
+from streamer.source.search import TargetLog
 from streamer.source.stream import Where
 from tests.unit.flow.virtual_time import in_virtual_time
 
@@ -28,7 +29,7 @@ def reader() -> Reader:
     view = PodView(TARGET, None, running=True, deleting=False, finished=False)
     status = PodStatusCache(api, view, PATIENCE)
     where = Where("falco", "falco-a", "falco")
-    return Reader(api, where, Progress(TARGET, None, put), status, 1000, PATIENCE)
+    return Reader(TargetLog(api, where, 1000), Progress(TARGET, None, put), status, PATIENCE)
 
 
 @in_virtual_time
