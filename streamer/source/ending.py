@@ -47,17 +47,17 @@ class Ending:
     ) -> EndOfLog:
         """Lines with a newline stand in a tail, whatever their times; a record that was cut does not (`end_after`)."""
         progress = self._progress
-        ring, log = progress.ring, self._log
-        tail = await log.end(LogQuery(tail_lines=RING_LINES + 1, previous=previous))
+        ring = progress.ring
+        tail = await self._log.end(LogQuery(tail_lines=RING_LINES + 1, previous=previous))
         follows = align.ends_with(ring, tail.ring)
         if tail.ring and not follows and not ends_before_last(ring, tail.ring):
             # It must follow what was taken: the status may be older than the log, which is a later instance's then.
             return EndOfLog.MORE
-        request = partial(log.end_after, ring, progress.last_ns, previous=previous)
+        request = partial(self._log.end_after, ring, progress.last_ns, previous=previous)
         end = await request()
         if (tail.rest.lines and tail.rest != end.rest) or (not end.rest.lines and self._is_new(rest)):
             # A clock that was set back hides the last line, or part of it, from an answer that begins at a time.
-            request = partial(log.end, LogQuery(previous=previous))
+            request = partial(self._log.end, LogQuery(previous=previous))
             end = await request()
         # Two answers must agree on such a line.
         if end.rest.lines and end.rest != tail.rest and end != await request():
