@@ -16,6 +16,7 @@ from streamer.source.means import Means, Owner
 from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pods import PodView
 from streamer.source.podset import PodChange
+from streamer.source.probes import ProbeTurns
 from streamer.source.recovery import Recovery
 from streamer.source.rights import Rights
 from streamer.telemetry.status import TargetStatus
@@ -40,8 +41,9 @@ class Fleet:
     ) -> None:
         self._owner_of = owner_of
         log_rights = Rights(self._wake, most_seconds=patience.forbidden_seconds)
+        turns = ProbeTurns(patience.together_seconds)
         self._means = Means(
-            api, Rights(self._wake), log_rights, Recovery(), max_line_bytes, from_now, patience
+            api, Rights(self._wake), log_rights, Recovery(), max_line_bytes, from_now, patience, turns
         )
         self._tasks = asyncio.TaskGroup()
         self._actors: dict[str, tuple[TargetActor, asyncio.Task[None]]] = {}

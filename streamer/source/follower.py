@@ -28,6 +28,7 @@ from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pod_status import PodGoneError, PodStatusCache
 from streamer.source.pods import PodView
 from streamer.source.previous import PreviousLog
+from streamer.source.probes import ProbeTurns
 from streamer.source.progress import Progress, Put
 from streamer.source.reader import Reader
 from streamer.source.recovery import Recovery
@@ -66,6 +67,7 @@ class Follower:
         patience: Patience = PATIENCE,
         recovery: Recovery | None = None,
         rights: Rights | None = None,
+        turns: ProbeTurns | None = None,
     ) -> None:
         self._api = api
         self._target = found.target
@@ -85,7 +87,8 @@ class Follower:
             (recovery or Recovery()).of(target.node),
             rights or Rights(most_seconds=patience.forbidden_seconds),
         )
-        self._reader = Reader(self._log, self._progress, self._status, patience)
+        turns = turns or ProbeTurns(patience.together_seconds)
+        self._reader = Reader(self._log, self._progress, self._status, patience, turns)
         self._ending = Ending(self._log, self._progress, self._status)
         self._beginning = Beginning(
             self._progress,

@@ -10,6 +10,7 @@ from streamer.source.api import KubernetesApi
 from streamer.source.follower import Follower
 from streamer.source.patience import Patience
 from streamer.source.pods import PodView
+from streamer.source.probes import ProbeTurns
 from streamer.source.recovery import Recovery
 from streamer.source.rights import Rights
 
@@ -38,6 +39,7 @@ class Means:
     max_line_bytes: int
     from_now: bool
     patience: Patience
+    turns: ProbeTurns
 
     def follower(self, view: PodView, position: Position | None, owner: Owner) -> Follower:
         """One that reads a target from its position on, for its owner."""
@@ -50,5 +52,6 @@ class Means:
             from_now=self.from_now,
             patience=self.patience,
             recovery=self.recovery,
+            turns=self.turns,
             rights=self.log_rights,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from random import random
 from typing import Final
 
@@ -58,14 +57,13 @@ class Patience:
     outage_seconds: float = 60.0
     """While an outage lasts for less, its end is looked for every second."""
 
-    def seconds_to_probe(self, now: float, probes: int, mean_pause_seconds: float | None) -> float:
-        """How long from now on a stream may be silent before it is checked again; spread, and together with others.
+    def seconds_to_probe(self, probes: int, mean_pause_seconds: float | None) -> float:
+        """How long from now on a stream may be silent before it is checked again; spread.
 
         `probes`: how often in a row it had nothing more. `mean_pause_seconds`: how long it used to be silent.
         """
         base = max(self.probe_seconds, self.probe_pauses * (mean_pause_seconds or 0.0))
-        turn = now + min(self.probe_most_seconds, base * 2.0 ** min(probes, 10)) * (0.8 + 0.4 * random())
-        return ceil(turn / self.together_seconds) * self.together_seconds - now
+        return min(self.probe_most_seconds, base * 2.0 ** min(probes, 10)) * (0.8 + 0.4 * random())
 
     def seconds_after_lines(self, wait_seconds: float, mean_pause_seconds: float | None) -> float:
         """How long a stream that has just brought lines may be silent, where `wait_seconds` were left before.

@@ -24,6 +24,7 @@ from streamer.source.evidence import HowEnded, InCurrent, StreamEnd
 from streamer.source.lag import Lag
 from streamer.source.patience import EMPTY_PROBES, Patience
 from streamer.source.pod_status import PodStatusCache
+from streamer.source.probes import ProbeTurns
 from streamer.source.progress import Progress
 from streamer.source.search import NotALogError, TargetLog
 from streamer.source.stream import (
@@ -117,11 +118,13 @@ class Reader:
         progress: Progress,
         status: PodStatusCache,
         patience: Patience,
+        turns: ProbeTurns,
     ) -> None:
         self._log = log
         self._progress = progress
         self._status = status
         self._patience = patience
+        self._turns = turns
         self._probes = 0
         self._empty_probes = 0
         self._open: _Open | None = None
@@ -383,7 +386,8 @@ class Reader:
         patience, ring = self._patience, self._progress.ring
         doubted, opened.in_doubt = opened.in_doubt, True
         asked_at = asyncio.get_running_loop().time()
-        long_seconds = patience.seconds_to_probe(asked_at, self._probes, self._progress.mean_pause_seconds)
+        wanted_seconds = patience.seconds_to_probe(self._probes, self._progress.mean_pause_seconds)
+        long_seconds = self._turns.take(asked_at, wanted_seconds)
         ended = not self._status.view.running
         try:
             async with asyncio.timeout(patience.answer_seconds):

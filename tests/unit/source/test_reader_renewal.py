@@ -11,6 +11,7 @@ from streamer.source.api import KubernetesApi
 from streamer.source.patience import PATIENCE
 from streamer.source.pod_status import PodStatusCache
 from streamer.source.pods import PodView
+from streamer.source.probes import ProbeTurns
 from streamer.source.progress import Progress
 from streamer.source.reader import Reader
 from streamer.source.search import TargetLog
@@ -29,7 +30,8 @@ def reader() -> Reader:
     view = PodView(TARGET, None, running=True, deleting=False, finished=False)
     status = PodStatusCache(api, view, PATIENCE)
     where = Where("falco", "falco-a", "falco")
-    return Reader(TargetLog(api, where, 1000), Progress(TARGET, None, put), status, PATIENCE)
+    log = TargetLog(api, where, 1000)
+    return Reader(log, Progress(TARGET, None, put), status, PATIENCE, ProbeTurns(0.25))
 
 
 @in_virtual_time
