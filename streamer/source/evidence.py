@@ -71,14 +71,25 @@ class StreamEnd:
         A stream that ended before the status showed its container's end is opened again, and brings nothing. Then
         what the first one had shown of the place still holds.
         """
-        if self.how is not HowEnded.CLEAN or self.taken_lines or self.in_doubt or self.settled or self.lively:
+        if self.how is not HowEnded.CLEAN or self.taken_lines or self.in_doubt:
             return self
         if before is None or before.how is not HowEnded.CLEAN or not (before.settled or before.lively):
             return self
-        rest = self.rest if self.rest is not None and self.rest.lines else before.rest
+        rest = _longer(self.rest, before.rest)
+        if self.settled or self.lively:
+            return replace(self, rest=rest)
         if not before.settled:
             return replace(before, rest=rest)
         return replace(self, compared_at=before.compared_at, last_taken_at=before.last_taken_at, rest=rest)
+
+
+def _longer(rest: StampedLines | None, before: StampedLines | None) -> StampedLines | None:
+    """Which of two answers shows more of the same last line: the other one was cut off within it."""
+    if before is None or not before.lines:
+        return rest
+    if rest is None or not rest.lines or before.lines[0].startswith(rest.lines[0]):
+        return before
+    return rest
 
 
 class InCurrent(StrEnum):

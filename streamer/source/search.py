@@ -56,14 +56,19 @@ class LogEnd:
         return DigestRing(self.ring[-DigestRing.WIDTH :])
 
     def part_of(self, ring: DigestRing) -> DigestRing:
-        """The end of a ring that these lines show; the lines before it were in an earlier file, or are farther up."""
+        """The end of a ring that these lines show; the lines before it were in an earlier file, or are farther up.
+
+        The whole ring, where its end alone would not say where.
+        """
         width, length = DigestRing.WIDTH, 0
         while length < min(len(ring), len(self.ring)) and (
             ring[len(ring) - length - width : len(ring) - length]
             == self.ring[len(self.ring) - length - width : len(self.ring) - length]
         ):
             length += width
-        return DigestRing(ring[len(ring) - length :]) if length else ring
+        part = DigestRing(ring[len(ring) - length :])
+        # Lines that are all alike stand in the ring more than once: a part of them shows no place.
+        return part if length and align.find_ring(part, ring[:-width]) is None else ring
 
     def is_in(self, served: bytes) -> bool:
         """Whether these lines are among others, by their digests; the first may be the end of a long line."""
