@@ -17,9 +17,14 @@ from streamer.transform.plan import Plan
 from streamer.transform.treatment import TargetLimit
 from tests.unit.transform.samples import START_NS, alert
 
-PLAN: Final = plan_of(
-    Settings.model_validate({"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}})
-)
+
+def planned(cores: int | None = None, **settings: Any) -> Plan:
+    """The plan of the defaults with these settings; raises `ValueError` where they are refused."""
+    required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
+    return plan_of(Settings.model_validate(required | settings), cores)
+
+
+PLAN: Final = planned()
 """All defaults."""
 
 FIELDS: Final[dict[str, Any]] = orjson.loads(alert())["output_fields"] | {
@@ -32,6 +37,12 @@ FIELDS: Final[dict[str, Any]] = orjson.loads(alert())["output_fields"] | {
 EVIDENCE: Final = ("proc.cmdline", "fd.name", "proc.pcmdline", "evt.args", "proc.exepath", "zz.last")
 """Fields that tell variants apart, some of which the rule may not print; first and last in any order."""
 
+VOLATILE: Final = (
+    *("evt.time", "evt.num", "evt.rawtime", "proc.pid", "proc.ppid", "proc.vpid", "proc.duration"),
+    *("fd.num", "fd.cport", "thread.tid", "container.start_ts", "proc.nthreads", "evt.latency"),
+)
+"""Fields that differ each time without meaning anything, whatever their values are."""
+
 _DEEP: Final = re.compile(rb'"<deep (\d+)>"')
 
 _generator = AlertGenerator(3, combinations=300)
@@ -42,6 +53,21 @@ NOISE: Final = [_generator.alert(START_NS + n, "node-1") for n in range(400)]
 def falco(fields: dict[str, Any] | None = None, **changed: Any) -> bytes:
     """An alert with other fields."""
     return _DEEP.sub(_nested, alert(output_fields=FIELDS | (fields or {}), **changed))
+
+
+def acme(rng: random.Random, number: int, fields: dict[str, Any], **changed: Any) -> bytes:
+    """An alert of a plugin that nobody has heard of: each has another id, time and number."""
+    event: dict[str, Any] = {
+        "acme.action": "login",
+        "acme.actor": "alice",
+        "acme.detail": "",
+        "acme.id": f"{rng.getrandbits(128):032x}",
+        "acme.seq": number,
+        "acme.target": "portal",
+        "acme.ts": START_NS + rng.getrandbits(40),
+    }
+    kind = {"rule": "Acme activity", "source": "acme", "tags": ["acme"], "output_fields": event | fields}
+    return alert(**(kind | changed))
 
 
 def deep(levels: int) -> str:
