@@ -22,6 +22,7 @@ from streamer.transform.parse import parse
 from streamer.transform.plan import Plan
 from streamer.transform.process import Processor
 from streamer.transform.stamp import LAST_NS, StampReader
+from tests.schemas import check_records
 from tests.unit.transform.samples import NOW_NS, SECOND_NS, START_NS, Feed
 
 GRACE_NS: Final = 10 * SECOND_NS
@@ -109,6 +110,7 @@ class Arena:
         self._places = {mark.place for mark in attack.marks}
         self._open = deque[_Planted]()
         self._summarised = 0
+        self._checks_records = seed % 40 == 0  # the schemas take longer than all else
         assert len(self._marks) == len(attack.marks) > 0
 
     def run(self) -> None:
@@ -215,6 +217,8 @@ class Arena:
                 self._stored[key] = value
         for record in publication.records:
             self._look(record)
+        if self._checks_records:
+            check_records(publication.records)
         self._audit(publication)
 
     def _look(self, record: Record) -> None:

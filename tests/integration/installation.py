@@ -50,6 +50,7 @@ class Installation:
             *self.alert_topics,
             f"{self.name}.summaries",
             f"{self.name}.overflow",
+            f"{self.name}.summaries",
             f"{self.name}.dead-letter",
             f"{self.name}.health",
         ]

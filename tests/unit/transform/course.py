@@ -22,6 +22,7 @@ from streamer.transform.process import Processor
 from streamer.transform.stamp import to_rfc3339
 from streamer.transform.state import ShardState
 from streamer.transform.treatment import DedupePlan, LimitPlan
+from tests.schemas import check_records
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, START_NS, Feed, alert
 
 GRACE_NS: Final = 10 * SECOND_NS
@@ -248,6 +249,7 @@ class Course:
         ledger = self._processor.state.ledger
         assert ledger.deduplicated == ledger.summarised
         assert not any(self.judge.counted.values()), "counted, and in no summary"
+        check_records(self.records)
         assert load("prod-eu-1", self.live.items()).ledger == ledger
 
     def values(self, kind: str) -> list[Any]:
