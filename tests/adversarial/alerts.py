@@ -9,20 +9,11 @@ from typing import Any, Final
 
 import orjson
 
-from streamer.config import Settings
-from streamer.plan import plan_of
 from streamer.simulator import AlertGenerator
 from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
-from streamer.transform.treatment import TargetLimit
+from tests.unit.transform.course import planned
 from tests.unit.transform.samples import START_NS, alert
-
-
-def planned(cores: int | None = None, **settings: Any) -> Plan:
-    """The plan of the defaults with these settings; raises `ValueError` where they are refused."""
-    required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
-    return plan_of(Settings.model_validate(required | settings), cores)
-
 
 PLAN: Final = planned()
 """All defaults."""
@@ -85,12 +76,12 @@ def unique(rng: random.Random) -> str:
     return f"Mark{rng.getrandbits(64):016X}kraM"
 
 
-def pressed(rng: random.Random, **fixed: Any) -> Plan:
-    """The defaults, in two of three cases with one or more bounds so tight that pressure is cheap.
+def pressed(rng: random.Random, plan: Plan = PLAN, **fixed: Any) -> Plan:
+    """The plan, in two of three cases with one or more bounds so tight that pressure is cheap.
 
     `fixed` are settings of deduplication.
     """
-    dedupe, limits = PLAN.dedupe, PLAN.limits
+    dedupe, limits = plan.dedupe, plan.limits
     if rng.random() < 2 / 3:
         dedupe = replace(
             dedupe,
@@ -108,4 +99,4 @@ def pressed(rng: random.Random, **fixed: Any) -> Plan:
             overall=rng.choice((None, None, Rate(10, 3))),
             per_topic=rng.choice((None, {"falco.alerts.notice": Rate(10, 3)})),
         )
-    return replace(PLAN, dedupe=replace(dedupe, **fixed), limits=limits)
+    return replace(plan, dedupe=replace(dedupe, **fixed), limits=limits)

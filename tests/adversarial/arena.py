@@ -200,11 +200,17 @@ class Arena:
             while self._open and self._real_ns - self._open[0].real_ns >= self._within_ns:
                 if not (found := self._open.popleft()).is_shown:
                     due_ns = self._clock_ns + found.real_ns + self._within_ns
-                    self._commit(self._processor.publish_due(due_ns))
+                    self._publish_due(due_ns)
                     if not found.is_shown:
                         raise HiddenError(f"{found.mark}: not reported in time, by our clock")
             if self._rng.random() < 0.3:
-                self._commit(self._processor.publish_due(self._now_ns))
+                self._publish_due(self._now_ns)
+
+    def _publish_due(self, now_ns: int) -> None:
+        """As a shard does: all that is due, in transactions of a bounded size."""
+        most_bytes = self._rng.choice((1, 4000, 1_000_000))
+        while (publication := self._processor.publish_due(now_ns, most_bytes=most_bytes)) is not None:
+            self._commit(publication)
 
     def _commit(self, publication: Publication | None) -> None:
         """Store, look for the marked alerts, and hold the books to what is there."""

@@ -15,13 +15,14 @@ from tests.adversarial.alerts import (
     VOLATILE,
     acme,
     falco,
-    planned,
     pressed,
     unique,
 )
 from tests.adversarial.arena import Attack, Demand, Line, Mark
+from tests.unit.transform.course import planned
 from tests.unit.transform.samples import SECOND_NS
 
+PROTECTING: Final = planned(limits={"protected": ["emergency", "alert", "critical", "notice", "warning"]})
 _PRIORITIES: Final = (
     "Emergency",
     "Alert",
@@ -304,9 +305,8 @@ def oversize(rng: random.Random) -> Attack:
 
 def _plan(rng: random.Random, tight: float) -> Plan:
     """The defaults; with this probability with tight bounds on memory, and a few variants."""
-    if rng.random() >= tight:
-        return PLAN
-    return replace(PLAN, dedupe=pressed(rng).dedupe)
+    plan = PROTECTING if rng.random() < 0.05 else PLAN
+    return replace(plan, dedupe=pressed(rng, plan).dedupe) if rng.random() < tight else plan
 
 
 INTRUSIONS: Final[tuple[Callable[[random.Random], Attack], ...]] = (

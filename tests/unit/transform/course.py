@@ -7,34 +7,42 @@ variants, and computes each target's clock a second time.
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from streamer.config import Settings
 from streamer.model import Publication, Record, Target
-from streamer.transform.fingerprint import FingerprintPlan, KeyFields
-from streamer.transform.limit import Rate
+from streamer.plan import plan_of
 from streamer.transform.load import load
 from streamer.transform.plan import Plan
 from streamer.transform.process import Processor
 from streamer.transform.stamp import to_rfc3339
 from streamer.transform.state import ShardState
-from streamer.transform.treatment import DedupePlan, LimitPlan
 from tests.schemas import check_records
-from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, SECOND_NS, START_NS, Feed, alert
+from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, SECOND_NS, START_NS, Feed, alert
 
 GRACE_NS: Final = 10 * SECOND_NS
 TARGETS: Final = (FALCO, OTHER)
-DEDUPE: Final = DedupePlan(
-    window_ns=tuple(seconds * SECOND_NS for seconds in (60, 300, 1800)),
-    max_variants=2,
-    fingerprint=FingerprintPlan({"syscall": KeyFields(("proc.name",))}, volatile=("evt.*",)),
-    summaries_topic="falco.summaries",
-)
-TREATED: Final = replace(PLAN, dedupe=DEDUPE, limits=LimitPlan(enabled=False))
-LIMITED: Final = replace(TREATED, limits=LimitPlan(rate=Rate(6, 4)))
+DEDUPE: Final[Mapping[str, Any]] = {
+    "max_variants": 2,
+    "group_fields": {"syscall": ["proc.name"]},
+    "volatile_fields": ["evt.*"],
+}
+LIMITS: Final[Mapping[str, Any]] = {"rate_per_minute": 6, "burst": 4}
+
+
+def planned(cores: int | None = None, **settings: Any) -> Plan:
+    """The plan of the defaults with these settings; raises `ValueError` where they are refused."""
+    required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
+    return plan_of(Settings.model_validate(required | settings), cores)
+
+
+def treated(limits: Mapping[str, Any] | None = None, **dedupe: Any) -> Plan:
+    """A plan with few fields in a group and few variants, so that few alerts do much; without limits by default."""
+    return planned(cores=1, dedupe={**DEDUPE, **dedupe}, limits=dict(limits or {"enabled": False}))
 
 
 class Event(NamedTuple):
@@ -191,8 +199,8 @@ class Judge:
 class Course:
     """A processor, its stored state and the judge of what it publishes."""
 
-    def __init__(self, plan: Plan = TREATED, key: bytes = b"k" * 16) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan | None = None, key: bytes = b"k" * 16) -> None:
+        self.plan = plan = plan or treated()
         self.live: dict[str, bytes] = {}
         self.records: list[Record] = []
         self.judge = Judge(plan)
