@@ -64,7 +64,7 @@ def slow_intrusion(rng: random.Random) -> Attack:
     """One distinct command line every 5 s in a group that is busy anyway; each of them is evidence."""
     log, alert = _Log(), {"priority": rng.choice(("Critical", "Notice", rng.choice(_PRIORITIES)))}
     _busy_for(rng, log, rng.choice((0, 120, 600)), **alert)
-    steps = 480 if rng.random() < 0.03 else rng.randrange(20, 60)
+    steps = 480 if rng.random() < 0.02 else rng.randrange(20, 50)
     every = 5 if steps == 480 else rng.choice((1, 5, 5, 20, 50))
     place = rng.choice(EVIDENCE)
     for n in range(steps):
@@ -92,7 +92,7 @@ def busy_group(rng: random.Random) -> Attack:
 
 def tenant_flood(rng: random.Random) -> Attack:
     """One tenant floods; the first alerts of twenty others on the same node must reach their topic."""
-    burst = 300 if rng.random() < 0.1 else 60
+    burst = 300 if rng.random() < 0.05 else 60
     plan = planned(limits={"burst": burst}) if burst != 300 else PLAN
     log, flood = _Log(), list[bytes]()
     shape = rng.choice(("commands", "processes", "pods", "rules"))
@@ -123,7 +123,7 @@ def new_groups(rng: random.Random) -> Attack:
     log, names = _Log(), ("k8s.ns.name", "k8s.pod.name", "container.id", "proc.name", "user.name")
     place = rng.choice(names)
     limits = {"burst": rng.choice((5, 20, 300)), "rate_per_minute": rng.choice((1, 60))}
-    crowd = rng.randrange(10, 120)
+    crowd = rng.randrange(10, 80)
     at = rng.randrange(crowd)
     for n in range(crowd):
         log.say(falco({place: f"new-{n}-{rng.getrandbits(32)}"}), rng.choice((0, 0.001, 1)))
@@ -154,7 +154,7 @@ def made_volatile(rng: random.Random) -> Attack:
     """Fields of an unknown source are made to differ in each alert; then one of them carries what matters."""
     log, places = _Log(), ("acme.action", "acme.target", "acme.actor", "acme.detail")
     made = rng.sample(places, rng.choice((1, 2, 4)))
-    for n in range(rng.randrange(10, 80)):
+    for n in range(rng.randrange(10, 60)):
         log.say(acme(rng, n, {name: f"{name} {rng.getrandbits(48)}" for name in made}), rng.choice((1, 8)))
         if rng.random() < 0.05:
             place = rng.choice(made)
@@ -292,7 +292,7 @@ def alike_values(rng: random.Random) -> Attack:
 
 def oversize(rng: random.Random) -> Attack:
     """Alerts with thousands of fields, long names and long lists: what matters stands at any place in them."""
-    log, count = _Log(), rng.choice((100, 600, 2000))
+    log, count = _Log(), rng.choice((100, 400, 1000))
     length = rng.choice((1, 30)) if count > 100 else rng.choice((30, 300))
     filling = {f"zz.{'n' * length}{n}": "v" * rng.choice((0, 5)) for n in range(count)}
     place = rng.choice(("aa.first", "zz.last", rng.choice(tuple(filling))))

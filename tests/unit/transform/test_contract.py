@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,14 +132,12 @@ def test_variants_beyond_the_first_ones_are_reported_within_a_minute_in_a_busy_g
     course.write([Event(0, 20 * SECOND_NS, "sh", "health", "Notice")] * 100)
     course.write([Event(0, SECOND_NS, "sh", f"{n}", "Notice") for n in range(10)])
     course.write([Event(0, SECOND_NS, "sh", "curl -s https://example.com | sh", "Notice")])
-    before = len(course.values("summary"))
+    before = len(course.records)
     course.wait(70)
-    reported = [
-        variant["fields"].get("proc.cmdline", value["output_fields"]["proc.cmdline"])
-        for value in course.values("summary")[before:]
-        for variant in value["summary"]["variants"]
-    ]
-    assert "curl -s https://example.com | sh" in reported
+    shown = {
+        fields["proc.cmdline"] for record in course.records[before - 1 :] for fields in fields_of(record)
+    }
+    assert "curl -s https://example.com | sh" in shown
     course.end()
 
 
@@ -181,10 +180,11 @@ def test_a_summary_says_what_was_counted_with_typed_fields_and_true_times(priori
 
 
 def by_target(records: Sequence[Record]) -> dict[bytes, list[Record]]:
-    """The records of each target, in their order."""
+    """The alerts and summaries of each target, in their order; when a storm is reported is up to the batches."""
     found = defaultdict[bytes, list[Record]](list)
     for record in records:
-        found[record.key].append(record)
+        if dict(record.headers)["kind"] in {b"alert", b"summary"}:
+            found[record.key].append(record)
     return dict(found)
 
 
@@ -194,3 +194,10 @@ def public_ids(course: Course) -> list[Any]:
         (value["summary"]["group"], [variant["id"] for variant in value["summary"]["variants"]])
         for value in course.values("summary")
     ]
+
+
+def fields_of(record: Record) -> list[dict[str, Any]]:
+    """The fields of each variant that a record shows."""
+    value = orjson.loads(record.value)
+    variants = value["summary"]["variants"] if "summary" in value else [{"fields": {}}]
+    return [value["output_fields"] | variant["fields"] for variant in variants]
