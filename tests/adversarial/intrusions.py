@@ -96,7 +96,7 @@ def tenant_flood(rng: random.Random) -> Attack:
     plan = planned(limits={"burst": burst}) if burst != 300 else PLAN
     log, flood = _Log(), list[bytes]()
     shape = rng.choice(("commands", "processes", "pods", "rules"))
-    for n in range(burst + burst // 4):
+    for n in range(burst + 20):
         fields: dict[str, Any] = {"k8s.ns.name": "tenant-0", "k8s.pod.name": "job-0"}
         changed: dict[str, Any] = {}
         if shape == "pods":
@@ -112,8 +112,8 @@ def tenant_flood(rng: random.Random) -> Attack:
         for n in range(1, 21)
     ]
     rng.shuffle(victims)
-    for fields in victims:
-        log.say(rng.choice(flood), rng.choice((0, 0.01, 1)))
+    for fields, body in zip(victims, flood[burst:], strict=True):
+        log.say(body, rng.choice((0, 0.01, 1)))
         log.plant(falco(fields | {"proc.cmdline": unique(rng)}), "proc.cmdline", 0.001, Demand.ON_TOPIC)
     return Attack(plan, log.lines, log.marks)
 
@@ -136,7 +136,7 @@ def new_groups(rng: random.Random) -> Attack:
 
 def unknown_source(rng: random.Random) -> Attack:
     """An in-house plugin whose events have ids and times; one of 158 is what matters, and differs elsewhere."""
-    log, events = _Log(), 158 if rng.random() < 0.2 else rng.randrange(3, 80)
+    log, events = _Log(), 158 if rng.random() < 0.1 else rng.randrange(3, 60)
     places = ("acme.action", "acme.target", "acme.actor", "acme.detail")
     kept, at = rng.randrange(1, 5), rng.randrange(events)
     priority = rng.choice(("Notice", "Warning", "Critical"))
