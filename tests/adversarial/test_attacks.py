@@ -12,7 +12,7 @@ from tests.adversarial.arena import Arena, Attack
 from tests.adversarial.attacks import CROWDS, any_two
 from tests.adversarial.intrusions import INTRUSIONS
 
-SEEDS = int(os.environ.get("ADVERSARIAL_SEEDS", "200"))
+SEEDS = int(os.environ.get("ADVERSARIAL_SEEDS", "60"))
 """How often each attack is tried; `make test` takes 1,000, a night takes a million."""
 FIRST_SEED = int(os.environ.get("ADVERSARIAL_FIRST_SEED", "0"))
 
