@@ -10,6 +10,7 @@ from typing import Any, Final
 from streamer.transform.plan import Plan
 from tests.adversarial.alerts import (
     EVIDENCE,
+    FIELDS,
     NOISE,
     PLAN,
     VOLATILE,
@@ -167,21 +168,23 @@ def made_volatile(rng: random.Random) -> Attack:
 
 def misspelt_filter(rng: random.Random) -> Attack:
     """A drop filter with a mistake in it: either the settings refuse it, or it drops nothing."""
-    name = rng.choice(
-        ("k8s.ns.nmae", "k8s.pod", "proc.cmdlne", "container.image.repo", "K8S.ns.name", "output_fields.x")
+    name, value = rng.choice(("k8s.ns.name", "proc.cmdline", "user.name", "rule", "source")), "kube-system"
+    negative = rng.choice((f'!= "{value}"', f'!~ "{value}"', '!~ "kube-.*|dev-.*"', '!~ "[a-z]{40}"'))
+    wrong_operator = rng.choice(
+        ("==", "===", "!==", "=!", "<>", "<", ">", "~", "!", "is not", "=~=", "not in")
     )
     wrong = (
-        f'{name} != "kube-system"',
-        f'{name} !~ "kube-.*"',
-        f'{name} !~ ""',
-        'Rule != "Terminal shell"',
-        'Priority != "debug"',
-        'prio != "debug"',
-        'rule == "Terminal shell in container"',
-        "rule != 'Terminal shell in container'",
+        f"{_misspelt(rng, name)} {negative}",
+        f"{name.title() if '.' not in name else name.upper()} {negative}",
+        f'{name} {wrong_operator} "{value}"',
+        f"{name} != '{value}'",
+        f"{name} != “{value}”",
+        f'{name} != "{value}',
         "priority => debug",
         "priority > = debug",
+        'prio != "debug"',
         'tag != "x"',
+        'output_fields.proc.name != "x"',
     )
     matches = [rng.choice(wrong)]
     if rng.random() < 0.3:
@@ -197,6 +200,21 @@ def misspelt_filter(rng: random.Random) -> Attack:
         place = rng.choice(EVIDENCE)
         log.plant(falco({place: unique(rng)}), place, 1, Demand.WHOLE)
     return Attack(plan, log.lines, log.marks)
+
+
+def _misspelt(rng: random.Random, name: str) -> str:
+    """A name with a letter left out, doubled, or in another's place, that no alert has."""
+    while True:
+        at = rng.randrange(len(name) - 1)
+        found = rng.choice(
+            (
+                name[:at] + name[at + 1 :],
+                name[:at] + name[at] + name[at:],
+                name[:at] + name[at + 1] + name[at] + name[at + 2 :],
+            )
+        )
+        if found not in FIELDS and found != name:
+            return found
 
 
 def kafka_limits(rng: random.Random) -> Attack:
