@@ -172,7 +172,7 @@ class Judge:
             queue = self.counted[key]
             assert len(queue) >= variant["count"], "reported more often than it was counted"
             mine = [queue.popleft() for _ in range(variant["count"])]
-            self.shown[key] = max(self.shown.get(key, 0), self.elapsed_ns[target])
+            self._shown(key, mine[-1].written.elapsed_ns)
             times = [item.written.time_ns for item in mine]
             if times == sorted(times):
                 assert variant["first_seen"] == to_rfc3339(times[0])
@@ -181,6 +181,14 @@ class Judge:
             lasts.append(variant["last_seen"])
         assert summary["first_seen"] <= min(firsts)
         assert summary["last_seen"] >= max(lasts) or summary["last_seen"] in lasts
+
+    def _shown(self, key: tuple[str, ...], elapsed_ns: int) -> None:
+        """What a transaction counted after it has reported the same is a repeat of what was shown."""
+        shown_ns = self.shown[key] = max(self.shown.get(key, 0), elapsed_ns)
+        self.counted[key] = deque(
+            item._replace(is_evidence=item.written.elapsed_ns - shown_ns >= self.longest_ns)
+            for item in self.counted[key]
+        )
 
     def _due(self) -> None:
         for queue in self.counted.values():
