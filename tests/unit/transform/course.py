@@ -116,7 +116,8 @@ class Judge:
     def replan(self, plan: Plan) -> None:
         self.plan = plan
         self.longest_ns = max(self.longest_ns, *plan.dedupe.window_ns)
-        self.fewest_variants = min(self.fewest_variants, plan.dedupe.max_variants)
+        given = [each.max_variants for each in plan.dedupe.overrides if each.max_variants is not None]
+        self.fewest_variants = min(self.fewest_variants, plan.dedupe.max_variants, *given)
 
     def take(self, publication: Publication, written: Sequence[Written] = ()) -> None:
         """Judge one transaction; `written` are the alerts that it settles."""
