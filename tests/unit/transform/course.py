@@ -71,6 +71,8 @@ class Written(NamedTuple):
 class _Counted(NamedTuple):
     written: Written
     real_ns: int
+    within_ns: int
+    """How long it may stay unreported if it is evidence: by the settings under which it came."""
     is_evidence: bool
 
 
@@ -155,7 +157,7 @@ class Judge:
         if is_evidence:
             recent = [at for at in self.passed[group].values() if item.elapsed_ns - at < self.longest_ns]
             assert len(recent) > self.fewest_variants, "counted, though few variants were published"
-        self.counted[item.key].append(_Counted(item, self.real_ns, is_evidence))
+        self.counted[item.key].append(_Counted(item, self.real_ns, self.within_ns, is_evidence))
 
     def _summary(self, record: Record) -> None:
         """What a summary reports was counted, is reported once, and is as it says."""
@@ -197,12 +199,12 @@ class Judge:
                 if item.is_evidence:
                     by_lines_ns = self.elapsed_ns[item.written.target.id] - item.written.elapsed_ns
                     waited_ns = max(by_lines_ns, self.real_ns - item.real_ns)
-                    assert waited_ns < self.within_ns, f"not reported in time: {item.written.key}"
+                    assert waited_ns < item.within_ns, f"not reported in time: {item.written.key}"
 
     def next_due_ns(self) -> int | None:
         """When evidence must be reported at the latest, by our clock."""
-        waiting = [item.real_ns for queue in self.counted.values() for item in queue if item.is_evidence]
-        return min(waiting) + self.within_ns if waiting else None
+        every = [item for queue in self.counted.values() for item in queue if item.is_evidence]
+        return min((item.real_ns + item.within_ns for item in every), default=None)
 
 
 class Course:
@@ -260,7 +262,7 @@ class Course:
 
     def end(self) -> None:
         """Wait until all evidence must be out, then report the rest; every alert has one outcome by then."""
-        self.wait(self.judge.within_ns / SECOND_NS)
+        self.wait(self.judge.longest_ns / SECOND_NS)
         self._commit(self._processor.publish_due(self._now_ns, everything=True))
         ledger = self._processor.state.ledger
         assert ledger.deduplicated == ledger.summarised
