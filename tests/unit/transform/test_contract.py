@@ -179,12 +179,15 @@ def test_a_summary_says_what_was_counted_with_typed_fields_and_true_times(priori
     assert len({summary["group"] for summary in summaries}) == 1
 
 
-def by_target(records: Sequence[Record]) -> dict[bytes, list[Record]]:
-    """The alerts and summaries of each target, in their order; when a storm is reported is up to the batches."""
-    found = defaultdict[bytes, list[Record]](list)
+def by_target(records: Sequence[Record]) -> dict[tuple[bytes, bytes], list[Record]]:
+    """The alerts and the summaries of each target; when a storm is reported is up to the batches."""
+    found = defaultdict[tuple[bytes, bytes], list[Record]](list)
     for record in records:
-        if dict(record.headers)["kind"] in {b"alert", b"summary"}:
-            found[record.key].append(record)
+        if (kind := dict(record.headers)["kind"]) in {b"alert", b"summary"}:
+            found[record.key, kind].append(record)
+    for (_, kind), mine in found.items():
+        if kind == b"summary":  # windows that end at one time have no order
+            mine.sort(key=lambda record: record.id)
     return dict(found)
 
 
