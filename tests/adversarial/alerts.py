@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from streamer.simulator import AlertGenerator
-from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
 from tests.unit.transform.course import planned
 from tests.unit.transform.samples import START_NS, alert
@@ -76,27 +74,31 @@ def unique(rng: random.Random) -> str:
     return f"Mark{rng.getrandbits(64):016X}kraM"
 
 
-def pressed(rng: random.Random, plan: Plan = PLAN, **fixed: Any) -> Plan:
-    """The plan, in two of three cases with one or more bounds so tight that pressure is cheap.
+def pressed(rng: random.Random, limits: dict[str, Any] | None = None, **fixed: Any) -> Plan:
+    """The defaults, in two of three cases with one or more bounds so tight that pressure is cheap.
 
-    `fixed` are settings of deduplication.
+    `limits` and `fixed`, which are settings of `dedupe`, are laid over.
     """
-    dedupe, limits = plan.dedupe, plan.limits
+    dedupe: dict[str, Any] = {}
+    tight: dict[str, Any] = {}
     if rng.random() < 2 / 3:
-        dedupe = replace(
-            dedupe,
-            max_variants=rng.choice((0, 1, 3, 10)),
-            max_windows=rng.choice((1, 2, 7, dedupe.max_windows)),
-            max_evidence_bytes=rng.choice((1, 3000, 50_000, dedupe.max_evidence_bytes)),
-        )
-        limits = replace(
-            limits,
-            enabled=rng.random() < 0.8,
-            rate=rng.choice((Rate(1, 1), Rate(60, 5), limits.rate)),
-            by_other=rng.choice((("rule",), ("priority",), ("rule", "proc.name"))),
-            target=rng.choice((None, TargetLimit(Rate(5, 3), Rate(2, 2)), limits.target)),
-            max_buckets=rng.choice((1, 2, limits.max_buckets)),
-            overall=rng.choice((None, None, Rate(10, 3))),
-            per_topic=rng.choice((None, {"falco.alerts.notice": Rate(10, 3)})),
-        )
-    return replace(plan, dedupe=replace(dedupe, **fixed), limits=limits)
+        dedupe = {
+            "max_variants": rng.choice((0, 1, 3, 10)),
+            "max_windows": rng.choice((1, 2, 7, 200_000)),
+            "max_evidence_bytes": rng.choice((1, 3000, 50_000, 10**8)),
+        }
+        tight = rng.choice((rate(1, 1), rate(60, 5), rate(60, 300)))
+        tight |= {
+            "enabled": rng.random() < 0.8,
+            "by": {"syscall": rng.choice((["rule"], ["priority"], ["rule", "proc.name"]))},
+            "max_buckets": rng.choice((1, 2, 200_000)),
+            "overall": rng.choice((None, None, rate(10, 3))),
+            "per_topic": rng.choice((None, rate(10, 3))),
+            "target": rng.choice(({"enabled": False}, rate(5, 3), rate(120, 800))),
+        }
+    return planned(cores=1, dedupe=dedupe | fixed, limits=tight | (limits or {}))
+
+
+def rate(per_minute: float, burst: int) -> dict[str, Any]:
+    """A rate as in the settings."""
+    return {"rate_per_minute": per_minute, "burst": burst}

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from streamer.transform.limit import Rate
-from tests.adversarial.alerts import EVIDENCE, NOISE, deep, falco, pressed, unique
+from tests.adversarial.alerts import EVIDENCE, NOISE, deep, falco, pressed, rate, unique
 from tests.adversarial.arena import Attack, Line, Mark
 from tests.unit.transform.samples import SECOND_NS, alert
 
@@ -89,8 +88,8 @@ def burned_bucket(rng: random.Random) -> Attack:
     crowd = [falco({"proc.name": f"p{n}"}, rule=rng.choice(rules)) for n in range(25)]
     own = rng.choice(({}, {"proc.name": "p1"}, {"proc.name": "evil"}))
     found = _hide(rng, "proc.cmdline", crowd, falco({**own, "proc.cmdline": marker}))
-    rate = rng.choice((Rate(1, 1), Rate(0.001, 1), Rate(60, 10)))
-    return replace(found, plan=replace(found.plan, limits=replace(found.plan.limits, rate=rate)))
+    limits = rng.choice((rate(1, 1), rate(0.001, 1), rate(60, 10)))
+    return replace(found, plan=pressed(rng, limits))
 
 
 def eviction(rng: random.Random) -> Attack:

@@ -17,13 +17,14 @@ from tests.adversarial.alerts import (
     acme,
     falco,
     pressed,
+    rate,
     unique,
 )
 from tests.adversarial.arena import Attack, Demand, Line, Mark
 from tests.unit.transform.course import planned
 from tests.unit.transform.samples import SECOND_NS
 
-PROTECTING: Final = planned(limits={"protected": ["emergency", "alert", "critical", "notice", "warning"]})
+PROTECTING: Final = {"protected": ["emergency", "alert", "critical", "notice", "warning"]}
 _PRIORITIES: Final = (
     "Emergency",
     "Alert",
@@ -94,7 +95,7 @@ def busy_group(rng: random.Random) -> Attack:
 def tenant_flood(rng: random.Random) -> Attack:
     """One tenant floods; the first alerts of twenty others on the same node must reach their topic."""
     burst = 300 if rng.random() < 0.05 else 60
-    plan = planned(limits={"burst": burst}) if burst != 300 else PLAN
+    plan = planned(limits={"burst": burst, "target": {"burst": 2 * burst}}) if burst != 300 else PLAN
     log, flood = _Log(), list[bytes]()
     shape = rng.choice(("commands", "processes", "pods", "rules"))
     for n in range(burst + 20):
@@ -123,7 +124,8 @@ def new_groups(rng: random.Random) -> Attack:
     """A flood in which each alert is the first of its group, so that nothing is a repeat; more than is reserved."""
     log, names = _Log(), ("k8s.ns.name", "k8s.pod.name", "container.id", "proc.name", "user.name")
     place = rng.choice(names)
-    limits = {"burst": rng.choice((5, 20, 300)), "rate_per_minute": rng.choice((1, 60))}
+    limits = rate(rng.choice((1, 60)), rng.choice((5, 20, 300)))
+    limits["target"] = rate(rng.choice((1, 60)), rng.choice((5, 20, 800)))
     crowd = rng.randrange(10, 80)
     at = rng.randrange(crowd)
     for n in range(crowd):
@@ -219,8 +221,8 @@ def _misspelt(rng: random.Random, name: str) -> str:
 
 def kafka_limits(rng: random.Random) -> Attack:
     """Our clock is set back, or forth, while limits that protect Kafka are far from exceeded."""
-    rate = {"rate_per_minute": 120, "burst": 20}
-    limits = rng.choice(({"overall": rate}, {"per_topic": rate}, {"overall": rate, "per_topic": rate}))
+    ample = rate(120, 20)
+    limits = rng.choice(({"overall": ample}, {"per_topic": ample}, {"overall": ample, "per_topic": ample}))
     log, steps = _Log(), (-3600, -3600, -60, -86_400, 300, 3600)
     priority = rng.choice(("Notice", "Critical"))
     for n in range(rng.randrange(3, 40)):
@@ -234,8 +236,8 @@ def kafka_limits(rng: random.Random) -> Attack:
 
 def kafka_flood(rng: random.Random) -> Attack:
     """Limits that protect Kafka are exceeded, also by what is protected: all that they divert stays whole."""
-    rate = {"rate_per_minute": rng.choice((1, 60)), "burst": rng.choice((1, 10))}
-    limits = rng.choice(({"overall": rate}, {"per_topic": rate}))
+    low = rate(rng.choice((1, 60)), rng.choice((1, 10)))
+    limits = rng.choice(({"overall": low}, {"per_topic": low}))
     log = _Log()
     for n in range(rng.randrange(3, 40)):
         priority = rng.choice(("Critical", "Emergency", "Notice"))
@@ -323,8 +325,10 @@ def oversize(rng: random.Random) -> Attack:
 
 def _plan(rng: random.Random, tight: float) -> Plan:
     """The defaults; with this probability with tight bounds on memory, and a few variants."""
-    plan = PROTECTING if rng.random() < 0.05 else PLAN
-    return replace(plan, dedupe=pressed(rng, plan).dedupe) if rng.random() < tight else plan
+    limits = PROTECTING if rng.random() < 0.05 else {}
+    if rng.random() >= tight:
+        return planned(limits=limits) if limits else PLAN
+    return replace(PLAN, dedupe=pressed(rng).dedupe)
 
 
 INTRUSIONS: Final[tuple[Callable[[random.Random], Attack], ...]] = (
