@@ -65,6 +65,8 @@ class Attack:
     lines: Sequence[Line]
     marks: Sequence[Mark]
     may_filter: bool = False
+    most_lines: int = 100
+    """Of a batch."""
 
 
 class HiddenError(AssertionError):
@@ -117,7 +119,7 @@ class Arena:
         """Send everything, then wait until every marked alert must have been shown; raises if one is hidden."""
         lines, at = self._attack.lines, 0
         while at < len(lines):
-            count = self._rng.choice((1, 1, 2, 5, 20, 100))
+            count = min(self._rng.choice((1, 1, 2, 5, 20, 100)), self._attack.most_lines)
             clocks = [n for n in range(at + 1, min(at + count, len(lines))) if lines[n].clock_ns]
             end = clocks[0] if clocks else at + count  # our clock is set between two batches
             self._send(at, lines[at:end])

@@ -225,13 +225,13 @@ def kafka_limits(rng: random.Random) -> Attack:
     limits = rng.choice(({"overall": ample}, {"per_topic": ample}, {"overall": ample, "per_topic": ample}))
     log, steps = _Log(), (-3600, -3600, -60, -86_400, 300, 3600)
     priority = rng.choice(("Notice", "Critical"))
-    for n in range(rng.randrange(3, 40)):
+    for n in range(rng.randrange(20, 50)):
         body = falco({"proc.name": f"p{n}", "fd.name": unique(rng)}, priority=priority)
         log.plant(body, "fd.name", rng.choice((1, 2, 10)), Demand.ON_TOPIC)
     for _ in range(rng.choice((1, 1, 3))):
         at = rng.randrange(1, len(log.lines))
         log.lines[at] = log.lines[at]._replace(clock_ns=rng.choice(steps) * SECOND_NS)
-    return Attack(planned(cores=1, limits=limits), log.lines, log.marks)
+    return Attack(planned(cores=1, limits=limits), log.lines, log.marks, most_lines=2)
 
 
 def kafka_flood(rng: random.Random) -> Attack:
