@@ -221,11 +221,11 @@ def _misspelt(rng: random.Random, name: str) -> str:
 
 def kafka_limits(rng: random.Random) -> Attack:
     """Our clock is set back, or forth, while limits that protect Kafka are far from exceeded."""
-    ample = rate(120, 20)
+    ample = rate(120, 6)
     limits = rng.choice(({"overall": ample}, {"per_topic": ample}, {"overall": ample, "per_topic": ample}))
     log, steps = _Log(), (-3600, -3600, -60, -86_400, 300, 3600)
     priority = rng.choice(("Notice", "Critical"))
-    for n in range(rng.randrange(20, 50)):
+    for n in range(rng.randrange(12, 30)):
         body = falco({"proc.name": f"p{n}", "fd.name": unique(rng)}, priority=priority)
         log.plant(body, "fd.name", rng.choice((1, 2, 10)), Demand.ON_TOPIC)
     for _ in range(rng.choice((1, 1, 3))):
