@@ -50,7 +50,6 @@ class Installation:
             *self.alert_topics,
             f"{self.name}.summaries",
             f"{self.name}.overflow",
-            f"{self.name}.summaries",
             f"{self.name}.dead-letter",
             f"{self.name}.health",
         ]
