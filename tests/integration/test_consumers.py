@@ -90,7 +90,7 @@ def check_topics(installation: Installation, seen: Oracle) -> None:
     kinds = defaultdict[str, set[str]](set)
     for record in seen.records:
         kinds[record.topic.removeprefix(f"{installation.name}.").partition(".")[0]].add(kind(record))
-        schema = schemas()[dict(record.headers)["ce_dataschema"].decode()]
+        schema = schemas()[f"urn:falco-streamer:schema:{dict(record.headers)['ce_type'].decode()}"]
         Draft202012Validator(schema).validate(orjson.loads(record.value))
         if kind(record) == "alert":
             assert record.value in written
