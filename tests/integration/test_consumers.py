@@ -79,9 +79,13 @@ async def test_the_example_agrees_with_what_was_published_and_shows_nothing_that
     assert len(ids) == len(set(ids))
     assert "aborted" not in ids
     of_alerts = [record for record in seen.records if kind(record) in {"alert", "summary"}]
-    expected = {dict(record.headers)["ce_id"].decode(): (kind(record), count(record)) for record in of_alerts}
-    assert {record["id"]: (record["kind"], record["count"]) for record in found} == expected
+    assert {record["id"]: (record["kind"], record["count"], record["commands"]) for record in found} == {
+        dict(record.headers)["ce_id"].decode(): (kind(record), count(record), commands(record))
+        for record in of_alerts
+    }
     assert sum(record["count"] for record in found) == 1000
+    shown = {command for record in found for command in record["commands"]}
+    assert shown == {command_of(orjson.loads(alert)) for _, alert in installation.written}
 
 
 def check_topics(installation: Installation, seen: Oracle) -> None:
@@ -108,6 +112,17 @@ def kind(record: Any) -> str:
 def count(record: Any) -> int:
     """How many alerts a record stands for."""
     return int(orjson.loads(record.value)["summary"]["count"]) if kind(record) == "summary" else 1
+
+
+def commands(record: Any) -> list[str | None]:
+    """The command line of each variant that a record shows."""
+    value = orjson.loads(record.value)
+    variants = value["summary"]["variants"] if kind(record) == "summary" else [{"fields": {}}]
+    return [command_of({"output_fields": value["output_fields"] | each["fields"]}) for each in variants]
+
+
+def command_of(alert: Any) -> str | None:
+    return (alert.get("output_fields") or {}).get("proc.cmdline")
 
 
 def reported(seen: Oracle) -> int:
