@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -96,7 +97,8 @@ def pressed(rng: random.Random, limits: dict[str, Any] | None = None, **fixed: A
             "per_topic": rng.choice((None, rate(10, 3))),
             "target": rng.choice(({"enabled": False}, rate(5, 3), rate(120, 800))),
         }
-    return planned(cores=1, dedupe=dedupe | fixed, limits=tight | (limits or {}))
+    own, others = planned(1, dedupe=dedupe | fixed), planned(1, limits=tight | (limits or {}))
+    return replace(own, limits=others.limits)
 
 
 def rate(per_minute: float, burst: int) -> dict[str, Any]:

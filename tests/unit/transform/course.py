@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -36,8 +37,14 @@ LIMITS: Final[Mapping[str, Any]] = {"rate_per_minute": 6, "burst": 4}
 
 def planned(cores: int | None = None, **settings: Any) -> Plan:
     """The plan of the defaults with these settings; raises `ValueError` where they are refused."""
+    return _plan_of(cores, orjson.dumps(settings))
+
+
+@cache
+def _plan_of(cores: int | None, settings: bytes) -> Plan:
+    """Reading settings takes longer than most courses do."""
     required = {"cluster": "prod-eu-1", "kafka": {"bootstrap_servers": ["kafka:9092"]}}
-    return plan_of(Settings.model_validate(required | settings), cores)
+    return plan_of(Settings.model_validate(required | orjson.loads(settings)), cores)
 
 
 def treated(limits: Mapping[str, Any] | None = None, **dedupe: Any) -> Plan:
