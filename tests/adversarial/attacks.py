@@ -1,4 +1,4 @@
-"""The attacks: each makes a log, from a seed, in which one marked alert is to go unseen."""
+"""Attacks by a crowd: each makes a log, from a seed, in which one marked alert is to go unseen among others."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from streamer.transform.limit import Rate
-from tests.adversarial.alerts import EVIDENCE, NOISE, deep, falco, pressed, unique
-from tests.adversarial.arena import Attack, Line
+from tests.adversarial.alerts import EVIDENCE, NOISE, deep, falco, pressed, rate, unique
+from tests.adversarial.arena import Attack, Line, Mark
 from tests.unit.transform.samples import SECOND_NS, alert
 
 _STEPS_NS: Final = tuple(
@@ -19,7 +18,7 @@ _BACK_NS: Final = tuple(-step_ns for step_ns in (*_STEPS_NS, 11 * SECOND_NS))
 Bodies = list[bytes]
 
 
-def _hide(rng: random.Random, marker: str, crowd: Bodies, marked: bytes, **dedupe: Any) -> Attack:
+def _hide(rng: random.Random, place: str | None, crowd: Bodies, marked: bytes, **dedupe: Any) -> Attack:
     """The marked alert anywhere in a crowd of which some come again, with a little of what a cluster always says."""
     crowd = crowd + rng.choices(crowd, k=rng.randrange(8)) + rng.sample(NOISE, 2)
     if rng.random() < 0.5:
@@ -27,14 +26,14 @@ def _hide(rng: random.Random, marker: str, crowd: Bodies, marked: bytes, **dedup
     at = rng.randrange(len(crowd) + 1) if rng.random() < 0.3 else len(crowd)
     bodies = [*crowd[:at], marked, *crowd[at:]]
     usual_ns = rng.choice((0, 1_000_000, SECOND_NS, 7 * SECOND_NS))
-    return Attack(pressed(rng, **dedupe), [Line(body, usual_ns) for body in bodies], at, marker.encode())
+    return Attack(pressed(rng, **dedupe), [Line(body, usual_ns) for body in bodies], [Mark(at, place)])
 
 
 def variants(rng: random.Random) -> Attack:
     """More variants of a group than pass, and the marked one among them."""
     marker, name = unique(rng), rng.choice(EVIDENCE)
     crowd = [falco({name: f"sh -c {n}"}) for n in range(rng.randrange(1, 25))]
-    return _hide(rng, marker, crowd, falco({name: f"sh -c {marker}"}))
+    return _hide(rng, name, crowd, falco({name: f"sh -c {marker}"}))
 
 
 def other_fields(rng: random.Random) -> Attack:
@@ -46,7 +45,7 @@ def other_fields(rng: random.Random) -> Attack:
         return {name: f"{n} {rng.getrandbits(64)} " * rng.choice((1, 3, 12, 60)) for name in noisy}
 
     crowd = [falco({quiet: "usual", **crowded(n)}) for n in range(14)]
-    return _hide(rng, marker, crowd, falco({quiet: marker, **crowded(99)}))
+    return _hide(rng, quiet, crowd, falco({quiet: marker, **crowded(99)}))
 
 
 def padding(rng: random.Random) -> Attack:
@@ -61,7 +60,7 @@ def padding(rng: random.Random) -> Attack:
         return same + own + filling * rng.choice(sizes) + core + filling * rng.choice(sizes)
 
     crowd = [falco({name: text(f"sh {n}")}) for n in range(rng.choice((2, 13)))]
-    return _hide(rng, marker, crowd, falco({name: text(marker)}))
+    return _hide(rng, name, crowd, falco({name: text(marker)}))
 
 
 def long_texts(rng: random.Random) -> Attack:
@@ -75,7 +74,7 @@ def long_texts(rng: random.Random) -> Attack:
     crowd = [falco({**beside, name: f"{before}sh {n}{after}"}) for n in range(rng.choice((1, 4, 12)))]
     return _hide(
         rng,
-        marker,
+        name,
         crowd,
         falco({**beside, name: f"{before}{marker}{after}"}),
         max_variants=rng.choice((0, 10)),
@@ -88,9 +87,9 @@ def burned_bucket(rng: random.Random) -> Attack:
     rules = ["Terminal shell in container", *(f"Rule {n}" for n in range(rng.choice((0, 3))))]
     crowd = [falco({"proc.name": f"p{n}"}, rule=rng.choice(rules)) for n in range(25)]
     own = rng.choice(({}, {"proc.name": "p1"}, {"proc.name": "evil"}))
-    found = _hide(rng, marker, crowd, falco({**own, "proc.cmdline": marker}))
-    rate = rng.choice((Rate(1, 1), Rate(0.001, 1), Rate(60, 10)))
-    return replace(found, plan=replace(found.plan, limits=replace(found.plan.limits, rate=rate)))
+    found = _hide(rng, "proc.cmdline", crowd, falco({**own, "proc.cmdline": marker}))
+    limits = rng.choice((rate(1, 1), rate(0.001, 1), rate(60, 10)))
+    return replace(found, plan=pressed(rng, limits))
 
 
 def eviction(rng: random.Random) -> Attack:
@@ -101,7 +100,7 @@ def eviction(rng: random.Random) -> Attack:
     crowd = own + flush
     rng.shuffle(crowd)
     bounds = {"max_windows": rng.choice((1, 2, 3, 16)), "max_evidence_bytes": rng.choice((1, 2000, 10**6))}
-    return _hide(rng, marker, crowd, falco({"proc.cmdline": marker}), **bounds)
+    return _hide(rng, "proc.cmdline", crowd, falco({"proc.cmdline": marker}), **bounds)
 
 
 def clock_steps(rng: random.Random) -> Attack:
@@ -143,7 +142,7 @@ def odd_values(rng: random.Random) -> Attack:
     crowd = [falco(fields(n)) for n in range(rng.randrange(1, 20))]
     place = rng.choice((*EVIDENCE, "proc.name", "container.id"))
     value = rng.choice((marker, [marker], {"a": marker}, [None, 1, marker]))
-    return _hide(rng, marker, crowd, falco(fields(0) | {place: value}))
+    return _hide(rng, place, crowd, falco(fields(0) | {place: value}))
 
 
 def no_fields(rng: random.Random) -> Attack:
@@ -155,7 +154,7 @@ def no_fields(rng: random.Random) -> Attack:
     ]
     return _hide(
         rng,
-        marker,
+        None,
         crowd,
         alert(output_fields=nothing, output=f"10:00:00.000000000: Notice A shell {marker}"),
     )
@@ -185,7 +184,7 @@ def normalised(rng: random.Random) -> Attack:
         )
 
     crowd = [falco({name: text(rng.choice(("", "x", "sh")))}) for _ in range(rng.randrange(1, 25))]
-    return _hide(rng, marker, crowd, falco({name: text(marker)}))
+    return _hide(rng, name, crowd, falco({name: text(marker)}))
 
 
 def rule_names(rng: random.Random) -> Attack:
@@ -200,21 +199,25 @@ def rule_names(rng: random.Random) -> Attack:
         for n in range(30)
     ]
     crowd = [falco({"proc.cmdline": f"sh {n}"}, **rng.choice(kinds)) for n in range(30)]
-    return _hide(rng, marker, crowd, falco({"proc.cmdline": marker}, **rng.choice(kinds)))
+    return _hide(rng, "proc.cmdline", crowd, falco({"proc.cmdline": marker}, **rng.choice(kinds)))
 
 
 def any_two(rng: random.Random) -> Attack:
-    """Two attacks at once: the lines of one between those of the other."""
-    own, other = rng.choice(ATTACKS)(rng), rng.choice(ATTACKS)(rng)
-    lines, at = list(own.lines), own.marked
-    for line in other.lines:
-        place = rng.randrange(len(lines) + 1)
-        lines.insert(place, Line(line.body, max(0, line.step_ns)))
-        at += place <= at
-    return replace(own, plan=rng.choice((own.plan, other.plan)), lines=lines, marked=at)
+    """Two attacks at once: the lines of one between those of the other, and both are to be seen."""
+    own, other = rng.choice(CROWDS)(rng), rng.choice(CROWDS)(rng)
+    order = [True] * len(own.lines) + [False] * len(other.lines)
+    rng.shuffle(order)
+    lines, marks, at = list[Line](), list[Mark](), [0, 0]
+    for is_own in order:
+        attack, index = (own, at[0]) if is_own else (other, at[1])
+        at[0 if is_own else 1] += 1
+        line = attack.lines[index]
+        marks += [Mark(len(lines), mark.place) for mark in attack.marks if mark.at == index]
+        lines.append(line if is_own else Line(line.body, max(0, line.step_ns)))
+    return Attack(rng.choice((own.plan, other.plan)), lines, marks)
 
 
-ATTACKS: Final[tuple[Callable[[random.Random], Attack], ...]] = (
+CROWDS: Final[tuple[Callable[[random.Random], Attack], ...]] = (
     variants,
     other_fields,
     padding,

