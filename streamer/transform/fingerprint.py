@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 from hashlib import blake2b, sha256
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -259,6 +260,7 @@ class Fingerprinter:
         return FieldSelector(names, base, self._normaliser)
 
 
+@lru_cache(maxsize=256)  # the same for each key of fingerprints, whenever a shard is loaded
 def _any_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether a name is one of these, or matches one as a glob: `proc.aname[2]` is both, and meant as it stands."""
     pattern = re.compile("|".join(map(translate, globs)) or r"(?!)")

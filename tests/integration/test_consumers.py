@@ -32,7 +32,7 @@ CONSUMER = Path(__file__).parents[2] / "examples" / "consumers" / "python" / "co
 # Short windows, so that summaries come while the test runs; a low limit, so that some alerts overflow.
 TREATMENT: dict[str, Any] = {
     "dedupe": {"window_seconds": [1], "max_variants": 2},
-    "limits": {"rate_per_minute": 6, "burst": 3},
+    "limits": {"target": {"rate_per_minute": 6, "burst": 9}},
 }
 
 
