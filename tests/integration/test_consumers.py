@@ -69,7 +69,7 @@ async def test_the_example_counts_every_alert_once_and_shows_nothing_that_was_ab
             assert await worker.stop(signal.SIGTERM) == 0
     await abort(bootstrap, installation.alert_topics[5])
 
-    pattern = rf"{installation.name}\.(alerts\..*|summaries)"
+    pattern = rf"{installation.name}\.(alerts\..*|summaries|overflow)"
     command = [sys.executable, CONSUMER, "--bootstrap", bootstrap, "--topics", pattern]
     command += ["--group", installation.name, "--until-quiet-seconds", "8"]
     done = await asyncio.to_thread(
