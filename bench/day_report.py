@@ -15,6 +15,7 @@ import orjson
 from bench import mix
 from bench.day import COUNTS, NODES, SHELL, START_NS, Line, lines, storm
 from streamer.config import load
+from streamer.config.alert_fields import SOURCES
 from streamer.model import DigestRing, Ledger, LogBatch, Record, Target
 from streamer.plan import plan_of
 from streamer.transform.align import advance
@@ -171,6 +172,20 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in every)
 
 
+def sources() -> str:
+    """A table of what is known of each source."""
+    rows = [
+        (f"`{name}`", source.plugin, *(_names(names) for names in (source.group, source.workload)))
+        for name, source in SOURCES.items()
+    ]
+    head = ("source", "names as in", "group", "workload, beside the rule")
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def blocks() -> dict[str, str]:
     """What stands in the document between `<!-- begin NAME -->` and `<!-- end NAME -->`."""
     day = lines()
@@ -180,6 +195,7 @@ def blocks() -> dict[str, str]:
         "day": by_rule(outcome, COUNTS),
         "storm": by_rule(stormy, {SHELL: stormy.ledger.alerts}),
         "noise": noise(outcome),
+        "sources": sources(),
         "settings": by_setting([line for line in day if begin_ns <= line.time_ns < end_ns]),
         "summary": example(live(mix.lines())),
     }

@@ -33,6 +33,11 @@ def test_each_reads_committed_records_only(path: Path) -> None:
     assert "read_committed" in path.read_text()
 
 
+@pytest.mark.parametrize("path", READERS, ids=lambda path: str(path.relative_to(EXAMPLES)))
+def test_each_reads_the_overflow_topic(path: Path) -> None:
+    assert "overflow" in path.read_text()
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(EXAMPLES)))
 def test_each_is_told_of_and_can_be_read(path: Path) -> None:
     assert f"(../{path.relative_to(ROOT)})" in PAGE

@@ -1,11 +1,11 @@
 r"""Read alerts from Kafka and count them, repeats included. Runs in our integration tests.
 
     pip install aiokafka
-    python consumer.py --bootstrap kafka:9092 --topics 'falco\.(alerts\..*|summaries)'
+    python consumer.py --bootstrap kafka:9092 --topics 'falco\.(alerts\..*|summaries|overflow)'
 
-One JSON object a line: id, kind, rule, priority, pod, count, text, commands. `count` is 1 for an alert; for a summary
-it is how many alerts it stands for. Their sum is what Falco wrote, less what was filtered or went to the overflow
-topic. `commands` has the command line of each variant.
+One JSON object a line: id, kind, rule, priority, pod, count, limited_by, text, commands. `count` is 1 for an alert; for
+a summary it is how many alerts it stands for. Their sum is what Falco wrote, less what was filtered. `limited_by` says
+which limit diverted an alert to the overflow topic, else it is null. `commands` has the command line of each variant.
 """
 
 import argparse
@@ -28,6 +28,7 @@ def describe(key: bytes, value: bytes, headers: dict[str, str]) -> dict[str, obj
         "priority": headers["priority"],
         "pod": key.decode(),
         "count": summary["count"] if summary else 1,
+        "limited_by": headers.get("limited_by"),
         "text": alert.get("output", ""),
         "commands": [fields.get("proc.cmdline") for fields in variants(alert)],
     }
@@ -74,7 +75,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Read Falco's alerts from Kafka.")
     parser.add_argument("--bootstrap", default="localhost:9092")
     parser.add_argument(
-        "--topics", default=r"falco\.(alerts\..*|summaries)", help="a regular expression over topics' names"
+        "--topics",
+        default=r"falco\.(alerts\..*|summaries|overflow)",
+        help="a regular expression over topics' names",
     )
     parser.add_argument("--group", default="falco-example")
     parser.add_argument("--until-quiet-seconds", type=float, help="end when nothing has come for so long")
