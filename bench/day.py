@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -98,6 +99,8 @@ def _noise(noise: Noise, rng: random.Random) -> Iterator[Line]:
     begin, end = (hour * 3600 for hour in noise.hours)
     for home in noise.nodes[:1] if noise.is_job else noise.nodes:
         template = alert_template(rng, rule, act, workload, _VERSION, message_key=False)
+        if noise.is_job:  # also where its workload numbers its pods
+            template = re.sub(rb'("k8s.pod.name":")[^"]*', rb"\1job-%(pod)b", template)
         node, pod = home, _pod(rng)
         at = begin + rng.random() * noise.every_seconds
         while at < end:

@@ -73,8 +73,9 @@ class StormBucket(Bucket):
     """When it began to divert, by the bucket's clock."""
     last_ns: int = 0
     """When it diverted last, by the bucket's clock."""
-    due_ns: int = 0
-    """When it is calm again if nothing more comes, by our clock."""
+    due_ns: int = field(default=0, compare=False)
+    """When it is calm again if nothing more comes, by our clock. What is stored of it may be older than a step back of
+    our clock, and is bounded again after a restart (`Limiter.calm`)."""
     full_ns: int = 0
     """When it is full again, by the bucket's clock."""
     storm: bool = False
