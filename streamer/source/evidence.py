@@ -76,7 +76,7 @@ class StreamEnd:
         if before is None or before.how is not HowEnded.CLEAN or not (before.settled or before.lively):
             return self
         rest = _longer(self.rest, before.rest)
-        if self.settled or self.lively:
+        if self.settled:
             return replace(self, rest=rest)
         if not before.settled:
             return replace(before, rest=rest)
@@ -306,5 +306,5 @@ def _ended_with_container(stream: StreamEnd, ended_ns: int | None) -> bool:
     after_ns = stream.at_node_ns - ended_ns
     with_container = 0 <= after_ns <= _END_WINDOW_NS
     if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
-        return with_container and (stream.lively or stream.settled)
+        return with_container and (stream.settled or (stream.lively and stream.taken_lines > 0))
     return (stream.lively and after_ns >= 0) or (stream.settled and with_container)

@@ -112,6 +112,8 @@ class Follower:
         """In how many of the log's last lines the position was found; None: in the whole log."""
         self._held = DigestRing()
         """The position's lines in that answer."""
+        self._ended_with = DigestRing()
+        """The last lines taken when the last stream ended."""
         self._end_unexplained = False
         """The last stream ended cleanly, and the status did not show that its container had."""
         self._kept: tuple[LogStream, Instance | None] | None = None
@@ -370,7 +372,8 @@ class Follower:
 
     async def _follow(self, stream: LogStream, instance: Instance | None, *, begins: bool = False) -> None:
         begin = self._beginning.of_current if begins else None
-        before = None if begins else self._seen.stream
+        # What was taken while the position was looked for is news, too.
+        before = self._seen.stream if not begins and self._progress.ring == self._ended_with else None
         self._saw(stream=None, fresh=False)
         end = await self._reader.follow(stream, instance, begin=begin)
         facts.stream_reconnects(end.how)
@@ -378,6 +381,7 @@ class Follower:
             self._progress.backoff.reset()
         self._progress.enter(StreamState.OPENING)  # what is asked next is not reading
         self._start_search()
+        self._ended_with = self._progress.ring
         self._saw(stream=end.after(before), fresh=True)
 
     def _opened(self) -> None:

@@ -306,6 +306,7 @@ def test_a_stream_that_brought_nothing_keeps_what_the_one_before_it_was_worth() 
     rest = StampedLines([b"1 half"], [1])
     assert nothing.after(replace(SETTLED, rest=rest)).rest == rest
     cut = StampedLines([b"1 ha"], [1])
+    assert replace(nothing, lively=True).after(SETTLED).settled
     assert replace(nothing, lively=True, rest=cut).after(replace(SETTLED, rest=rest)).rest == rest
     assert replace(nothing, lively=True, rest=rest).after(replace(SETTLED, rest=cut)).rest == rest
     other = StampedLines([b"2 half"], [2])
