@@ -596,13 +596,13 @@ async def test_the_command_says_that_somebody_is_away(config: Path, pod: Pod, aw
 
 async def test_topics_are_listed_made_and_verified(config: Path) -> None:
     listed = await run("topics", "list", "--config", config, "-o", "json")
-    assert [row["partitions"] for row in orjson.loads(listed.stdout)] == [None] * 12
+    assert [row["partitions"] for row in orjson.loads(listed.stdout)] == [None] * 13
     verified = await run("topics", "verify", "--config", config)
     assert (verified.exit_code, "missing topics: " in verified.stdout) == (1, True)
 
     planned = await run("topics", "create", "--config", config, "--dry-run")
     made = await run("topics", "create", "--config", config)
-    assert planned.stdout.count("kafka-topics.sh") == len(made.stdout.splitlines()) == 12
+    assert planned.stdout.count("kafka-topics.sh") == len(made.stdout.splitlines()) == 13
     again = await run("topics", "create", "--config", config)
     assert (again.exit_code, again.stdout, again.stderr) == (0, "", "all 13 topics are there\n")
 
@@ -611,7 +611,7 @@ async def test_topics_are_listed_made_and_verified(config: Path) -> None:
     assert (rows[-1]["class"], rows[-1]["partitions"]) == ("state", 2)
     assert rows[-1]["config"]["cleanup.policy"] == "compact"
     table = (await run("topics", "list", "--config", config)).stdout.splitlines()
-    assert len(table) == 13
+    assert len(table) == 14
     assert len({len(line.split()) for line in table}) == 1
     verified = await run("topics", "verify", "--config", config)
     assert (verified.exit_code, verified.stdout) == (0, "ok     all 13 topics are there and fit\n")

@@ -51,7 +51,7 @@ async def test_all_missing_topics_are_told_at_once_with_commands_that_make_them(
     head, *commands = problem.splitlines()
     assert head.startswith(f"missing topics: {prefix}.alerts.emergency, ")
     assert "topics.create: true" in head
-    assert len(commands) == len(one.topic_specs) == 12
+    assert len(commands) == len(one.topic_specs) == 13
     for command, spec in zip(commands, one.topic_specs, strict=True):
         words = shlex.split(command)
         assert words[:4] == ["kafka-topics.sh", "--bootstrap-server", kafka.bootstrap, "--create"]
@@ -118,7 +118,7 @@ async def test_what_is_shorter_than_the_longest_line_is_told_with_the_value_to_s
 async def test_what_kafka_has_against_a_topic_is_told(kafka: Kafka, prefix: str) -> None:
     [problem] = await prepare(settings(kafka, prefix, create=True, replication_factor=7))
     assert problem.startswith(f"topics {prefix}.alerts.emergency, {prefix}.alerts.alert, ")
-    assert problem.count(f"{prefix}.") == 12
+    assert problem.count(f"{prefix}.") == 13
     assert "replication factor" in problem.partition(" could not be made: ")[2].lower()
 
 
