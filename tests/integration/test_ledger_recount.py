@@ -25,7 +25,12 @@ DROPPED = "Terminal shell in container"
 # Short windows, so that some end; a low limit, so that some alerts overflow; and a filter.
 TREATED: dict[str, Any] = {
     "dedupe": {"enabled": True, "window_seconds": [1, 2, 4], "max_variants": 2},
-    "limits": {"enabled": True, "rate_per_minute": 30, "burst": 3},
+    "limits": {
+        "enabled": True,
+        "rate_per_minute": 30,
+        "burst": 3,
+        "target": {"rate_per_minute": 30, "burst": 9},
+    },
     "filters": [{"action": "drop", "match": f'rule = "{DROPPED}"', "reason": "the test"}],
 }
 
