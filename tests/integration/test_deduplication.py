@@ -33,7 +33,7 @@ ALERTS, PODS, KILLS = 6_000, 6, 3
 # Short windows, so that some end and grow while the test runs; a low limit, so that some alerts overflow.
 TREATMENT: dict[str, Any] = {
     "dedupe": {"window_seconds": [1, 2, 4], "max_variants": 3},
-    "limits": {"rate_per_minute": 30, "burst": 5, "target": {"rate_per_minute": 480, "burst": 60}},
+    "limits": {"rate_per_minute": 30, "burst": 5, "target": {"rate_per_minute": 480, "burst": 45}},
 }
 
 
