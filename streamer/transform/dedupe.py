@@ -18,10 +18,10 @@ from streamer.model import Alert
 from streamer.transform.fingerprint import DIGEST_BYTES, Fingerprint
 from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.sample import sample_of, shortened
-from streamer.transform.stamp import LAST_NS
+from streamer.transform.stamp import LAST_NS, NEVER
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DedupePlan, Treatment
-from streamer.transform.window import NEVER, Window, Windows
+from streamer.transform.window import Window, Windows
 
 _MOST_VARIANTS: Final = 500
 _MOST_EVIDENCE_BYTES: Final = 192 * 1024

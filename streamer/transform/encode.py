@@ -153,8 +153,7 @@ class TargetEncoder:
         value: dict[str, Any] = {
             "reason": found.reason,
             "detail": found.detail,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "line_time": to_rfc3339(line_ns),
             "original_bytes": original_bytes,
             "truncated": len(line) < original_bytes,
@@ -162,25 +161,21 @@ class TargetEncoder:
         }
         if not _is_utf8(line):
             value["line_base64"] = base64.b64encode(line).decode()
-        headers = [("reason", found.reason.encode())]
-        return self._record(RecordKind.DEAD_LETTER, value, headers, identity, topic, line_ns, now_ns)
+        return self._record(RecordKind.DEAD_LETTER, value, identity, topic, line_ns, now_ns)
 
     def gap(self, gap: Gap, lines_before: int, topic: str, line_ns: int, now_ns: int) -> Record:
         """The record of a hole in the log, after `lines_before` lines of the target."""
         value = {
-            "health": Health.GAP,
             "reason": gap.reason,
             "certain": gap.certain,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "from": None if gap.from_ns is None else to_rfc3339(gap.from_ns),
             "to": None if gap.to_ns is None else to_rfc3339(gap.to_ns),
             "detail": gap.detail,
             "evidence": gap.evidence,
         }
         identity = self._event_id("gap", gap.reason, lines_before, gap.from_ns, gap.to_ns)
-        headers = [("reason", gap.reason.encode())]
-        return self._health(Health.GAP, value, headers, identity, topic, line_ns, now_ns)
+        return self._health(Health.GAP, value, identity, topic, line_ns, now_ns)
 
     def dead_letters_held(
         self, reason: Reason, bucket: Bucket, lines_before: int, topic: str, now_ns: int
@@ -190,19 +185,14 @@ class TargetEncoder:
         Its CreateTime is the present: Kafka could refuse an old one for ever.
         """
         value = {
-            "health": Health.DEAD_LETTERS_LIMITED,
             "reason": reason,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "count": bucket.held,
             "from": to_rfc3339(bucket.held_from_ns),
             "to": to_rfc3339(bucket.held_to_ns),
         }
         identity = self._event_id("held", reason, lines_before, bucket.held_from_ns, bucket.held_to_ns)
-        headers = [("reason", reason.encode())]
-        record = self._health(
-            Health.DEAD_LETTERS_LIMITED, value, headers, identity, topic, bucket.held_to_ns, now_ns
-        )
+        record = self._health(Health.DEAD_LETTERS_LIMITED, value, identity, topic, bucket.held_to_ns, now_ns)
         return record._replace(timestamp_ms=now_ns // 1_000_000)
 
     def storm(
@@ -211,13 +201,11 @@ class TargetEncoder:
         """The health record that a limit has been exceeded for long, or is not any more."""
         state = "ended" if ended else "started"
         value = {
-            "health": Health.STORM,
             "state": state,
             "limit": bucket.limit,
             "name": bucket.name,
             "workload": bucket.workload,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "count": bucket.held,
             "from": to_rfc3339(bucket.held_from_ns),
             "to": to_rfc3339(bucket.held_to_ns),
@@ -225,83 +213,69 @@ class TargetEncoder:
         identity = self._event_id(
             "storm", state, bucket.limit, bucket.name, lines_before, bucket.held_from_ns
         )
-        record = self._health(Health.STORM, value, [], identity, topic, bucket.held_to_ns, now_ns)
+        record = self._health(Health.STORM, value, identity, topic, bucket.held_to_ns, now_ns)
         return record._replace(timestamp_ms=now_ns // 1_000_000)
 
     def volatile_fields(self, kind: Kind, topic: str, line_ns: int, now_ns: int) -> Record:
         """The health record that these fields differ in nearly every alert of a source that nobody has configured."""
         value = {
-            "health": Health.VOLATILE_FIELDS,
             "source": kind.source,
             "rule": kind.rule,
             "fields": kind.volatile,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
         }
         identity = self._event_id("volatile_fields", kind.source, kind.rule, kind.volatile, line_ns)
-        return self._health(Health.VOLATILE_FIELDS, value, [], identity, topic, line_ns, now_ns)
+        return self._health(Health.VOLATILE_FIELDS, value, identity, topic, line_ns, now_ns)
 
     def coverage(
         self, report: CoverageReport, lines_before: int, sequence: int, topic: str, now_ns: int
     ) -> Record:
         """The health record that says whether alerts of this target would arrive; `sequence` is that of its commit."""
         value = {
-            "health": Health.COVERAGE,
             "coverage": report.coverage,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "since": to_rfc3339(report.since_ns),
             "changed": report.changed,
             "lines": lines_before,
         }
         identity = self._event_id("coverage", report.coverage, sequence, now_ns)
-        return self._health(Health.COVERAGE, value, [], identity, topic, now_ns, now_ns)
+        return self._health(Health.COVERAGE, value, identity, topic, now_ns, now_ns)
 
     def falco_report(self, alert: Alert, alert_id: str, topic: str, line_ns: int, now_ns: int) -> Record:
         """The health record that Falco itself is not well: it dropped events, or could not restart."""
         value = {
-            "health": Health.FALCO_REPORT,
             "rule": alert.rule,
-            "cluster": self._cluster,
-            "target": asdict(self._target),
+            **self._origin,
             "alert_id": alert_id,
             "counters": _counters(alert.fields),
         }
         identity = self._event_id("falco_report", alert_id)
-        return self._health(Health.FALCO_REPORT, value, [], identity, topic, line_ns, now_ns)
+        return self._health(Health.FALCO_REPORT, value, identity, topic, line_ns, now_ns)
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        """Whose log it is, in the values of our own records."""
+        return {"cluster": self._cluster, "target": asdict(self._target)}
 
     def _health(
-        self,
-        health: Health,
-        value: dict[str, Any],
-        headers: Headers,
-        identity: str,
-        topic: str,
-        time_ns: int,
-        now_ns: int,
+        self, health: Health, value: dict[str, Any], identity: str, topic: str, time_ns: int, now_ns: int
     ) -> Record:
-        headers = [("health", health.encode()), *headers]
-        return self._record(RecordKind.HEALTH, value, headers, identity, topic, time_ns, now_ns)
+        value = {"health": health, **value}
+        return self._record(RecordKind.HEALTH, value, identity, topic, time_ns, now_ns)
 
     def _record(
-        self,
-        kind: RecordKind,
-        value: dict[str, Any],
-        headers: Headers,
-        identity: str,
-        topic: str,
-        time_ns: int,
-        now_ns: int,
+        self, kind: RecordKind, value: dict[str, Any], identity: str, topic: str, time_ns: int, now_ns: int
     ) -> Record:
-        every = [
+        """A record of our own; what its value is about and why is in the headers as well."""
+        headers = [
             ("ce_id", identity.encode()),
             ("ce_time", to_rfc3339(time_ns).encode()),
             *_kind_headers(kind),
-            *headers,
+            *((name, value[name].encode()) for name in ("health", "reason") if name in value),
             *self._common,
         ]
         time_ms = create_time_ms(time_ns, time_ns, now_ns)
-        return Record(topic, self.key, orjson.dumps(value), every, time_ms, identity)
+        return Record(topic, self.key, orjson.dumps(value), headers, time_ms, identity)
 
     def _annotated(self, body: bytes, identity: str, kind: RecordKind) -> bytes:
         """The value with what we know of it as its last key; up to there, its bytes are the original ones."""

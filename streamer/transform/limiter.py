@@ -13,10 +13,10 @@ from typing import Final
 from streamer.model import Alert
 from streamer.transform.limit import CALM_AFTER_NS, Rate, StormBucket
 from streamer.transform.share import Share, TargetShares
+from streamer.transform.stamp import NEVER
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.treatment import DEFAULT_RATE, LimitPlan, Treatment
 
-_NEVER: Final = 1 << 63
 _LOOKED_AT: Final = 4
 """How many buckets, not used for longest, are looked at for each new one: pods come and go, and leave idle ones."""
 
@@ -35,7 +35,7 @@ class Limiter:
         self._overall = _full(plan.overall or DEFAULT_RATE, 0, "overall", "")
         self.next_due_ns = min(
             (bucket.due_ns for _, _, bucket in self._every() if bucket.held),
-            default=_NEVER,
+            default=NEVER,
         )
 
     def admit(
@@ -114,10 +114,10 @@ class Limiter:
     def calm(self, until_ns: int) -> list[tuple[Tracked | None, bytes, StormBucket]]:
         """The buckets that have diverted something, but nothing for a while; they are to be settled."""
         latest_ns = until_ns + CALM_AFTER_NS  # what is due later was counted before our clock stepped back
-        if until_ns < self.next_due_ns <= latest_ns or self.next_due_ns == _NEVER:
+        if until_ns < self.next_due_ns <= latest_ns or self.next_due_ns == NEVER:
             return []
         found: list[tuple[Tracked | None, bytes, StormBucket]] = []
-        self.next_due_ns = _NEVER
+        self.next_due_ns = NEVER
         for entry in self._every():
             bucket = entry[2]
             bucket.due_ns = min(bucket.due_ns, latest_ns)

@@ -18,12 +18,12 @@ from streamer.transform.context import Context
 from streamer.transform.outcome import BatchRun
 from streamer.transform.parse import parse
 from streamer.transform.plan import Plan, Refusal, Refused
+from streamer.transform.stamp import NEVER
 from streamer.transform.state import ShardState, Tracked
 from streamer.transform.writer import Writer
 
 __all__ = ["Plan", "Processor", "Refusal"]
 
-NEVER: Final = 1 << 63
 _HELD_NS: Final = 60 * 1_000_000_000
 """How often what a limit has kept back of the dead letters is told."""
 

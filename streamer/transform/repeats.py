@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from streamer.transform.fingerprint import DIGEST_BYTES
-from streamer.transform.stamp import LAST_NS
+from streamer.transform.stamp import LAST_NS, NEVER
 
 if TYPE_CHECKING:
     from streamer.transform.window import Window
@@ -18,7 +18,6 @@ SAMPLE: Final = b""
 """Stands for the sample among the names of variants."""
 _PACKED: Final = Struct("<QQ")
 _COUNTED: Final = Struct(f"<{DIGEST_BYTES}sQQQ")
-_NEVER: Final = 1 << 63
 
 
 @dataclass(slots=True)
@@ -52,7 +51,7 @@ class Repeats:
     """What the group is called in summaries."""
     due_ns: int
     """When it is reported at the latest, by our clock."""
-    evidence_due_ns: int = _NEVER
+    evidence_due_ns: int = NEVER
     """When the oldest variant that was not shown is to be reported, by the target's clock; never if there is none."""
     count: int = 0
     variants: dict[bytes, Variant] = field(default_factory=dict)
@@ -92,6 +91,6 @@ class Repeats:
         if len(variants) != len(every) or not all(variant.count for variant in variants.values()):
             raise ValueError("no counts of distinct variants")
         times_ns = (due_ns, *(time for one in variants.values() for time in (one.first_ns, one.last_ns)))
-        if not every or max(times_ns) > LAST_NS or evidence_due_ns > _NEVER:
+        if not every or max(times_ns) > LAST_NS or evidence_due_ns > NEVER:
             raise ValueError("counts of nothing, or out of all time")
         return found

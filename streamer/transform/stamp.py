@@ -19,6 +19,8 @@ STAMP_MOST_BYTES: Final = 64
 """No log has longer timestamps: they have 36 bytes with nine digits and a zone."""
 LAST_NS: Final = 2**63 - 1
 """The last time that fits the state's and Kafka's 64 bits, in 2262; the first one is 0."""
+NEVER: Final = LAST_NS + 1
+"""After all times."""
 
 
 class StampReader:

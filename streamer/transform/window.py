@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.queue import Queue
 from streamer.transform.repeats import Repeats
-from streamer.transform.stamp import LAST_NS
+from streamer.transform.stamp import LAST_NS, NEVER
 
 HEAD_BYTES: Final = 17
 """The first half of a SHA-256 and an ordinal: what tells an alert's record id from others of its target."""
@@ -24,7 +24,6 @@ _BUSY, _ENDED = 1, 2
 _LONGEST_NS: Final = 1 << 50  # 13 days
 MOST_SHOWN: Final = 1000
 """How many variants a window remembers as shown. Beyond, it forgets the oldest, which are shown again if they come."""
-NEVER: Final = 1 << 63
 
 
 class Window(NamedTuple):
