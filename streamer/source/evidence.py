@@ -56,6 +56,16 @@ class StreamEnd:
     """What it brought after its last newline; None if it is not known to be the log's."""
 
     @property
+    def is_clean(self) -> bool:
+        """It ended as it does when the container ends, and what it brought is the log's."""
+        return self.how is HowEnded.CLEAN and not self.in_doubt
+
+    @property
+    def has_rest(self) -> bool:
+        """It brought a line without a newline at its end."""
+        return self.rest is not None and bool(self.rest.lines)
+
+    @property
     def cut_off(self) -> bool:
         """It ended within a line's time, which is written at once: not because its container ended."""
         return self.rest is not None and self.rest.fragments > 0
@@ -71,7 +81,7 @@ class StreamEnd:
         A stream that ended before the status showed its container's end is opened again, and brings nothing. Then
         what the first one had shown of the place still holds.
         """
-        if self.how is not HowEnded.CLEAN or self.taken_lines or self.in_doubt:
+        if not self.is_clean or self.taken_lines:
             return self
         if before is None or before.how is not HowEnded.CLEAN or not (before.settled or before.lively):
             return self
@@ -178,6 +188,8 @@ class Evidence:
     """The last stream, while nothing contradicts what its end seemed to be."""
     fresh: bool = False
     """That stream has ended just now."""
+    unexplained: bool = False
+    """That stream ended cleanly, and the status did not show that its container had."""
     current: InCurrent = InCurrent.UNKNOWN
     previous: InPrevious = InPrevious.UNKNOWN
     end: EndOfLog = EndOfLog.UNKNOWN
@@ -221,7 +233,7 @@ class Evidence:
     def ended_with_container_after_all(self) -> bool:
         """A stream ended cleanly some steps ago, and its container is known to have ended now."""
         ended = self.stream is not None and self.stream.how is HowEnded.CLEAN and self.container_ended
-        return ended and not self.fresh and self.refusal is None and not self.gone
+        return ended and self.unexplained and not self.fresh and self.refusal is None
 
     @property
     def compared_after_end(self) -> bool:
@@ -238,7 +250,7 @@ class Evidence:
         - the stream was lively or settled, and ended when its container did.
         """
         stream = self.stream
-        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt:
+        if stream is None or not stream.is_clean:
             return False
         if self.instance not in (None, self.pod.instance):
             return False
@@ -249,7 +261,7 @@ class Evidence:
         if self.pod.running:
             return self.ended_by_deletion and (stream.lively or stream.settled)
         if self.pod.ended_ns is None or stream.at_node_ns is None:
-            return stream.lively and not (stream.rest is not None and stream.rest.lines)
+            return stream.lively and not stream.has_rest
         return _ended_with_container(stream, self.pod.ended_ns)
 
     @property
@@ -259,7 +271,7 @@ class Evidence:
         What was compared does not count: it may have been compared with a later instance's log.
         """
         stream = self.stream
-        if stream is None or stream.how is not HowEnded.CLEAN or stream.in_doubt or stream.cut_off:
+        if stream is None or not stream.is_clean or stream.cut_off:
             return False
         return self.restarts > 0 and _ended_with_container(stream, self.instance_ended_ns)
 
@@ -305,6 +317,6 @@ def _ended_with_container(stream: StreamEnd, ended_ns: int | None) -> bool:
         return False
     after_ns = stream.at_node_ns - ended_ns
     with_container = 0 <= after_ns <= _END_WINDOW_NS
-    if stream.rest is not None and stream.rest.lines:  # it may have been cut off within a line
+    if stream.has_rest:  # it may have been cut off within a line
         return with_container and (stream.settled or (stream.lively and stream.taken_lines > 0))
     return (stream.lively and after_ns >= 0) or (stream.settled and with_container)

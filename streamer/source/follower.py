@@ -41,9 +41,13 @@ from streamer.telemetry import facts
 from streamer.telemetry.status import StreamState, TargetStatus
 from streamer.transform.read import StampedLines
 
-_WAITS: Final = frozenset(
-    (Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_SLOWLY, Step.AWAIT_START, Step.AWAIT_RESTART)
+_UNPACED: Final = frozenset(
+    (
+        *(Step.RETRY, Step.RETRY_AT_ONCE, Step.RETRY_IN_TURN),
+        *(Step.AWAIT_START, Step.AWAIT_RESTART, Step.JUDGE_END_AGAIN),
+    )
 )
+"""They wait on their own, or request nothing."""
 _POD_STEPS: Final = frozenset((Step.ASK_POD, Step.AWAIT_START, Step.AWAIT_RESTART))
 """They request the pod, and no log."""
 
@@ -114,8 +118,6 @@ class Follower:
         """The position's lines in that answer."""
         self._ended_with = DigestRing()
         """The last lines taken when the last stream ended."""
-        self._end_unexplained = False
-        """The last stream ended cleanly, and the status did not show that its container had."""
         self._kept: tuple[LogStream, Instance | None] | None = None
         """Opened before the status was awaited, and not read: what is rotated away meanwhile stays readable."""
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
@@ -133,10 +135,11 @@ class Follower:
             Step.READ_PREVIOUS: partial(self._read_previous, None),
             Step.TAKE_PREVIOUS: self._take_previous,
             Step.LOOK_AT_END: self._look_at_end,
+            Step.JUDGE_END_AGAIN: self._judge_end_again,
             Step.TAKE_REST: self._take_rest,
             Step.RETRY: self._retry,
             Step.RETRY_AT_ONCE: self._search_again,
-            Step.RETRY_SLOWLY: self._retry,
+            Step.RETRY_IN_TURN: self._retry,
             Step.AWAIT_START: self._await_start,
             Step.AWAIT_RESTART: self._await_restart,
         }
@@ -196,12 +199,8 @@ class Follower:
         while True:
             self._status.forget_news()  # what was reported so far is part of the evidence
             evidence = self._evidence()
-            if evidence.ended_with_container_after_all and self._end_unexplained:
-                self._start_search()
-                self._saw(fresh=True, asked=True)
-                evidence = self._evidence()
             if evidence.ended_cleanly:
-                self._end_unexplained = not evidence.container_ended
+                self._saw(unexplained=not evidence.container_ended)
             verdict = judge(evidence)
             if (gap := verdict.gap) is not None:
                 stated = {"case": verdict.case, **evidence.stated()}
@@ -252,7 +251,7 @@ class Follower:
     async def _do(self, step: Step) -> None:
         """Do one step. What it raises is evidence as well."""
         try:
-            if step not in _WAITS:
+            if step not in _UNPACED:
                 await self._waits.pace()
             if step is not Step.FOLLOW_FIRST:
                 self._drop_kept()
@@ -452,6 +451,10 @@ class Follower:
                 raise
             found = EndOfLog.REMOVED
         self._saw(end=found, removals=0)
+
+    async def _judge_end_again(self) -> None:
+        self._start_search()
+        self._saw(fresh=True, asked=True)
 
     async def _take_rest(self) -> None:
         """The instance in hand ended with its stream, and its log was removed: the rest was its last line."""

@@ -31,11 +31,12 @@ class Step(StrEnum):
     READ_PREVIOUS = "read the whole previous log"
     TAKE_PREVIOUS = "take the previous log from its first line"
     LOOK_AT_END = "look at the log's end"
+    JUDGE_END_AGAIN = "judge the stream's end again"
     TAKE_REST = "take what the stream brought behind its last newline"
     AWAIT_START = "wait until the watch reports that the container starts"
     RETRY = "retry after a back-off"
     RETRY_AT_ONCE = "search again at once"
-    RETRY_SLOWLY = "retry when it is the target's turn in its namespace"
+    RETRY_IN_TURN = "retry when it is the target's turn in its namespace"
     AWAIT_RESTART = "wait until the container starts again or the pod leaves"
     DONE = "done"
 
@@ -150,6 +151,11 @@ TABLE: Final[tuple[Row, ...]] = (
         gap=GapReason.POD_GONE,
         detail="the pod was removed before its log was known to be read to its end",
     ),
+    Row(
+        "stream ended cleanly some steps ago, its container's end known only now",
+        lambda e: e.ended_with_container_after_all,
+        Step.JUDGE_END_AGAIN,
+    ),
     # The last request was refused.
     Row(
         "container ended, log read to its end, and found removed five times",
@@ -158,7 +164,7 @@ TABLE: Final[tuple[Row, ...]] = (
         drained=True,
     ),
     Row("log removed from the node", lambda e: e.refusal is Refusal.LOG_REMOVED, Step.RETRY),
-    Row("request forbidden", lambda e: e.refusal is Refusal.FORBIDDEN, Step.RETRY_SLOWLY),
+    Row("request forbidden", lambda e: e.refusal is Refusal.FORBIDDEN, Step.RETRY_IN_TURN),
     Row("request refused or failed", lambda e: e.refusal is not None, Step.RETRY),
     # A stream has ended.
     Row(

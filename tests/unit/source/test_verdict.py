@@ -50,6 +50,9 @@ def waiting(instance: Instance) -> PodView:
 CASES: Final[dict[str, Evidence]] = {
     "pod gone, log read to its end": Evidence(DELETED, instance=FIRST, gone=True, drained=True),
     "pod gone, log perhaps not read to its end": Evidence(RUNNING, instance=FIRST, gone=True),
+    "stream ended cleanly some steps ago, its container's end known only now": replace(
+        AFTER, fresh=False, unexplained=True
+    ),
     "container ended, log read to its end, and found removed five times": replace(
         AFTER, stream=SETTLED, fresh=False, refusal=Refusal.LOG_REMOVED, removals=5
     ),
