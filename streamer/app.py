@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -16,7 +16,7 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.membership import Membership
 from streamer.flow.stop import StopLadder
 from streamer.flow.uncommitted import Uncommitted
-from streamer.model import Ledger, Position, Publication, Reason, Target
+from streamer.model import Ledger, Position, Target
 from streamer.overview import Overview
 from streamer.plan import plan_of
 from streamer.reload import Reload, ReloadError
@@ -39,6 +39,7 @@ from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.source.pods import Origin
+from streamer.telemetry.findings import Findings
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
@@ -79,6 +80,7 @@ class Worker:
         """None until the topics have been verified."""
         self._limits: dict[str, TopicLimits] | None = None
         """What each topic takes; None until they have been prepared."""
+        self._findings = Findings()
         self.overview = Overview(settings.cluster)
         self.overview.reload = reload
         self.overview.filters.take(settings.every_filter)
@@ -204,7 +206,7 @@ class Worker:
                 _commit_policy(settings),
                 uncommitted=uncommitted,
                 coverage_seconds=settings.health.coverage_seconds,
-                on_commit=_say_what_was_found,
+                on_commit=self._findings.report,
             )
 
         return make
@@ -309,35 +311,3 @@ async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
     async with asyncio.TaskGroup() as tasks:
         for namespace in by_namespace:
             tasks.create_task(adopt(namespace), name=f"adopt {shard.index} {namespace}")
-
-
-_FIX_FIELDS = (
-    "add those that mean nothing to dedupe.volatile_fields, after <default>, and give the source an entry in "
-    "dedupe.group_fields and limits.by"
-)
-_FIXES: dict[Reason, str] = {
-    Reason.TEXT_ALERT: "Falco prints its alerts as text: set `falco.json_output: true` in the Falco chart's values "
-    "(`json_output: true` in falco.yaml)",
-    Reason.LINE_TOO_LONG: "raise kubernetes.max_line_bytes, and the topics' max.message.bytes with it",
-    Reason.RECORD_TOO_LARGE: "raise max.message.bytes of the topic",
-}
-
-
-def _say_what_was_found(publication: Publication) -> None:
-    for target, source, rule, fields in publication.volatile_fields:
-        log.warning(
-            "volatile_fields",
-            source=source,
-            rule=rule,
-            fields=fields,
-            example=target.pod_name,
-            fix=_FIX_FIELDS,
-        )
-    by_reason: Counter[Reason] = Counter()
-    example: dict[Reason, Target] = {}
-    for (target, reason), count in publication.malformed.items():
-        by_reason[reason] += count
-        example.setdefault(reason, target)
-    for reason, count in by_reason.items():
-        fix = {"fix": _FIXES[reason]} if reason in _FIXES else {}
-        log.warning("dead_letters", cause=reason, count=count, example=example[reason].pod_name, **fix)

@@ -222,8 +222,6 @@ VOLATILE_FIELDS: Final = (
     "proc.vmsize",
     "proc.vmrss",
     "proc.vmswap",
-    "proc.pfmajor",
-    "proc.pfminor",
     "thread.cpu*",
     "thread.exectime",
     "thread.totexectime",

@@ -101,6 +101,9 @@ def _take_changes(tracked: Tracked) -> Iterator[Change]:
     for key in tracked.kinds.dirty:
         kind = tracked.kinds.known.get(key)
         yield _change(f"kind/{name}/{key.hex()}", None if kind is None else _kind(kind))
+    if tracked.kinds.dirty_reported:
+        tracked.kinds.dirty_reported = False
+        yield _change(f"volatile/{name}", {"reported": list(tracked.kinds.reported)})
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     for group in windows.dirty:
@@ -136,6 +139,8 @@ def forget_changes(tracked: Tracked) -> Iterator[Change]:
         yield Change(f"shares/{name}", None)
     kinds = tracked.kinds.known | tracked.kinds.dirty
     yield from (Change(f"kind/{name}/{key.hex()}", None) for key in kinds)
+    if tracked.kinds.reported:
+        yield Change(f"volatile/{name}", None)
     for group, repeats in windows.reported:
         yield from _reported(f"{name}/{group.hex()}", repeats)
     yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
@@ -170,6 +175,7 @@ def _kind(kind: Kind) -> dict[str, Any]:
     return {
         "rule": kind.rule,
         "source": kind.source,
+        "definition": kind.definition.hex(),
         "seen": kind.seen,
         "values": {name: known.hex() for name, known in kind.values.items()},
         "volatile": kind.volatile,

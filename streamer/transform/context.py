@@ -23,6 +23,8 @@ class Context:
         self.deduplicator = Deduplicator(plan.dedupe, state)
         self.limiter = Limiter(plan.limits, state)
         self._encoders: dict[str, TargetEncoder] = {}
+        self.changed: list[Tracked] = []
+        """Targets of which the stored state does not know yet what was forgotten under this plan."""
 
     def treatments_of(self, tracked: Tracked) -> Treatments:
         """How a target's alerts are treated; those with one key of fingerprints share all that was worked out."""
@@ -30,6 +32,13 @@ class Context:
         if (known := self._treatments.get(key)) is None:
             known = self._treatments[key] = Treatments(self.plan.dedupe, self.plan.limits, key)
         return known
+
+    def forget_kinds(self) -> None:
+        """Forget what was learned of sources that this plan has configured."""
+        for tracked in self.state.tracked.values():
+            treatments = self.treatments_of(tracked)
+            if tracked.kinds.keep(treatments.definition):
+                self.changed.append(tracked)
 
     def encoder(self, target: Target) -> TargetEncoder:
         """The encoder of a target's records."""

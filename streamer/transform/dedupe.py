@@ -109,6 +109,7 @@ class Deduplicator:
         treatment: Treatment,
         alert: Alert,
         elapsed_ns: int,
+        line_ns: int,
         now_ns: int,
     ) -> bool:
         """Count an alert instead of publishing it; True if what its window has counted is to be reported now."""
@@ -142,6 +143,7 @@ class Deduplicator:
             self.next_due_ns = min(self.next_due_ns, due_ns)
         variant.add(alert.time_ns)
         repeats.count += 1
+        repeats.line_ns = line_ns
         windows.touch(group)
         windows.counted[group] = None
         return len(repeats.variants) >= _MOST_VARIANTS or repeats.evidence_bytes >= _MOST_EVIDENCE_BYTES

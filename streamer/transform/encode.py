@@ -123,9 +123,12 @@ class TargetEncoder:
         )
 
     def summary(
-        self, value: bytes, sample: Alert, identity: str, topic: str, last_ns: int, now_ns: int
+        self, value: bytes, sample: Alert, identity: str, topic: str, last_ns: int, line_ns: int, now_ns: int
     ) -> Record:
-        """The record of a summary: the headers of its alerts, with a kind of its own."""
+        """The record of a summary: the headers of its alerts, with a kind of its own.
+
+        `last_ns` is the time of the last alert that was counted, `line_ns` that of its line.
+        """
         return Record(
             topic,
             self.key,
@@ -135,7 +138,7 @@ class TargetEncoder:
                 ("ce_time", to_rfc3339(last_ns).encode()),
                 *self._headers_of_rule(RecordKind.SUMMARY, sample),
             ],
-            create_time_ms(last_ns, last_ns, now_ns),
+            create_time_ms(last_ns, line_ns, now_ns),
             identity,
         )
 

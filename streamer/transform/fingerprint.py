@@ -55,6 +55,10 @@ class FingerprintPlan:
     """Globs of fields that belong to no variant, unless they are named there without a glob."""
     normalisers: tuple[str, ...] = tuple(NORMALISERS)
 
+    def definition(self, keys: KeyFields) -> bytes:
+        """What the settings choose as key, as JSON: it is hashed along."""
+        return orjson.dumps((keys.group, keys.variant, self.volatile, self.normalisers))
+
 
 class Fingerprint(NamedTuple):
     """The hashes of an alert."""
@@ -241,8 +245,8 @@ class Fingerprinter:
         """The fields that count for alerts like this one; `chosen` instead of those of its source."""
         keys = chosen or self._plan.fields.get(alert.source, self._plan.other)
         base = self._base.copy()
-        definition = (keys.group, keys.variant, self._plan.volatile, self._plan.normalisers)
-        base.update(orjson.dumps((alert.rule, int(alert.priority), alert.source, definition)))
+        what = (alert.rule, int(alert.priority), alert.source)
+        base.update(orjson.dumps(what) + self._plan.definition(keys))
         names = sorted(alert.fields)
         group, variant = _any_of(keys.group), _any_of(keys.variant)
         groups = [name for name in names if group(name)]

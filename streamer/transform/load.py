@@ -174,12 +174,19 @@ def _load_kind(state: ShardState, name: str, value: Value, _: object) -> None:
     kind = Kind(
         _text(value["rule"]),
         _text(value["source"]),
+        _digest(value["definition"]),
         _count(value["seen"]),
         {_text(field): bytes.fromhex(_text(known)) for field, known in value["values"].items()},
         tuple(map(_text, value["volatile"])),
     )
     if (tracked := state.tracked.get(identity)) is not None:
         tracked.kinds.known[_digest(key)] = kind
+
+
+def _load_volatile(state: ShardState, name: str, value: Value, _: object) -> None:
+    reported = {(_text(source), _text(field)): None for source, field in value["reported"]}
+    if (tracked := state.tracked.get(name)) is not None:
+        tracked.kinds.reported = reported
 
 
 def _load_window(
@@ -254,6 +261,7 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "limit": _load_limit,
     "shares": _load_shares,
     "kind": _load_kind,
+    "volatile": _load_volatile,
     "window": _load_window,
     "repeats": _load_repeats,
     "sample": _load_sample,

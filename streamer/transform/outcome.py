@@ -149,13 +149,15 @@ class BatchRun:
             if window is not None and self._context.deduplicator.counts(
                 self._windows, window, fingerprint, treatment, alert
             ):
-                self._repeat(alert, window, fingerprint, treatment)
+                self._repeat(alert, window, fingerprint, treatment, line_ns)
                 return
         digest = digest or hashlib.sha256(line).digest()
         identity = self._encoder.line_id(digest.hex(), ordinal)
         topic = self._plan.router.topic(alert)
+        # Of what is not deduplicated nobody knows whether its group is new.
+        is_first = fingerprint is not None and window is None
         if treatment.may_be_diverted and self._diverted(
-            alert, treatment, topic, identity, line_ns, is_first=window is None
+            alert, treatment, topic, identity, line_ns, is_first=is_first
         ):
             return
         self._publication.records.append(self._encoder.alert(alert, identity, topic, line_ns, self._now_ns))
@@ -174,15 +176,17 @@ class BatchRun:
     ) -> Fingerprint:
         """Learn from an alert whose source nobody has configured; its hashes, by what was known before."""
         selection = treatment.selection
-        kind = self._tracked.kinds.of(selection.key, alert.rule, alert.source)
+        kind = self._tracked.kinds.of(selection.key, alert.rule, alert.source, treatment.definition)
         coarse = selection.coarse(alert, kind.volatile)
-        if kind.learn(selection.evidence(alert)):
+        if kind.learn(selection.evidence(alert)) and self._tracked.kinds.report(kind):
             self._writer.volatile_fields(self._tracked, kind, line_ns)
         return fingerprint._replace(coarse=coarse)
 
-    def _repeat(self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment) -> None:
+    def _repeat(
+        self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment, line_ns: int
+    ) -> None:
         full = self._context.deduplicator.count(
-            self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, self._now_ns
+            self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, line_ns, self._now_ns
         )
         self._ledger.deduplicated += 1
         if full:

@@ -55,6 +55,7 @@ class Processor:
         state.key = state.key or new_key
         state.shards = plan.shards or state.shards
         self._context = Context(plan, state)
+        self._context.forget_kinds()
         self._held_told_ns = 0
 
     @property
@@ -151,6 +152,7 @@ class Processor:
     def replan(self, plan: Plan) -> None:
         """Go on under another plan; what it calls by other names must have been reported."""
         self._context = Context(plan, self.state)
+        self._context.forget_kinds()
 
     def forget(self, targets: Sequence[Target], now_ns: int, refused: Refused | None = None) -> Publication:
         """Drop what is known of targets that are gone; what was counted of them is reported first."""

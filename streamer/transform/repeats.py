@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SAMPLE: Final = b""
 """Stands for the sample among the names of variants."""
-_PACKED: Final = Struct("<QQ")
+_PACKED: Final = Struct("<QQQ")
 _COUNTED: Final = Struct(f"<{DIGEST_BYTES}sQQQ")
 
 
@@ -55,6 +55,8 @@ class Repeats:
     """When the oldest variant that was not shown is to be reported, by the target's clock; never if there is none."""
     count: int = 0
     variants: dict[bytes, Variant] = field(default_factory=dict)
+    line_ns: int = 0
+    """The time of the last counted alert's line: alerts may be much older than their lines."""
     evidence_bytes: int = 0
     """The size of the sample and the variants' fields, as JSON."""
     fresh: list[bytes] = field(default_factory=lambda: [SAMPLE])
@@ -78,19 +80,23 @@ class Repeats:
     def pack(self) -> bytes:
         """The counts and times in few bytes; sample and fields, the long parts, are stored once, on their own."""
         counted = [_COUNTED.pack(name, v.count, v.first_ns, v.last_ns) for name, v in self.variants.items()]
-        return _PACKED.pack(self.due_ns, self.evidence_due_ns) + b"".join(counted)
+        return _PACKED.pack(self.due_ns, self.evidence_due_ns, self.line_ns) + b"".join(counted)
 
     @staticmethod
     def unpack(packed: bytes) -> Repeats:
         """The counts and times again; raises `ValueError` or `struct.error` where they cannot be these."""
-        due_ns, evidence_due_ns = _PACKED.unpack_from(packed)
+        due_ns, evidence_due_ns, line_ns = _PACKED.unpack_from(packed)
         every = list(_COUNTED.iter_unpack(packed[_PACKED.size :]))
         variants = {name: Variant(name, {}, False, *counted) for name, *counted in every}
-        found = Repeats(b"", b"", due_ns, evidence_due_ns, variants=variants, fresh=[])
+        found = Repeats(b"", b"", due_ns, evidence_due_ns, variants=variants, line_ns=line_ns, fresh=[])
         found.count = sum(variant.count for variant in variants.values())
         if len(variants) != len(every) or not all(variant.count for variant in variants.values()):
             raise ValueError("no counts of distinct variants")
-        times_ns = (due_ns, *(time for one in variants.values() for time in (one.first_ns, one.last_ns)))
+        times_ns = (
+            due_ns,
+            line_ns,
+            *(time for one in variants.values() for time in (one.first_ns, one.last_ns)),
+        )
         if not every or max(times_ns) > LAST_NS or evidence_due_ns > NEVER:
             raise ValueError("counts of nothing, or out of all time")
         return found

@@ -10,10 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from hashlib import sha256
 from typing import Final
 
 from streamer.model import Alert, Priority
-from streamer.transform.fingerprint import Fingerprinter, FingerprintPlan, KeyFields, Selection
+from streamer.transform.fingerprint import DIGEST_BYTES, Fingerprinter, FingerprintPlan, KeyFields, Selection
 from streamer.transform.limit import Rate
 from streamer.transform.parse import is_internal
 from streamer.transform.workload import WorkloadNames
@@ -108,6 +109,8 @@ class Treatment:
     """Whether every variant passes that was not shown in its window, however many there are."""
     learns: bool
     """Whether nobody has configured its source, so that it is learned which of its fields are volatile."""
+    definition: bytes
+    """That of the settings under which it is learned."""
     limited: bool
     """Whether the limits of its workload and its target bind it."""
     may_be_diverted: bool
@@ -138,9 +141,21 @@ class Treatments:
             known = self._known[kind] = self._work_out(alert)
         return known
 
+    def definition(self, rule: str, source: str) -> bytes | None:
+        """The settings under which a kind learns its volatile fields; None where its source is configured."""
+        plan = self._dedupe.fingerprint
+        ours = self._override(rule)
+        if not plan.learns or ours.fields is not None or source in plan.fields:
+            return None
+        return sha256(plan.definition(plan.other)).digest()[:DIGEST_BYTES]
+
+    def _override(self, rule: str) -> DedupeOverride:
+        return next((item for glob, item in self._overrides if glob.match(rule)), DedupeOverride(()))
+
     def _work_out(self, alert: Alert) -> Treatment:
         plan, limits = self._dedupe, self._limits
-        ours = next((item for glob, item in self._overrides if glob.match(alert.rule)), DedupeOverride(()))
+        ours = self._override(alert.rule)
+        definition = self.definition(alert.rule, alert.source)
         rate = next((rate for glob, rate in self._rates if glob.match(alert.rule)), limits.rate)
         internal = is_internal(alert.rule)
         bound = limits.enabled and not internal
@@ -155,11 +170,8 @@ class Treatments:
             window_ns=ours.window_ns or plan.window_ns,
             most_passed=1 + most,
             passes_all_variants=alert.priority in limits.protected,
-            learns=(
-                plan.fingerprint.learns
-                and ours.fields is None
-                and alert.source not in plan.fingerprint.fields
-            ),
+            learns=definition is not None,
+            definition=definition or b"",
             limited=limited,
             may_be_diverted=limited or (bound and (limits.overall or limits.per_topic) is not None),
             rate=rate,

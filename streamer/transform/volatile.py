@@ -10,7 +10,7 @@ that differs from all others in volatile fields only is still reported within th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from zlib import crc32
@@ -24,6 +24,8 @@ _REMAINS: Final = 16
 """So many distinct values in a round make a field volatile, and so many keep it so."""
 MOST_KINDS: Final = 32
 """Of one target; the one not seen for longest is forgotten, and learned anew."""
+MOST_REPORTED: Final = 256
+"""Fields of one target of which it is remembered that they were reported; beyond, the oldest may be again."""
 _MOST_FIELDS: Final = 64
 _LONGEST_NAME: Final = 128
 _VALUE_BYTES: Final = 4
@@ -35,6 +37,8 @@ class Kind:
 
     rule: str
     source: str
+    definition: bytes = b""
+    """That of the settings under which it is learned (`FingerprintPlan.definition`)."""
     seen: int = 0
     """Alerts of this round."""
     values: dict[str, bytes] = field(default_factory=dict)
@@ -45,7 +49,7 @@ class Kind:
     volatile: tuple[str, ...] = ()
 
     def learn(self, fields: Mapping[str, Any]) -> bool:
-        """Take one more alert's fields; True if another field counts as volatile from now on."""
+        """Take one more alert's fields; True if it was decided anew which are volatile, and any is."""
         for name, value in list(fields.items())[:_MOST_FIELDS]:
             if len(name) <= _LONGEST_NAME:
                 known = self.values.get(name, b"")
@@ -63,7 +67,7 @@ class Kind:
         )
         self.seen = 0
         self.values = {}
-        return not before.issuperset(self.volatile)
+        return bool(self.volatile)
 
 
 @dataclass(slots=True)
@@ -71,12 +75,15 @@ class Kinds:
     """The kinds of one target's alerts whose source nobody has configured, the one not seen for longest first."""
 
     known: dict[bytes, Kind] = field(default_factory=dict)
+    reported: dict[tuple[str, str], None] = field(default_factory=dict)
+    """Sources and fields that were reported, the oldest first: a kind may be forgotten, or a field alternate."""
     dirty: dict[bytes, None] = field(default_factory=dict)
     """Kinds that the stored state does not yet hold as they are."""
+    dirty_reported: bool = False
 
-    def of(self, key: bytes, rule: str, source: str) -> Kind:
+    def of(self, key: bytes, rule: str, source: str, definition: bytes) -> Kind:
         """The kind with this key, which is about to learn."""
-        kind = self.known.pop(key, None) or Kind(rule[:256], source[:256])
+        kind = self.known.pop(key, None) or Kind(rule[:256], source[:256], definition)
         if len(self.known) >= MOST_KINDS:
             oldest = next(iter(self.known))
             del self.known[oldest]
@@ -84,6 +91,31 @@ class Kinds:
         self.known[key] = kind
         self.dirty[key] = None
         return kind
+
+    def report(self, kind: Kind) -> bool:
+        """Note that the volatile fields of a kind are reported; False if each was before, of any kind of its source."""
+        fresh = [(kind.source, name) for name in kind.volatile if (kind.source, name) not in self.reported]
+        for found in fresh:
+            if len(self.reported) >= MOST_REPORTED:
+                del self.reported[next(iter(self.reported))]
+            self.reported[found] = None
+        self.dirty_reported |= bool(fresh)
+        return bool(fresh)
+
+    def keep(self, definition_of: Callable[[str, str], bytes | None]) -> bool:
+        """Forget the kinds that are not learned under these settings any more; True if there were any.
+
+        `definition_of` a rule and source says under which a kind would learn now, None where its source is configured.
+        """
+        gone = [
+            key
+            for key, kind in self.known.items()
+            if definition_of(kind.rule, kind.source) != kind.definition
+        ]
+        for key in gone:
+            del self.known[key]
+            self.dirty[key] = None
+        return bool(gone)
 
 
 def _holds(values: bytes, value: bytes) -> bool:

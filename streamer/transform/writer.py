@@ -33,8 +33,9 @@ class Writer:
         """The targets of which more than the position may have changed."""
         self._context = context
         self._ledger = context.state.ledger
-        for tracked in context.deduplicator.follow(now_ns):
+        for tracked in (*context.deduplicator.follow(now_ns), *context.changed):
             self.touched[tracked.target.id] = tracked
+        context.changed.clear()
 
     def own(self, record: Record) -> None:
         """Add one of our own records; with the present time where Kafka refused that of its line."""
@@ -62,9 +63,11 @@ class Writer:
             ]
             if not any(self._is_too_large(*piece) for piece in zip(values, ids, strict=True)):
                 break
-        topic, last_ns = self._context.plan.summaries_topic, part.last_ns
+        topic = self._context.plan.summaries_topic
         for value, identity in zip(values, ids, strict=True):
-            self.own(encoder.summary(value, sample, identity, topic, last_ns, self.now_ns))
+            self.own(
+                encoder.summary(value, sample, identity, topic, part.last_ns, repeats.line_ns, self.now_ns)
+            )
         if not final:
             self._context.deduplicator.reported(windows, group, window, repeats)
         self.touched[tracked.target.id] = tracked

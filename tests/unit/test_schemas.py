@@ -160,7 +160,7 @@ class TestRecordsAreAsTheirSchemasSay:
         part = Part(sample, window, repeats, "the-id", "window_end", final)
         values = summary_values(part, 8**tries, as_small_as_possible=tries == 4)
         for value in values:
-            check_record(ENCODER.summary(value, sample, "an-id", "t", NOW_NS, NOW_NS))
+            check_record(ENCODER.summary(value, sample, "an-id", "t", NOW_NS, NOW_NS, NOW_NS))
         told = [orjson.loads(value)["summary"] for value in values]
         assert sum(one["count"] for one in told) == sum(variant.count for variant in variants)
         assert [one["piece"] for one in told] == list(range(1, len(told) + 1))

@@ -145,7 +145,7 @@ class TestStaticFields:
         return [
             one.alert(found, "i", "t", LINE_NS, NOW_NS),
             one.alert(found, "i", "t", LINE_NS, NOW_NS, limited_by="rule"),
-            one.summary(found.body, found, "i", "t", LINE_NS, NOW_NS),
+            one.summary(found.body, found, "i", "t", LINE_NS, LINE_NS, NOW_NS),
             one.dead_letter(BROKEN, b"x", 1, "i", "t", LINE_NS, NOW_NS),
             one.gap(gap, 3, "t", LINE_NS, NOW_NS),
             one.falco_report(found, "i", "t", LINE_NS, NOW_NS),

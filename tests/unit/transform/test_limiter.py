@@ -199,3 +199,17 @@ def test_a_storms_end_is_reported_in_time_though_our_clock_was_set_back() -> Non
     assert publication is not None
     states = [orjson.loads(record.value) for record in publication.records if record.topic == "falco.health"]
     assert [value["state"] for value in states] == ["ended"]
+
+
+class TestTheReservedShare:
+    @pytest.mark.parametrize(
+        "flag", ["dedupe.enabled=false", 'dedupe.overrides=[{"rules":["Run*"],"enabled":false}]']
+    )
+    def test_is_not_for_alerts_that_are_not_deduplicated(self, flag: str) -> None:
+        """Nobody knows whether their groups are new."""
+        run = Run(flag)
+        run.take([by(f"ns-{n % 200}", f"pod-{n}", n, n * 0.001) for n in range(3000)])
+        [tracked] = run.processor.state.tracked.values()
+        assert tracked.shares is not None
+        assert run.diverted()
+        assert not tracked.shares.reserved.taken

@@ -68,6 +68,7 @@ KINDS = st.builds(
     Kind,
     st.text(max_size=3),
     st.text(max_size=3),
+    DIGESTS,
     st.integers(0, 31),
     st.dictionaries(st.text(max_size=3), st.binary(max_size=8), max_size=2),
     st.lists(st.text(max_size=3), max_size=2).map(tuple),
@@ -81,18 +82,20 @@ COUNTED = st.builds(
     *[NANOSECONDS] * 2,
 )
 REPEATED = st.builds(
-    lambda group_id, due_ns, evidence_due_ns, variants: Repeats(
+    lambda group_id, due_ns, evidence_due_ns, variants, line_ns: Repeats(
         b'{"rule":"a \xc3\xa9","priority":"Notice"}',
         group_id,
         due_ns,
         evidence_due_ns,
         sum(variant.count for variant in variants.values()),
         variants,
+        line_ns,
     ),
     DIGESTS,
     NANOSECONDS,
     NANOSECONDS | st.just(1 << 63),
     st.dictionaries(DIGESTS, COUNTED, min_size=1, max_size=3),
+    NANOSECONDS,
 )
 WINDOWS = st.builds(
     Window,
@@ -130,7 +133,11 @@ TRACKED = st.builds(
     windows_of_a_target(),
     st.dictionaries(DIGESTS, STORMS, max_size=3),
     st.none() | st.builds(TargetShares, SHARES, SHARES, STORMS),
-    st.builds(Kinds, st.dictionaries(DIGESTS, KINDS, max_size=2)),
+    st.builds(
+        Kinds,
+        st.dictionaries(DIGESTS, KINDS, max_size=2),
+        st.dictionaries(st.tuples(st.text(max_size=3), st.text(max_size=3)), st.none(), max_size=2),
+    ),
     st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
     st.just(b"") | DIGESTS,
 )
@@ -145,6 +152,7 @@ def saved(state: ShardState) -> dict[str, bytes]:
             changes.append(target_key_change(tracked))
         tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
         tracked.kinds.dirty.update(dict.fromkeys(tracked.kinds.known))
+        tracked.kinds.dirty_reported = bool(tracked.kinds.reported)
         tracked.dirty_shares = tracked.shares is not None
         tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
         tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
@@ -166,7 +174,10 @@ def sample() -> dict[str, bytes]:
         windows,
         {LIMIT: STORM},
         TargetShares(Share(1, 2, {LIMIT: 0.5}), Share(3, 4), replace(STORM, limit="target")),
-        Kinds({LIMIT: Kind("a rule", "a source", 2, {"id": b"12345678"}, ("id",))}),
+        Kinds(
+            {LIMIT: Kind("a rule", "a source", LIMIT, 2, {"id": b"12345678"}, ("id",))},
+            {("a source", "id"): None},
+        ),
         {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
         bytes(range(16, 32)),
     )
@@ -263,7 +274,8 @@ WRONG_PACKED: list[tuple[str, int, bytes]] = [
     (WINDOW_KEY, 26, b"\x04"),  # a flag that nobody knows
     (REPEATS_KEY, 1, NEVER),  # when it is due
     (REPEATS_KEY, 9, b"\xff" * 8),  # when its evidence is
-    *itertools.product([REPEATS_KEY], [41, 49], [NEVER]),  # its first and last time
+    (REPEATS_KEY, 17, NEVER),  # its last line's time
+    *itertools.product([REPEATS_KEY], [49, 57], [NEVER]),  # its first and last time
 ]
 PACKED_KEYS = {WINDOW_KEY, REPEATS_KEY}
 

@@ -141,3 +141,17 @@ class TestTheText:
     def test_is_short_whatever_the_fields(self, fields: dict[str, Any], is_new: bool) -> None:
         (value,) = summary(sample(), *[Variant(b"i" * 16, fields, is_new, 1, 0, 0)] * 9)
         assert len(value["output"]) < 3 * 4 * 2 * 800
+
+
+class TestTheCreateTime:
+    def test_is_the_lines_where_alerts_are_much_older(self) -> None:
+        """Kafka may delete what is older than its retention: of what was counted, this is the only copy."""
+        old_ns = START_NS - 90 * 24 * 3600 * SECOND_NS
+        run, feed = Processor(TREATED, ShardState("prod-eu-1"), b"k" * 16), Feed()
+        lines = [(START_NS + n * SECOND_NS, body(old_ns, "same")) for n in range(3)]
+        run.process([feed.batch(*lines)], NOW_NS)
+        loaded = Processor(TREATED, run.state)
+        made = loaded.publish_due(NOW_NS, everything=True)
+        assert made is not None
+        [record] = made.records
+        assert record.timestamp_ms == (START_NS + 2 * SECOND_NS) // 1_000_000

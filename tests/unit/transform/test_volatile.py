@@ -60,6 +60,14 @@ class Run:
     def crash(self) -> None:
         self.processor = Processor(self.plan, load(self.plan.cluster, self.live.items()))
 
+    def reconfigure(self, *flags: str, restarts: bool) -> None:
+        self.plan = plan_of(load_settings(None, flags, {}, require=()), cores=1)
+        if restarts:
+            self.crash()
+        else:
+            self._commit(self.processor.publish_redefined(self.plan, NOW_NS), 0)
+            self.processor.replan(self.plan)
+
     def published(self) -> list[bytes]:
         return [record.value for _, record in self.records if record.topic.startswith("falco.alerts.")]
 
@@ -132,6 +140,36 @@ class TestASourceWithIds:
         [value] = run.health()
         assert (value["source"], value["rule"], value["fields"]) == ("acme", RULE, ["acme.id", "acme.time"])
         assert run.processor.core_status().volatile_fields == {"acme": ["acme.id", "acme.time"]}
+
+    @pytest.mark.parametrize(
+        "flag", ["dedupe.group_fields.acme=acme.user", "dedupe.volatile_fields=<default>,acme.id,acme.time"]
+    )
+    @pytest.mark.parametrize("restarts", [True, False])
+    def test_is_not_reported_any_more_once_somebody_has_configured_it(
+        self, flag: str, restarts: bool
+    ) -> None:
+        run = Run()
+        busy(run, 50)
+        assert run.processor.core_status().volatile_fields
+        run.reconfigure(flag, restarts=restarts)
+        assert not run.processor.core_status().volatile_fields
+        run.wait(500)
+        assert not [key for key in run.live if key.startswith("kind/")]
+
+    def test_reports_a_field_once_though_it_alternates(self) -> None:
+        run = Run("limits.enabled=false")
+        for n in range(10 * ROUND):
+            repeats = n // ROUND % 2 == 1
+            run.take(n, event(n, **{"acme.id": "same"} if repeats else {}))
+            if n % 50 == 0:
+                run.crash()
+        assert [value["fields"] for value in run.health()] == [["acme.id", "acme.time"]]
+
+    def test_reports_a_field_once_though_many_kinds_rotate(self) -> None:
+        run = Run("limits.enabled=false")
+        for n in range(2 * (MOST_KINDS + 8) * ROUND):
+            run.take(n, event(n), rule=f"rule {n // ROUND % (MOST_KINDS + 8)}")
+        assert len(run.health()) == 1
 
     def test_is_left_alone_once_somebody_has_configured_it(self) -> None:
         run = Run("dedupe.group_fields.acme=acme.user")
@@ -210,6 +248,6 @@ class TestAKind:
     def test_is_forgotten_after_many_others(self) -> None:
         kinds = Kinds()
         for n in range(MOST_KINDS + 5):
-            kinds.of(bytes([n]), "a rule", "acme")
+            kinds.of(bytes([n]), "a rule", "acme", b"")
         assert len(kinds.known) == MOST_KINDS
         assert Counter(key in kinds.known for key in kinds.dirty) == {True: MOST_KINDS, False: 5}
