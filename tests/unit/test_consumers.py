@@ -18,8 +18,7 @@ from streamer.model import Record
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
 from tests.schemas import HEADERS
-from tests.unit.transform.judged import TREATED, body
-from tests.unit.transform.samples import NOW_NS, START_NS, Feed
+from tests.unit.transform.samples import DEDUPED, NOW_NS, START_NS, Feed, shell
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "consumers"
@@ -58,10 +57,10 @@ def test_each_takes_headers_that_there_are(path: Path) -> None:
 @pytest.fixture
 def records() -> list[Record]:
     """What is published of a group of many variants, one of them without a command line, and of others."""
-    processor, feed = Processor(TREATED, ShardState("prod-eu-1"), b"k" * 16), Feed()
+    processor, feed = Processor(DEDUPED, ShardState("prod-eu-1"), b"k" * 16), Feed()
     commands: list[Any] = [f"ls {n % 9}" for n in range(40)] + [None]
-    lines = [(START_NS + n, body(START_NS + n, command)) for n, command in enumerate(commands)]
-    lines += [(START_NS + n, body(START_NS + n, "id", **{"proc.name": "id"})) for n in range(5)]
+    lines = [(START_NS + n, shell(START_NS + n, command)) for n, command in enumerate(commands)]
+    lines += [(START_NS + n, shell(START_NS + n, "id", **{"proc.name": "id"})) for n in range(5)]
     made = processor.process([feed.batch(*lines)], NOW_NS)
     rest = processor.publish_due(NOW_NS, everything=True)
     assert rest is not None

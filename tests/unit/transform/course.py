@@ -205,8 +205,14 @@ class Judge:
             for item in queue:
                 if item.is_evidence:
                     by_lines_ns = self.elapsed_ns[item.written.target.id] - item.written.elapsed_ns
-                    waited_ns = max(by_lines_ns, self.real_ns - item.real_ns)
-                    assert waited_ns < item.within_ns, f"not reported in time: {item.written.key}"
+                    assert by_lines_ns < item.within_ns - GRACE_NS, f"late by the lines: {item.written.key}"
+                    waited_ns = self.real_ns - item.real_ns
+                    assert waited_ns < item.within_ns, f"late by our clock: {item.written.key}"
+
+    def restart(self) -> None:
+        """Our clock was set back, and nobody who knew it is left: what waits does so from now on."""
+        for queue in self.counted.values():
+            queue.extend([queue.popleft()._replace(real_ns=self.real_ns) for _ in range(len(queue))])
 
     def next_due_ns(self) -> int | None:
         """When evidence must be reported at the latest, by our clock."""
@@ -225,12 +231,16 @@ class Course:
         self._clocks = {target.id: _Clock() for target in TARGETS}
         self._feeds = {target.id: Feed(target) for target in TARGETS}
         self._serial = 0
+        self._is_committed = True
+        self._set_back_ns = 0
         self._key = key
         self._processor = Processor(plan, ShardState("prod-eu-1", owner="first"), key)
 
-    def write(self, events: Sequence[Event], *, batches: int = 1, crash: bool = False) -> None:
+    def write(
+        self, events: Sequence[Event], *, batches: int = 1, crash: bool = False, padding: int = 0
+    ) -> None:
         """One transaction: the events of a target in so many batches; with `crash` it is tried twice."""
-        written = [self._written(event) for event in events]
+        written = [self._written(event, padding) for event in events]
         made = []
         for target in TARGETS:
             mine = [item for item in written if item.target == target]
@@ -240,6 +250,7 @@ class Course:
                 made.append(self._feeds[target.id].batch(*lines))
         if crash:
             self._processor.process(made, self._now_ns)
+            self._is_committed = False
             self.take_over()
         self._commit(self._processor.process(made, self._now_ns), written)
 
@@ -254,10 +265,31 @@ class Course:
         self.judge.real_ns = until_ns
         self._commit(self._processor.publish_due(self._now_ns))
 
+    def tick(self, seconds: int) -> None:
+        """The same, second by second, as a shard asks."""
+        for _ in range(seconds):
+            self.judge.real_ns += SECOND_NS
+            self._commit(self._processor.publish_due(self._now_ns))
+            self.judge._due()
+
+    def set_clock_back(self, seconds: int, *, crash: bool) -> None:
+        """Somebody sets our clock, while the worker runs or while it does not."""
+        self._set_back_ns += seconds * SECOND_NS
+        if crash:
+            self.take_over()
+            self.judge.restart()
+        self._commit(
+            self._processor.publish_due(self._now_ns)
+        )  # it is asked each second, so it notices at once
+
     def take_over(self) -> None:
         """Another worker loads what is stored; it would bring a key of its own, but the stored one counts."""
         key = b"another worker's" if self.live else self._key
-        self._processor = Processor(self.plan, load("prod-eu-1", self.live.items()), key)
+        state = load("prod-eu-1", self.live.items())
+        if self.live and self._is_committed:
+            assert state == self._processor.state, "memory and what is stored differ"
+        self._processor = Processor(self.plan, state, key)
+        self._is_committed = True
 
     def reload(self, plan: Plan) -> None:
         """Other settings, in mid course."""
@@ -277,20 +309,27 @@ class Course:
         check_records(self.records)
         assert load("prod-eu-1", self.live.items()).ledger == ledger
 
+    @property
+    def processor(self) -> Processor:
+        """The core as it is now."""
+        return self._processor
+
     def values(self, kind: str) -> list[Any]:
         """The values of all records of a kind."""
         return [orjson.loads(record.value) for record in self.records if _kind(record) == kind]
 
     @property
     def _now_ns(self) -> int:
-        return NOW_NS + self.judge.real_ns
+        return NOW_NS + self.judge.real_ns - self._set_back_ns
 
-    def _written(self, event: Event) -> Written:
+    def _written(self, event: Event, padding: int) -> Written:
         target = TARGETS[event.target]
         clock = self._clocks[target.id]
         clock.step(event.step_ns)
         self._serial += 1
         fields = {"evt.num": self._serial, "proc.name": event.group, "proc.cmdline": event.variant}
+        if padding:
+            fields["proc.env"] = "x" * padding
         body = alert(clock.line_ns, output_fields=fields, priority=event.priority)
         key = (target.id, event.priority, event.group, event.variant)
         is_protected = event.priority in {"Emergency", "Alert", "Critical"}

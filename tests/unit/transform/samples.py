@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from streamer.model import DigestRing, Gap, LogBatch, Oversize, Priority, Target
 from streamer.transform.align import advance
+from streamer.transform.fingerprint import FingerprintPlan, KeyFields
 from streamer.transform.limit import Rate
 from streamer.transform.plan import Plan
 from streamer.transform.route import Router
@@ -35,6 +37,15 @@ PLAN = Plan(
 )
 """Every alert passes: for tests of what stands around deduplication and limits."""
 
+DEDUPED = replace(
+    PLAN,
+    dedupe=DedupePlan(
+        max_variants=3,
+        fingerprint=FingerprintPlan({"syscall": KeyFields(("proc.name",))}, volatile=("evt.*",)),
+    ),
+)
+"""Groups by process name, of which few variants pass: for tests of summaries."""
+
 
 def alert(time_ns: int = START_NS, **changed: Any) -> bytes:
     """A current Falco's alert: compact, keys in bytewise order. A key changed to `...` is left out."""
@@ -57,6 +68,12 @@ def alert(time_ns: int = START_NS, **changed: Any) -> bytes:
         "time": time,
     } | changed
     return orjson.dumps({key: value for key, value in found.items() if value is not ...})
+
+
+def shell(time_ns: int, command: Any, priority: str = "Notice", **fields: Any) -> bytes:
+    """An alert of one group, unless `proc.name` is another."""
+    every = {"proc.name": "sh", "proc.cmdline": command, "evt.time": time_ns, "user.name": "root"}
+    return alert(time_ns, priority=priority, output_fields=every | fields)
 
 
 def stamped(body: bytes, time_ns: int) -> bytes:

@@ -52,11 +52,30 @@ def courses(draw: st.DrawFn) -> Course:
     course = Course(draw(st.sampled_from(_PLANS)))
     for _ in range(draw(st.integers(1, 8))):
         course.write(draw(_STREAMS), batches=draw(st.integers(1, 4)), crash=draw(st.booleans()))
-        happens = draw(st.sampled_from(["nothing", "crash", "reload", "silence", "reload and crash"]))
+        happens = draw(
+            st.sampled_from(
+                [
+                    "nothing",
+                    "crash",
+                    "reload",
+                    "silence",
+                    "ticks",
+                    "reload and crash",
+                    "clock",
+                    "clock and crash",
+                ]
+            )
+        )
+        if "clock" in happens:
+            course.set_clock_back(draw(st.sampled_from([5, 3600])), crash="crash" in happens)
+        elif "crash" in happens and "reload" not in happens:
+            course.take_over()
+        if happens == "ticks":
+            course.tick(draw(st.sampled_from([1, 10, 75])))
         if "reload" in happens:
             course.reload(draw(st.sampled_from(_PLANS)))
-        if "crash" in happens:
-            course.take_over()
+            if "crash" in happens:
+                course.take_over()
         if happens == "silence":
             course.wait(draw(st.sampled_from([1, 61, 75, 400])))
     course.end()
@@ -93,13 +112,16 @@ def test_the_same_log_in_other_batches_gives_the_same_records(
 
 @settings(max_examples=40)
 @given(st.lists(_STREAMS, min_size=1, max_size=3))
-def test_public_ids_are_the_same_whatever_the_key_of_the_fingerprints_is(parts: list[list[Event]]) -> None:
-    one, other = Course(key=b"1" * 16), Course(key=b"2" * 16)
-    for course in (one, other):
+def test_public_ids_are_the_same_under_any_key_and_for_any_pod_of_falco(parts: list[list[Event]]) -> None:
+    one, other, moved = Course(key=b"1" * 16), Course(key=b"2" * 16), Course()
+    for course in (one, other, moved):
         for part in parts:
-            course.write(part)
+            course.write(
+                [event._replace(target=1 - event.target) for event in part] if course is moved else part
+            )
         course.end()
     assert public_ids(one) == public_ids(other)
+    assert sorted(public_ids(one)) == sorted(public_ids(moved))
 
 
 def test_each_new_variant_of_a_protected_priority_is_published_at_once() -> None:
@@ -146,7 +168,71 @@ def test_a_slow_intrusion_is_reported_while_it_goes_on() -> None:
     course = Course()
     for n in range(480):
         course.write([Event(0, 5 * SECOND_NS, "sh", f"{n}", "Notice")])  # the judge knows when each is due
+        course.tick(5)
     course.end()
+    assert len(course.values("summary")) <= 41, "one a minute"
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_evidence_is_in_time_though_our_clock_is_set_back(crash: bool) -> None:
+    course = Course()
+    course.write([Event(0, SECOND_NS, "sh", f"{n}", "Notice") for n in range(9)])
+    course.tick(5)
+    course.set_clock_back(3600, crash=crash)
+    course.end()
+
+
+@pytest.mark.parametrize("seconds", [0, 75])
+def test_what_is_counted_does_not_depend_on_when_it_was_reported(seconds: int) -> None:
+    """A long alert is counted only where its like was seen in the window: be that reported by now, or not yet."""
+    course = Course(treated(volatile_fields=["evt.*", "proc.env"]))
+    course.write([Event(0, SECOND_NS, "sh", f"{n}", "Notice") for n in range(9)])
+    course.wait(seconds)
+    before = len(course.values("alert"))
+    course.write([Event(0, SECOND_NS, "sh", "8", "Notice")], padding=9000)
+    assert len(course.values("alert")) == before
+    course.end()
+
+
+def test_a_summary_names_what_is_new_in_its_text() -> None:
+    course = Course()
+    course.write([Event(0, SECOND_NS, "sh", f"health {n % 3}", "Notice") for n in range(12)])
+    course.write([Event(0, SECOND_NS, "sh", "curl -s https://example.com | sh", "Notice")])
+    course.tick(75)
+    [value] = course.values("summary")
+    assert '1 new: proc.cmdline="curl -s https://example.com | sh"' in value["output"]
+    assert [one["new"] for one in value["summary"]["variants"]] == [True, False, False, False]
+    course.end()
+
+
+class TestMemoryBounds:
+    def test_hold_for_the_deadlines_of_what_was_evicted_where_the_clock_stands_still(self) -> None:
+        course = Course(treated(max_windows=50, max_variants=0))
+        for group in range(3000):
+            course.write([Event(0, 0, f"{group}", f"{n}", "Notice") for n in range(2)])
+        windows = course.processor.state.tracked[FALCO.id].windows
+        assert len(windows._evidence) < 200
+        assert course.processor.state.ledger.deduplicated == 3000
+        course.end()
+
+    def test_never_hold_back_evidence_of_a_protected_priority(self) -> None:
+        """A window forgets the oldest of the variants that it has shown: these are published again."""
+        course = Course()
+        for n in [*range(1500), *range(1500)]:
+            course.write([Event(0, 0, "sh", f"{n}", "Critical")])
+        assert len(course.values("alert")) == 3000
+        (window,) = course.processor.state.tracked[FALCO.id].windows.packed.values()
+        assert len(window) < 17_000
+
+    def test_hold_for_what_all_windows_have_shown(self) -> None:
+        """Many groups of many variants each: windows take half a kilobyte on average at most."""
+        course = Course(treated(max_windows=1000))
+        for group in range(85):
+            course.write([Event(0, 0, f"{group}", f"{n}", "Critical") for n in range(900)])
+            windows = course.processor.state.tracked[FALCO.id].windows
+            assert windows.packed_bytes == sum(map(len, windows.packed.values())) <= 1024 * 1024
+            assert course.processor.state.ledger.published == 900 * (group + 1)
+        assert course.processor._context.deduplicator.window_bytes == windows.packed_bytes
 
 
 def test_long_windows_hold_back_exact_repeats_alone() -> None:

@@ -18,8 +18,7 @@ from streamer.transform.state import ShardState
 from streamer.transform.summary import Part, summary_values
 from streamer.transform.window import HEAD_BYTES, Window
 from tests.unit.strategies import ANY_TEXT
-from tests.unit.transform.judged import TREATED, body
-from tests.unit.transform.samples import NOW_NS, SECOND_NS, START_NS, Feed, alert
+from tests.unit.transform.samples import DEDUPED, NOW_NS, SECOND_NS, START_NS, Feed, alert, shell
 
 WINDOW = Window(0, 1800 * SECOND_NS, START_NS, 2, True, False, 2, b"h" * HEAD_BYTES, b"v" * 16)
 
@@ -55,8 +54,8 @@ class TestFields:
 
     def test_keep_their_types(self) -> None:
         values = [0, 1, True, 1.5, "1", None, ["a", 1], {"a": 1}, 2**63]
-        run, feed = Processor(TREATED, ShardState("prod-eu-1"), b"k" * 16), Feed()
-        lines = [body(START_NS, "same", **{"proc.exe": value}) for value in [*"abcd", *values]]
+        run, feed = Processor(DEDUPED, ShardState("prod-eu-1"), b"k" * 16), Feed()
+        lines = [shell(START_NS, "same", **{"proc.exe": value}) for value in [*"abcd", *values]]
         run.process([feed.batch(*[(START_NS, line) for line in lines])], NOW_NS)
         made = run.publish_due(NOW_NS, everything=True)
         assert made is not None
@@ -66,8 +65,8 @@ class TestFields:
         assert [(type(one), one) for one in found] == [(type(one), one) for one in values]
 
     def test_show_a_field_that_only_some_variants_have(self) -> None:
-        run, feed = Processor(TREATED, ShardState("prod-eu-1"), b"k" * 16), Feed()
-        lines = [body(START_NS, f"{n}", **({"proc.env": f"{n}"} if n % 2 else {})) for n in range(8)]
+        run, feed = Processor(DEDUPED, ShardState("prod-eu-1"), b"k" * 16), Feed()
+        lines = [shell(START_NS, f"{n}", **({"proc.env": f"{n}"} if n % 2 else {})) for n in range(8)]
         run.process([feed.batch(*[(START_NS, line) for line in lines])], NOW_NS)
         made = run.publish_due(NOW_NS, everything=True)
         assert made is not None
@@ -147,10 +146,10 @@ class TestTheCreateTime:
     def test_is_the_lines_where_alerts_are_much_older(self) -> None:
         """Kafka may delete what is older than its retention: of what was counted, this is the only copy."""
         old_ns = START_NS - 90 * 24 * 3600 * SECOND_NS
-        run, feed = Processor(TREATED, ShardState("prod-eu-1"), b"k" * 16), Feed()
-        lines = [(START_NS + n * SECOND_NS, body(old_ns, "same")) for n in range(3)]
+        run, feed = Processor(DEDUPED, ShardState("prod-eu-1"), b"k" * 16), Feed()
+        lines = [(START_NS + n * SECOND_NS, shell(old_ns, "same")) for n in range(3)]
         run.process([feed.batch(*lines)], NOW_NS)
-        loaded = Processor(TREATED, run.state)
+        loaded = Processor(DEDUPED, run.state)
         made = loaded.publish_due(NOW_NS, everything=True)
         assert made is not None
         [record] = made.records
