@@ -12,7 +12,7 @@ from typing import Final
 import orjson
 
 from streamer.model import Alert, Priority
-from streamer.transform.matcher import Matcher
+from streamer.transform.matcher import Matcher, texts
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
 
@@ -53,7 +53,7 @@ class Selection:
         if self.rules and not any(fnmatchcase(alert.rule, rule) for rule in self.rules):
             return False
         if self.namespaces:
-            about = [str(alert.fields[name]) for name in _NAMESPACES if alert.fields.get(name)]
+            about = [text for name in _NAMESPACES for text in texts(alert.fields.get(name)) if text]
             if not any(fnmatchcase(name, wanted) for name in about for wanted in self.namespaces):
                 return False
         return all(matcher.compile()(alert) for matcher in self.matchers)

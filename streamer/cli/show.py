@@ -74,13 +74,16 @@ def line(
         if kind == "summary":
             style, text = {**style, "dim": True}, text.removeprefix(f"{rule} ")
     else:
-        label, style = escape(str(found.get("health", kind)).upper()), {"fg": _OTHERS.get(kind, "white")}
-        rule = next((str(found[key]) for key in _WHAT if key in found), "")
-        text = str(found.get("detail") or found.get("line") or found.get("name") or "")
+        label, style = (
+            escape((_text(found.get("health")) or kind).upper()),
+            {"fg": _OTHERS.get(kind, "white")},
+        )
+        rule = next((_text(found[key]) for key in _WHAT if key in found), "")
+        text = _text(found.get("detail") or found.get("line") or found.get("name"))
         if found.get("health") == "gap":
             text = f"{_hole(found)}: {text}"
         if "count" in found:
-            text = f"{found['count']} counted {text}"
+            text = f"{_text(found['count'])} counted {text}"
     start = f"{at}  {label:<13}  "
     rest = escape(f"{rule}  {pod}  {text}")
     if len(start) + len(rest) > width:
@@ -119,12 +122,19 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
 def _hole(gap: Mapping[str, Any]) -> str:
     """Which lines are missing, and whether that is certain."""
     what = "lines are lost" if gap.get("certain") else "lines may be lost"
-    ends = [f"{word} {gap[name]}" for word, name in (("after", "from"), ("before", "to")) if gap.get(name)]
+    ends = [
+        f"{word} {_text(gap[name])}" for word, name in (("after", "from"), ("before", "to")) if gap.get(name)
+    ]
     return " ".join([what, *ends])
 
 
 def _message(alert: Mapping[str, Any]) -> str:
     """What happened, without the time and priority that Falco's `output` repeats."""
-    output = str(alert.get("output", ""))
-    _, found, message = output.partition(f"{alert.get('priority')} ")
+    output = _text(alert.get("output"))
+    _, found, message = output.partition(f"{_text(alert.get('priority'))} ")
     return message if found else output
+
+
+def _text(value: Any) -> str:
+    """A text or number; what is nested has none, since it may be nested deeper than Python can print."""
+    return str(value) if isinstance(value, str | int | float) else ""

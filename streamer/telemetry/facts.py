@@ -43,7 +43,7 @@ def committed(publication: Publication, before: Ledger, seconds: float, batches:
         if moved[outcome]:
             metrics.OUTCOMES_OF_LINES.labels(outcome).inc(moved[outcome])
     for name, count in publication.filtered.items():
-        metrics.FILTERED.labels(name).inc(count)
+        metrics.FILTERED.count(name, count)
     metrics.SUMMARIES.inc(moved["summaries"])
     metrics.SUMMARISED.inc(moved["summarised"])
     metrics.FRAGMENTS.inc(moved["fragments"])

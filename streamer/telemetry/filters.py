@@ -41,30 +41,26 @@ class FilterWatch:
         taken = dict(zip(names_of(filters), filters, strict=True))
         if taken == self._filters:
             return
-        for name in self._filters.keys() - taken.keys():
-            with suppress(KeyError):
-                metrics.FILTERED.remove(name)
+        metrics.FILTERED.keep(name for name, rule in taken.items() if rule.action == "drop")
         metrics.FILTER_MAX_SHARE.clear()
         for name, rule in taken.items():
-            if rule.action == "drop":
-                metrics.FILTERED.labels(name)
             if rule.max_share is not None:
                 metrics.FILTER_MAX_SHARE.labels(name).set(rule.max_share)
         self._filters = taken
-        self._dropped_before = _dropped()
+        self._dropped_before = dict(metrics.FILTERED.dropped)
         self._alerts_before = _alerts()
         self._changed.set()
 
     def status(self) -> list[FilterStatus]:
         """Each filter, in their order."""
         now_seconds = self._wall_seconds()
-        dropped, alerts = _dropped(), _alerts() - self._alerts_before
+        dropped, alerts = metrics.FILTERED.dropped, _alerts() - self._alerts_before
         return [
             FilterStatus(
                 name=name,
                 action=rule.action,
                 reason=rule.reason,
-                dropped=max(0, dropped.get(name, 0) - self._dropped_before.get(name, 0)),
+                dropped=dropped.get(name, 0) - self._dropped_before.get(name, 0),
                 alerts=alerts,
                 max_share=rule.max_share,
                 expires="" if rule.expires is None else rule.expires.isoformat(),
@@ -102,12 +98,6 @@ class FilterWatch:
 
 def _has_expired(rule: FilterRule, now_seconds: float) -> bool:
     return rule.expires is not None and rule.expires.timestamp() <= now_seconds
-
-
-def _dropped() -> dict[str, int]:
-    """How many alerts each filter has dropped since the process began."""
-    samples = next(iter(metrics.FILTERED.collect())).samples
-    return {one.labels["filter"]: int(one.value) for one in samples if one.name.endswith("_total")}
 
 
 def _alerts() -> int:

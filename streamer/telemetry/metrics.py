@@ -13,6 +13,8 @@ from itertools import product
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from streamer import __version__
 from streamer.model import CERTAIN_REASONS, GapReason, Health, Priority, Reason
@@ -61,6 +63,34 @@ def _histogram(name: str, text: str, buckets: Iterable[float], **labels: Iterabl
     return made
 
 
+class FilteredAlerts(Collector):
+    """Counts what each filter drops, with series of the filters in effect only.
+
+    A transaction that was under way when a filter was removed may count for it later: its series must not come back.
+    """
+
+    def __init__(self) -> None:
+        self.dropped: dict[str, int] = {}
+        """By the name of each filter in effect that drops alerts, since the process began."""
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Go over to the filters of these names."""
+        self.dropped = {name: self.dropped.get(name, 0) for name in names}
+
+    def count(self, name: str, alerts: int) -> None:
+        """Count what a filter has dropped; nothing if it is not in effect any more."""
+        if name in self.dropped:
+            self.dropped[name] += alerts
+
+    def collect(self) -> Iterable[Metric]:
+        """The series."""
+        text = "Alerts that a filter dropped, by the filter's name."
+        family = CounterMetricFamily(f"{PREFIX}_filtered_alerts", text, labels=["filter"])
+        for name, alerts in self.dropped.items():
+            family.add_metric([name], alerts)
+        yield family
+
+
 # The account of lines
 
 LINES = _counter("lines_total", "Lines of Falco's logs whose outcome was committed.")
@@ -77,12 +107,8 @@ RULES = _counter(
     "Alerts on their topics, by rule; the first 200 rules, then `other`.",
     rule=[OTHER],
 )
-FILTERED = Counter(
-    f"{PREFIX}_filtered_alerts_total",
-    "Alerts that a filter dropped, by the filter's name.",
-    ["filter"],
-    registry=REGISTRY,
-)
+FILTERED = FilteredAlerts()
+REGISTRY.register(FILTERED)
 FILTER_MAX_SHARE = Gauge(
     f"{PREFIX}_filter_max_share",
     "The largest share of all alerts that a filter is meant to drop, where one is set.",

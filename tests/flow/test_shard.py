@@ -324,13 +324,14 @@ class TestFilters:
         misspelt = Filter("misspelt", FilterAction.DROP, (Matcher.parse('prco.name != "x"'),))
         named = Filter("shells", FilterAction.DROP, (Matcher.parse('rule =~ "Terminal.*"'),))
         plan = replace(GENEROUS, filters=Filters([misspelt, named]))
-        before = metrics.FILTERED.labels("shells")._value.get()
+        metrics.FILTERED.keep(())
+        metrics.FILTERED.keep(("misspelt", "shells"))
         async with owning(kafka, log, plan=plan) as owner:
             await owner.drain()
         ledger = check_commits(kafka)
         assert (ledger.alerts, ledger.filtered, ledger.published) == (18, 9, 9)
         assert sum((commit.filtered for _, commit in owner.commits), Counter[str]()) == {"shells": 9}
-        assert metrics.FILTERED.labels("shells")._value.get() - before == 9
+        assert metrics.FILTERED.dropped == {"misspelt": 0, "shells": 9}
 
 
 class TestDeduplication:

@@ -14,7 +14,8 @@ import orjson
 import pytest
 import yaml
 
-from streamer.model import Record
+from streamer.config import Settings
+from streamer.model import Priority, Record
 from streamer.transform.process import Processor
 from streamer.transform.state import ShardState
 from tests.schemas import HEADERS
@@ -32,9 +33,27 @@ def test_each_reads_committed_records_only(path: Path) -> None:
     assert "read_committed" in path.read_text()
 
 
+def topics_of(path: Path) -> list[str]:
+    """The topics that an example reads, as regular expressions over whole names."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        return [json.loads(text)["config"]["topics.regex"]]
+    if path.parent.name == "filebeat":  # it takes names, not expressions
+        return [re.escape(name) for name in yaml.safe_load(text)["filebeat.inputs"][0]["topics"]]
+    if path.parent.name == "vector":
+        (source,) = yaml.safe_load(text)["sources"].values()
+        return [pattern.removeprefix("^").removesuffix("$") for pattern in source["topics"]]
+    mark = r'topics_pattern => "(.*)"' if path.suffix == ".conf" else r'"--topics",\s+default=r"(.*)"'
+    return re.findall(mark, text)
+
+
 @pytest.mark.parametrize("path", READERS, ids=lambda path: str(path.relative_to(EXAMPLES)))
-def test_each_reads_the_overflow_topic(path: Path) -> None:
-    assert "overflow" in path.read_text()
+def test_each_reads_all_topics_of_alerts_and_summaries_and_no_others(path: Path) -> None:
+    specs = Settings.model_validate({"cluster": "prod-eu-1"}).topic_specs
+    patterns = topics_of(path)
+    read = {spec.name for spec in specs if any(re.fullmatch(pattern, spec.name) for pattern in patterns)}
+    assert read == {spec.name for spec in specs if spec.kind in {"alerts", "summaries", "overflow"}}
+    assert len(read) == len(Priority) + 2
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(EXAMPLES)))

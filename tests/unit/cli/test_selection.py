@@ -121,3 +121,10 @@ def test_any_json_stays_what_it_is(text: str) -> None:
     shown = escape_json(orjson.dumps(text).decode())
     assert is_harmless(shown)
     assert orjson.loads(shown) == text
+
+
+def test_values_nested_deeper_than_python_prints_are_in_no_namespace() -> None:
+    selection = Selection(KINDS, namespaces=("shop-*",))
+    for levels in (900, 1015):
+        nested = b"[" * levels + b'"shop-eu"' + b"]" * levels
+        assert not selection.takes("alert", ALERT.replace(b'"shop-eu"', nested))

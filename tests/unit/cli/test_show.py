@@ -157,3 +157,11 @@ def test_coverage_is_no_alert_of_priority_notice() -> None:
     value = {"health": "coverage", "coverage": "blind"}
     shown = line(b"falco/falco-a", orjson.dumps(value), {"kind": b"health"}, 0, 200)
     assert click.unstyle(shown) == "00:00:00.000  COVERAGE       blind  falco/falco-a  "
+
+
+@pytest.mark.parametrize("levels", [900, 1015])
+@pytest.mark.parametrize("name", ["output", "priority", "health", "reason", "detail", "count", "from"])
+@pytest.mark.parametrize("kind", [b"alert", b"health", b"dead-letter"])
+def test_values_nested_deeper_than_python_prints_are_left_out(kind: bytes, name: str, levels: int) -> None:
+    value = b'{"health":"gap","%b":%b%b}' % (name.encode(), b"[" * levels, b"]" * levels)
+    assert "[[" not in line(KEY, value, {**HEADERS, "kind": kind}, 0, 200)

@@ -25,7 +25,7 @@ def filters(*given: dict[str, Any]) -> tuple[FilterRule, ...]:
 
 
 def count(name: str, dropped: int, published: int) -> None:
-    metrics.FILTERED.labels(name).inc(dropped)
+    metrics.FILTERED.count(name, dropped)
     metrics.OUTCOMES_OF_LINES.labels("filtered").inc(dropped)
     metrics.OUTCOMES_OF_LINES.labels("published").inc(published)
     metrics.OUTCOMES_OF_LINES.labels("log_line").inc(1000)
@@ -37,6 +37,7 @@ def sample(name: str, label: str) -> float | None:
 
 def test_a_filter_has_its_share_of_all_alerts_since_it_took_effect() -> None:
     watch = FilterWatch()
+    watch.take(filters({}))
     count("filters[0]", 7, 7)
     watch.take(filters({}, {"action": "keep"}, {"name": "argo", "max_share": 0.2}))
     count("filters[0]", 1, 2)
@@ -61,6 +62,10 @@ def test_there_are_series_of_the_filters_in_effect_and_of_no_others() -> None:
     watch.take(filters({"name": "two", "max_share": 0.1}))
     assert (sample("filtered_alerts_total", "one"), sample("filter_max_share", "one")) == (None, None)
     assert (sample("filtered_alerts_total", "two"), sample("filter_max_share", "two")) == (2, 0.1)
+    count("one", 3, 0)  # of a transaction that was under way when the filter was removed
+    assert sample("filtered_alerts_total", "one") is None
+    watch.take(filters({"name": "one"}))
+    assert sample("filtered_alerts_total", "one") == 0
 
 
 @in_virtual_time

@@ -254,3 +254,52 @@ def test_any_text_is_a_matcher_or_an_error_with_its_place(text: str) -> None:
 @given(ALERT_BODIES, FIELD_MATCHERS | QUOTED_MATCHERS | EXPRESSIONS | PRIORITIES | TOPS)
 def test_any_alert_can_be_asked(body: bytes, matcher: Matcher) -> None:
     assert matcher.compile()(read(body)) in {True, False}
+
+
+class TestNestedValues:
+    """orjson reads 1,024 levels; an attacker who names a file or a label so must not stop the worker."""
+
+    @staticmethod
+    def sample(opening: bytes, closing: bytes, levels: int, inside: bytes = b'"x"') -> Alert:
+        body = alert(output_fields={"k8s.pod.labels": "here"})
+        return read(body.replace(b'"here"', opening * levels + inside + closing * levels))
+
+    def test_are_flattened(self) -> None:
+        found = self.sample(b"[", b"]", 8)
+        assert Matcher.parse('k8s.pod.labels = "x"').compile()(found)
+        assert not Matcher.parse('k8s.pod.labels != "x"').compile()(found)
+
+    @pytest.mark.parametrize("levels", [520, 900, 1010])
+    @pytest.mark.parametrize("brackets", [(b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'k8s.pod.labels = "x"',
+            'k8s.pod.labels =~ ".*x.*"',
+            'k8s.pod.labels != "y"',
+            'k8s.pod.labels !~ "y"',
+            'k8s.pod.labels = "y" or absent',
+            'k8s.pod.labels != "y" or absent',
+        ],
+    )
+    def test_that_are_too_deep_are_there_and_match_nothing(
+        self, text: str, brackets: tuple[bytes, bytes], levels: int
+    ) -> None:
+        opening, closing = brackets
+        found = self.sample(opening, closing, levels // len(closing))
+        assert Matcher.parse(text).compile()(found) is False
+
+    def test_match_by_what_is_not_too_deep(self) -> None:
+        found = self.sample(b"[", b"]", 1, b'"a",' + b"[" * 900 + b"]" * 900)
+        assert Matcher.parse('k8s.pod.labels = "a"').compile()(found)
+        assert not Matcher.parse('k8s.pod.labels != "b"').compile()(found)
+
+    def test_objects_are_compared_as_json(self) -> None:
+        found = self.sample(b"", b"", 0, b'{"b":1,"a":[true,null]}')
+        assert Matcher.parse(r'k8s.pod.labels = "{\"b\":1,\"a\":[true,null]}"').compile()(found)
+
+    def test_never_stop_an_alert_or_count_as_absent(self) -> None:
+        for levels in (31, 32, 33, 126, 127, 128, 252, 253, 254, 255, 256, 507, 510):
+            for opening, closing in ((b"[", b"]"), (b'{"a":', b"}"), (b'[{"a":', b"}]")):
+                found = self.sample(opening, closing, levels)
+                assert not Matcher.parse('k8s.pod.labels = "y" or absent').compile()(found)
