@@ -15,6 +15,7 @@ from streamer.telemetry.status import (
     StreamState,
     TargetStatus,
 )
+from streamer.telemetry.volatile import VolatileFields, visible
 
 REFRESH_SECONDS: Final = 3
 MOST_TARGETS: Final = 300
@@ -48,7 +49,7 @@ def page(status: Status) -> str:
         f"<title>{escape(words)}, {cluster}, falco-streamer</title><style>{_STYLE}</style></head><body>"
         f"<h1>falco-streamer, cluster {cluster}</h1>"
         f'<p class="big {mood}">{escape(words)}</p>{_conditions(status)}{_ledger(status)}'
-        f"{_filters(status.filters)}"
+        f"{_filters(status.filters)}{_volatile(status.volatile_fields)}"
         f"{_shards(status.shards)}{_targets(status.targets)}"
         f"<footer>Version {escape(str(status.facts.get('version', '')))}, up "
         f"{_duration(float(status.facts.get('up_seconds', 0)))}. "
@@ -138,6 +139,23 @@ def _filters(filters: Sequence[FilterStatus]) -> str:
     )
     head = ("filter", "action", "dropped", "share of all alerts", "at most", "expires", "reason")
     return _table("Filters, since they took effect in this worker", head, rows, numbers=(2, 3, 4))
+
+
+def _volatile(found: VolatileFields) -> str:
+    if not found.sources:
+        return ""
+    rows = (
+        (visible(one.source), _and_more(", ".join(map(visible, one.fields)), one.more_fields))
+        for one in found.sources
+    )
+    title = _and_more(
+        "Fields that differ in nearly every alert, of sources not configured", found.more_sources
+    )
+    return _table(title, ("source", "fields"), rows)
+
+
+def _and_more(text: str, more: int) -> str:
+    return f"{text}, and {_count(more)} more" if more else text
 
 
 def _shards(shards: Sequence[ShardStatus]) -> str:

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any, Final
 
 from streamer.model import Coverage, Ledger, Target
+from streamer.telemetry.volatile import VolatileFields, volatile_fields
 
 
 class StreamState(StrEnum):
@@ -89,7 +90,9 @@ class ShardStatus:
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it: the keys of an object are plain strings."""
         coverage = {state.value: count for state, count in self.coverage.items()}
-        return asdict(self) | {"ledger": self.ledger.as_dict(), "coverage": coverage}
+        found = asdict(self) | {"ledger": self.ledger.as_dict(), "coverage": coverage}
+        del found["volatile_fields"]  # those of all shards stand together, within bounds
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,11 @@ class Status:
         uncommitted = (shard.oldest_line_seconds for shard in self.shards)
         return max((0.0, *uncommitted, *(target.behind_seconds for target in self.targets)))
 
+    @property
+    def volatile_fields(self) -> VolatileFields:
+        """The fields that differ in nearly every alert of sources that nobody has configured, within bounds."""
+        return volatile_fields(shard.volatile_fields for shard in self.shards)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON shows it."""
         return {
@@ -186,6 +194,7 @@ class Status:
             "checks": [asdict(check) for check in self.checks],
             "ledger": self.ledger.as_dict(),
             "filters": [one.as_dict() for one in self.filters],
+            "volatile_fields": asdict(self.volatile_fields),
             "shards": [shard.as_dict() for shard in self.shards],
             "targets": [asdict(target) for target in self.targets],
         }

@@ -131,6 +131,19 @@ def test_the_dashboard_asks_for_metrics_that_there_are(dashboard: Any) -> None:
     assert used - names_of_the_worker() == set()
 
 
+def test_the_dashboard_shows_every_metric_that_an_alert_rule_asks_for(
+    dashboard: Any, alerts: list[Object]
+) -> None:
+    shown = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+        for name in METRIC.findall(target["expr"])
+    }
+    asked = {name for rule in alerts for name in METRIC.findall(rule["expr"])}
+    assert {name for name in asked if name.startswith("falco_streamer_")} - shown == set()
+
+
 def test_promtool_can_read_every_expression_of_the_dashboard(dashboard: Any) -> None:
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):

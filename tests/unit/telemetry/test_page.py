@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import aiohttp
+import orjson
 import pytest
 
 from streamer.model import Ledger, Target
@@ -156,3 +157,48 @@ def test_each_filter_has_a_row_with_its_share() -> None:
     ] in rows
     assert ["filters[1]", "keep", "<b>"] in [[cell for cell in row if cell] for row in rows]
     assert "Filters" not in page(WELL)
+
+
+def with_volatile(*shards: dict[str, list[str]]) -> Status:
+    return replace(
+        WELL, shards=[replace(SHARD, index=n, volatile_fields=one) for n, one in enumerate(shards)]
+    )
+
+
+class TestVolatileFields:
+    def test_of_all_shards_stand_together_on_the_page_and_in_the_status(self) -> None:
+        status = with_volatile({"acme": ["acme.ts", "acme.id"]}, {"acme": ["acme.seq"], "zeta": ["z.id"]})
+        rows = Seen(page(status)).rows
+        assert ["acme", "acme.id, acme.seq, acme.ts"] in rows
+        assert ["zeta", "z.id"] in rows
+        found = status.as_dict()
+        assert found["volatile_fields"] == {
+            "sources": (
+                {"source": "acme", "fields": ("acme.id", "acme.seq", "acme.ts"), "more_fields": 0},
+                {"source": "zeta", "fields": ("z.id",), "more_fields": 0},
+            ),
+            "more_sources": 0,
+        }
+        assert "volatile_fields" not in found["shards"][0]
+        assert "nearly every alert" not in page(WELL)
+
+    def test_have_a_bound_in_number_and_length(self) -> None:
+        one = {
+            f"{n:04}" + "s" * 5_000: [f"{field:04}" + "f" * 5_000 for field in range(500)] for n in range(500)
+        }
+        status = with_volatile(one, one, one)
+        assert len(page(status)) < len(page(with_volatile({}, {}, {}))) + 60_000
+        found = status.as_dict()["volatile_fields"]
+        assert len(orjson.dumps(found)) < 60_000
+        assert len(found["sources"]) + found["more_sources"] == 500
+        assert {len(each["fields"]) + each["more_fields"] for each in found["sources"]} == {500}
+        assert "and 484 more" in page(status)
+        assert "and 468 more" in page(status)
+
+    def test_cannot_act_in_a_browser(self) -> None:
+        evil = "<script>alert('&\"')</script>"
+        text = page(with_volatile({evil: [evil, "a\u202egnp.exe", "b\x1b[2J\n", "c\u2028"]}))
+        assert "<script" not in text
+        assert not {"\u202e", "\x1b", "\u2028"} & set(text)
+        (row,) = [row for row in Seen(text).rows if row[0] == evil]
+        assert row[1] == rf"{evil}, a\u202egnp.exe, b\x1b[2J\n, c\u2028"
