@@ -31,7 +31,7 @@ _MOST: Final = 1_024
     epilog="""\b
 Examples:
   falco-streamer state reshard --config streamer.yaml --to 16
-  falco-streamer state reshard --config streamer.yaml --to 16 --topic _falco-streamer.prod.state-wide --yes
+  falco-streamer state reshard --config streamer.yaml --to 16 --topic falco-streamer.prod.state-wide --yes
 """,
 )
 @settings_options

@@ -9,8 +9,10 @@ from streamer.config.loading import REQUIRED, load
 from streamer.config.naming import TopicNames, TopicSpec
 from streamer.config.secret import Secret, SecretError
 from streamer.config.settings import Settings
+from streamer.config.topics import OPTIONAL_SETTINGS
 
 __all__ = [
+    "OPTIONAL_SETTINGS",
     "REQUIRED",
     "ConfigError",
     "Problem",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamer.config.faults import Fault
-from streamer.config.topics import TopicClass, Topics
+from streamer.config.topics import OPTIONAL_SETTINGS, TopicClass, Topics
 from streamer.model import Priority
 
 _LONGEST = 249
@@ -22,6 +22,11 @@ class TopicSpec:
     partitions: int
     replication_factor: int
     config: Mapping[str, str]
+
+    def without_optional(self) -> TopicSpec:
+        """The same topic without the defaults that it can do without."""
+        kept = {name: value for name, value in self.config.items() if OPTIONAL_SETTINGS.get(name) != value}
+        return self if self.kind != "state" else replace(self, config=kept)
 
 
 class TopicNames:

@@ -49,13 +49,14 @@ TopicConfig = Annotated[
 ]
 
 _WEEK: Final = {"cleanup.policy": "delete", "retention.ms": "604800000"}
-_COMPACT: Final = {
-    "cleanup.policy": "compact",
+OPTIONAL_SETTINGS: Final = {
     "segment.bytes": "33554432",
     "segment.ms": "3600000",
     "min.cleanable.dirty.ratio": "0.1",
     "delete.retention.ms": "86400000",
 }
+"""Of the state topic: they keep it small, so that it loads fast. Managed services refuse some of them."""
+_COMPACT: Final = {"cleanup.policy": "compact", **OPTIONAL_SETTINGS}
 _DEFAULTS: Final[dict[str, dict[str, str]]] = {
     "alerts": _WEEK,
     "summaries": _WEEK,
@@ -169,7 +170,7 @@ class Topics(Section):
         description="The topic for what is to be known about the stream itself: gaps, limits, coverage.",
     )
     state: TopicTemplate = Field(
-        default="_falco-streamer.<cluster>.state",
+        default="falco-streamer.<cluster>.state",
         description="The internal topic that holds the read positions; must be this cluster's alone.",
     )
     config: TopicConfigs = Field(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -19,21 +19,63 @@ from streamer.config import TopicSpec
 from streamer.sink.client import drop, guard
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
+from streamer.sink.error_codes import error_name
 from streamer.sink.packing import TopicLimits
 
 _SECONDS: Final = 30.0
 _TOPIC_EXISTS: Final = 36
 _UNKNOWN_TOPIC: Final = 3
 _NOT_AUTHORIZED: Final = 29
+_INVALID_CONFIG: Final = 40
+_POLICY_VIOLATION: Final = 44
+_FIXES: Final = {
+    _NOT_AUTHORIZED: "grant CREATE on them: `falco-streamer topics acls` prints all that is needed",
+    17: "choose other names under topics",
+    37: "set topics.partitions to another number",
+    38: "set topics.replication_factor to at most the number of brokers",
+}
 _KEYS: Final = (
     "cleanup.policy",
     "max.message.bytes",
     "message.timestamp.after.max.ms",
     "message.timestamp.before.max.ms",
     "message.timestamp.type",
+    "min.insync.replicas",
 )
 
 TopicConfig = dict[str, str]
+
+
+class Replicas(NamedTuple):
+    """How a topic's partitions are replicated; of several, the fewest."""
+
+    partitions: int
+    leaderless: int
+    replicas: int
+    in_sync: int
+
+
+class TopicRefusal(NamedTuple):
+    """Why Kafka does not create a topic."""
+
+    code: int
+    cause: str
+
+    @property
+    def for_settings(self) -> bool:
+        """Whether it is about the topic's settings; who has a policy gives one code or the other."""
+        return self.code in {_INVALID_CONFIG, _POLICY_VIOLATION}
+
+    def fix(self, kinds: Iterable[str]) -> str:
+        """What to do about it; `kinds` are the topics' classes."""
+        if self.for_settings:
+            places = ", ".join(f"topics.config.{kind}" for kind in kinds)
+            return (
+                f"set what it names to another value, or to null, in {places}; or create the topics yourself"
+            )
+        return _FIXES.get(
+            self.code, "create them yourself: `falco-streamer topics create --dry-run` prints the commands"
+        )
 
 
 class Admin:
@@ -47,12 +89,30 @@ class Admin:
         """Aiokafka's client, for a request that has no method here."""
         return self._admin._client  # noqa: SLF001
 
+    async def send(self, request: Any) -> Any:
+        """The answer of any broker to a request that has no method here."""
+        return await self._admin._send_request(request)  # noqa: SLF001
+
+    async def replicas(self, topics: Collection[str]) -> tuple[int, dict[str, Replicas]]:
+        """How many brokers there are, and those of the topics that exist and that we may see."""
+        answer = await self.send(MetadataRequest(list(topics), False))
+        found = {}
+        for error, topic, _, partitions in answer.topics:
+            if not error and partitions:
+                found[topic] = Replicas(
+                    len(partitions),
+                    sum(partition[2] < 0 for partition in partitions),
+                    min(len(partition[3]) for partition in partitions),
+                    min(len(partition[4]) for partition in partitions),
+                )
+        return len(answer.brokers), found
+
     async def partitions(self, topics: Collection[str], *, create: bool = False) -> dict[str, int | None]:
         """The partition counts of those topics that exist; None where we may not know.
 
         With `create`, brokers that are set up for it make the missing ones.
         """
-        answer = await self._admin._send_request(MetadataRequest(list(topics), create))  # noqa: SLF001
+        answer = await self.send(MetadataRequest(list(topics), create))
         found: dict[str, int | None] = {}
         for error, topic, _, partitions in answer.topics:
             if error == _NOT_AUTHORIZED:
@@ -61,8 +121,10 @@ class Admin:
                 found[topic] = len(partitions)
         return found
 
-    async def create(self, specs: Iterable[TopicSpec]) -> dict[str, str]:
-        """Make topics; returns what Kafka says against those that it did not make.
+    async def create(
+        self, specs: Iterable[TopicSpec], *, validate_only: bool = False
+    ) -> dict[str, TopicRefusal | None]:
+        """Create topics, or only have it checked; returns Kafka's refusals, by topic.
 
         Raises KafkaError, `IncompatibleBrokerVersion` where the broker cannot do it at all.
         """
@@ -73,11 +135,12 @@ class Admin:
             raise kafka_errors.IncompatibleBrokerVersion(
                 "the brokers name no controller, which would make topics"
             )
-        answer = await self._admin.create_topics([_new_topic(spec) for spec in specs])
-        refused = [entry for entry in answer.topic_errors if entry[1] not in {0, _TOPIC_EXISTS}]
+        new = [_new_topic(spec) for spec in specs]
+        answer = await self._admin.create_topics(new, validate_only=validate_only)
         return {
-            topic: message[0] if message and message[0] else kafka_errors.for_code(error).__name__
-            for topic, error, *message in refused
+            topic: TopicRefusal(error, (message[0] if message else "") or error_name(error))
+            for topic, error, *message in answer.topic_errors
+            if error not in {0, _TOPIC_EXISTS}
         }
 
     async def configs(self, topics: Collection[str]) -> dict[str, TopicConfig]:

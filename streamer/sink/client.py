@@ -23,6 +23,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from streamer.sink.credentials import Credentials
+from streamer.sink.error_codes import learn_codes
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.liveness import close_when_silent, doubt_together
 from streamer.telemetry import facts
@@ -30,6 +31,8 @@ from streamer.telemetry import facts
 # aiokafka's clients let the broker make every topic that they ask about. A topic that somebody deletes would be back
 # at once, with one partition and without compaction, where the loss should be seen.
 aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+
+learn_codes()
 
 log = structlog.get_logger()
 

@@ -51,7 +51,10 @@ async def diagnose(connection: Connection, otherwise: BaseException) -> KafkaUna
     except KafkaUnavailable as found:
         return found
     what = "no answer in time" if isinstance(otherwise, TimeoutError) else one_line(otherwise)
-    return KafkaUnavailable(f"the brokers can be reached, but Kafka did not serve: {what}")
+    return KafkaUnavailable(
+        f"the brokers can be reached, but Kafka did not serve: {what}",
+        "`falco-streamer doctor` looks at coordinators, replicas and permissions",
+    )
 
 
 async def why_not_opened(

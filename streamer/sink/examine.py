@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from streamer.config import Settings
 from streamer.model import Finding, Verdict
 from streamer.sink.access import missing_permissions
+from streamer.sink.admin import admin
 from streamer.sink.clock import examine_clock
 from streamer.sink.connection import Connection
+from streamer.sink.coordinators import check_coordinators
 from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.permissions import acl_commands
-from streamer.sink.topics import examine_topics
+from streamer.sink.topics import coordinator_keys, examine_topics
 
 
 async def examine_kafka(settings: Settings) -> AsyncIterator[Finding]:
@@ -36,10 +38,12 @@ async def examine_kafka(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("kafka.acl", Verdict.FAULT, f"not allowed: {permission}", command)
         if not missing:
             yield Finding("kafka.acl", Verdict.FINE, "Kafka allows us all that we need")
+        if (fault := await _examine_coordinators(connection, settings)) is not None:
+            yield fault
         hidden = {permission.name for permission in missing}
         fit = True
         async for finding in examine_topics(connection, settings, hidden):
-            fit = fit and finding.verdict is Verdict.FINE
+            fit = False  # also where they are missing, and to be created
             yield finding
         if fit:
             yield Finding(
@@ -49,6 +53,15 @@ async def examine_kafka(settings: Settings) -> AsyncIterator[Finding]:
             yield clock
     except KafkaUnavailable as error:
         yield Finding("kafka", Verdict.UNAVAILABLE, error.cause, error.fix)
+
+
+async def _examine_coordinators(connection: Connection, settings: Settings) -> Finding | None:
+    async with admin(connection) as asked:
+        try:
+            await check_coordinators(asked, coordinator_keys(connection, settings.cluster))
+        except KafkaUnavailable as error:
+            return Finding("kafka.coordinator", Verdict.FAULT, error.cause, error.fix)
+    return None
 
 
 def principal_of(settings: Settings) -> str:

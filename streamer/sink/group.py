@@ -12,13 +12,12 @@ from aiokafka.protocol.coordination import FindCoordinatorRequest
 from streamer.sink.access import GROUP, AuthorizedGroupRequest, known_coordinator
 from streamer.sink.admin import admin
 from streamer.sink.connection import Connection
+from streamer.sink.coordinators import TRY_AGAIN
 from streamer.sink.diagnosis import HOW_TO_GRANT
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.permissions import consumer_group
 
 _UUID_CHARACTERS: Final = 37  # with the dash before it
-_COORDINATOR_COMES: Final = frozenset({14, 15, 16})
-"""It loads, it is not there, it was moved: ask again."""
 _TRIES: Final = 50
 _AGAIN_SECONDS: Final = 0.2
 
@@ -57,9 +56,9 @@ async def ask_coordinator(client: Any, group: str, request: Any) -> Any:
             answer = await client.send(await known_coordinator(client, found), request)
             # Of several groups each has its own error; we never ask for more than one.
             error = answer.groups[0][0] if hasattr(answer, "groups") else answer.error_code
-            if error not in _COORDINATOR_COMES:
+            if error not in TRY_AGAIN:
                 return answer
-        elif error not in _COORDINATOR_COMES:
+        elif error not in TRY_AGAIN:
             kind = kafka_errors.for_code(error)
             raise refused(group) if kind is kafka_errors.GroupAuthorizationFailedError else kind()
         await asyncio.sleep(_AGAIN_SECONDS)

@@ -18,6 +18,7 @@ from streamer.sink.changelog import load_changelog
 from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
 from streamer.sink.diagnosis import topics_refused, why_not_opened
+from streamer.sink.error_codes import UNSUPPORTED_COMPRESSION_TYPE, UNSUPPORTED_FOR_MESSAGE_FORMAT
 from streamer.sink.errors import SinkError
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
@@ -26,6 +27,7 @@ from streamer.sink.permissions import transactional_id
 OPERATION_SECONDS: Final = 12.0
 """For a start, and for a whole transaction: less than the 15 s after which the broker ends it."""
 
+_COMPRESSION_REFUSED: Final = frozenset({UNSUPPORTED_FOR_MESSAGE_FORMAT, UNSUPPORTED_COMPRESSION_TYPE})
 _UNAUTHORIZED: Final = kafka_errors.TopicAuthorizationFailedError
 _ONE_BATCH_BYTES: Final = 900_000
 """Without transactions the changes of state are one batch, which a broker takes whole or not at all: as large as
@@ -189,9 +191,10 @@ class ShardProducer:
             if not delivery.failures:
                 raise PublishFailed(f"{delivery.unacknowledged()} did not acknowledge")
             batch, error = delivery.failures[0]
-            raise PublishFailed(
-                f"{batch.topic}/{batch.partition} was not written: {one_line(error)}"
-            ) from error
+            what = f"{batch.topic}/{batch.partition} was not written: {one_line(error)}"
+            if getattr(error, "errno", None) in _COMPRESSION_REFUSED and self._connection.compression:
+                what += f"; Kafka may not take {self._connection.compression}: set kafka.compression to none"
+            raise PublishFailed(what) from error
         reason = refused[0][1]
         batches = [batch for batch, why in refused if why is reason]
         self._doubted.update(batch.topic for batch in batches)

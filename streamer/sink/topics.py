@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -12,16 +11,16 @@ import structlog
 
 from streamer.config import Settings, TopicSpec
 from streamer.model import Finding, Verdict
-from streamer.sink.admin import Admin, TopicConfig, admin, limits_of
+from streamer.sink.admin import Admin, Replicas, TopicConfig, admin, limits_of
 from streamer.sink.connection import Connection
+from streamer.sink.coordinators import GROUP, TRANSACTION, Coordinator, check_coordinators, lower_it, too_few
 from streamer.sink.errors import KafkaUnavailable, TopicsUnfit
 from streamer.sink.packing import TopicLimits
+from streamer.sink.permissions import consumer_group, probing_id
+from streamer.sink.topic_creation import create_topics, rehearse, wait_for_topics
 
 RECORD_OVERHEAD_BYTES: Final = 2048
 """What a record has beside the line: key, headers, the batch around it."""
-
-_APPEAR_SECONDS: Final = 10.0
-_LOOK_AGAIN_SECONDS: Final = 0.1
 
 log = structlog.get_logger()
 
@@ -44,14 +43,18 @@ async def prepare_topics(
     """
     specs = {spec.name: spec for spec in settings.topic_specs if state or spec.kind != "state"}
     async with admin(connection) as asked:
+        await check_coordinators(asked, coordinator_keys(connection, settings.cluster, group=state))
         partitions = await asked.partitions(specs)
         missing = [spec for name, spec in specs.items() if name not in partitions]
         if missing and settings.topics.create:
-            await _create(asked, missing)
-            partitions = await _wait_for(asked, specs)
+            await create_topics(asked, missing)
+            partitions = await wait_for_topics(asked, specs)
         elif missing:
             raise TopicsUnfit([_missing(missing, settings)])
         configs = await _configs(asked, specs)
+        _, replicas = await asked.replicas(specs)
+    if problems := [*_replica_problems(replicas, configs or {})]:
+        raise KafkaUnavailable("; ".join(problem.told for problem in problems), problems[0].fix)
     problems = [*_partition_problems(partitions, specs, settings)]
     if configs is not None:
         problems += _policy_problems(configs, specs, settings)
@@ -86,16 +89,15 @@ async def examine_topics(
         found = await asked.partitions(specs)
         partitions = {name: count for name, count in found.items() if count is not None or name not in hidden}
         configs = await _configs(asked, partitions) or {}
-    missing = [spec for name, spec in specs.items() if name not in found]
-    if missing and settings.topics.create:
-        yield Finding(
-            "kafka.topics",
-            Verdict.FINE,
-            f"to be made by the worker: {', '.join(spec.name for spec in missing)}",
-        )
-    elif missing:
-        yield _missing(missing, settings)
+        _, replicas = await asked.replicas(partitions)
+        missing = [spec for name, spec in specs.items() if name not in found]
+        if missing and settings.topics.create:
+            for finding in await rehearse(asked, missing):
+                yield finding
+        elif missing:
+            yield _missing(missing, settings)
     for finding in (
+        *_replica_problems(replicas, configs),
         *_partition_problems(partitions, specs, settings),
         *_policy_problems(configs, specs, settings),
     ):
@@ -132,45 +134,6 @@ def alter_command(topic: str, key: str, value: str, settings: Settings) -> str:
     return f"kafka-configs.sh {where} --add-config {key}={value}"
 
 
-async def _create(asked: Admin, missing: list[TopicSpec]) -> None:
-    try:
-        refused = await asked.create(missing)
-    except kafka_errors.IncompatibleBrokerVersion:
-        await asked.partitions([spec.name for spec in missing], create=True)
-        return
-    if refused:  # mostly all for one reason
-        causes: dict[str, list[str]] = {}
-        for name, cause in refused.items():
-            causes.setdefault(cause, []).append(name)
-        raise TopicsUnfit(
-            [
-                Finding(
-                    "kafka.topics.missing",
-                    Verdict.FAULT,
-                    f"{'topic' if len(names) == 1 else 'topics'} {', '.join(names)} could not be made: {cause}",
-                )
-                for cause, names in causes.items()
-            ]
-        )
-    log.info("topics_created", topics=[spec.name for spec in missing])
-
-
-async def _wait_for(asked: Admin, names: Iterable[str]) -> dict[str, int | None]:
-    """A topic that was just made is not known to every broker at once."""
-    wanted = list(names)
-    deadline = asyncio.get_running_loop().time() + _APPEAR_SECONDS
-    while True:
-        partitions = await asked.partitions(wanted)
-        absent = [name for name in wanted if name not in partitions]
-        if not absent:
-            return partitions
-        if asyncio.get_running_loop().time() > deadline:
-            raise KafkaUnavailable(
-                f"topics were made, but do not appear: {', '.join(absent)}", "see the brokers' logs"
-            )
-        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-
-
 async def _configs(asked: Admin, topics: Collection[str]) -> dict[str, TopicConfig] | None:
     try:
         return await asked.configs(topics)
@@ -187,6 +150,35 @@ def _missing(missing: list[TopicSpec], settings: Settings) -> Finding:
         f"missing topics: {names}",
         f"set topics.create: true, or create them:\n{commands}",
     )
+
+
+def coordinator_keys(connection: Connection, cluster: str, *, group: bool = True) -> dict[Coordinator, str]:
+    """What the worker needs coordinators for."""
+    keys = {TRANSACTION: probing_id(cluster)} if connection.transactional else {}
+    return keys | ({GROUP: consumer_group(cluster)} if group else {})
+
+
+def _replica_problems(
+    replicas: Mapping[str, Replicas], configs: Mapping[str, TopicConfig]
+) -> Iterable[Finding]:
+    """Topics that take no record: no leader, or too few replicas in sync. Then Kafka asks to try again, for ever."""
+    for name, known in replicas.items():
+        needed = configs.get(name, {}).get("min.insync.replicas", "1")
+        if known.leaderless:
+            what = f"{known.leaderless} of {known.partitions} partitions have no leader"
+            yield Finding(
+                "kafka.topics.leader",
+                Verdict.FAULT,
+                f"topic {name}: {what}",
+                "start the brokers that hold its replicas",
+            )
+        elif known.in_sync < int(needed):
+            yield Finding(
+                "kafka.topics.in_sync",
+                Verdict.FAULT,
+                f"topic {name} {too_few(known, needed)}: it takes no record",
+                lower_it(name, known),
+            )
 
 
 def _partition_problems(

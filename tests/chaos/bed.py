@@ -138,7 +138,7 @@ class Site:
 
     @property
     def state_topic(self) -> str:
-        return f"_falco-streamer.{self.name}.state"
+        return f"falco-streamer.{self.name}.state"
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -56,7 +56,7 @@ class Installation:
 
     @property
     def state_topic(self) -> str:
-        return f"_falco-streamer.{self.name}.state"
+        return f"falco-streamer.{self.name}.state"
 
     def settings(self, **more: Any) -> dict[str, Any]:
         return more | {

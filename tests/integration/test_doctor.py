@@ -459,7 +459,7 @@ async def test_permissions_by_prefix_are_enough(installed: Settings, secure_kafk
     name = installed.cluster
     operations = {
         ("topic", f"{name}."): ("WRITE", "DESCRIBE_CONFIGS"),
-        ("topic", f"_falco-streamer.{name}"): ("READ", "WRITE", "DESCRIBE_CONFIGS"),
+        ("topic", f"falco-streamer.{name}"): ("READ", "WRITE", "DESCRIBE_CONFIGS"),
         ("group", "falco-streamer."): ("READ",),
         ("transactional_id", "falco-streamer."): ("WRITE",),
     }

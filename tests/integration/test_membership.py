@@ -50,7 +50,7 @@ class Members:
     def __init__(self, kafka: Kafka) -> None:
         self._cluster = f"group-{uuid.uuid4().hex[:8]}"
         self._kafka = kafka
-        self.state_topic = f"_falco-streamer.{self._cluster}.state"
+        self.state_topic = f"falco-streamer.{self._cluster}.state"
         self.tasks: dict[GroupMembership, asyncio.Task[None]] = {}
 
     def join(self, instance_id: str | None = None) -> GroupMembership:

@@ -90,12 +90,12 @@ async def test_a_state_topic_of_other_shards_is_an_error(kafka: Kafka, prefix: s
 async def test_a_state_topic_that_forgets_and_an_alert_topic_that_merges_are_errors(
     kafka: Kafka, prefix: str
 ) -> None:
-    await create_topic(kafka.bootstrap, f"_falco-streamer.{prefix}.state", partitions=3)
+    await create_topic(kafka.bootstrap, f"falco-streamer.{prefix}.state", partitions=3)
     await create_topic(kafka.bootstrap, f"{prefix}.alerts.error", config={"cleanup.policy": "compact"})
     problems = await prepare(settings(kafka, prefix, create=True))
     assert len(problems) == 2
     for name, wrong, right in (
-        (f"_falco-streamer.{prefix}.state", "delete", "compact"),
+        (f"falco-streamer.{prefix}.state", "delete", "compact"),
         (f"{prefix}.alerts.error", "compact", "delete"),
     ):
         [problem] = [one for one in problems if f"topic {name} has cleanup.policy={wrong}" in one]
@@ -117,9 +117,11 @@ async def test_what_is_shorter_than_the_longest_line_is_told_with_the_value_to_s
 
 async def test_what_kafka_has_against_a_topic_is_told(kafka: Kafka, prefix: str) -> None:
     [problem] = await prepare(settings(kafka, prefix, create=True, replication_factor=7))
-    assert problem.startswith(f"topics {prefix}.alerts.emergency, {prefix}.alerts.alert, ")
+    assert problem.startswith(
+        f"Kafka refuses to create the topics {prefix}.alerts.emergency, {prefix}.alerts.alert, "
+    )
     assert problem.count(f"{prefix}.") == 13
-    assert "replication factor" in problem.partition(" could not be made: ")[2].lower()
+    assert "replication factor" in problem.lower()
 
 
 async def test_a_missing_topic_is_told_to_a_reader(kafka: Kafka, prefix: str) -> None:
@@ -137,4 +139,4 @@ async def test_a_replay_needs_no_state_topic_and_writes_records_only(kafka: Kafk
     found = await read(connection(kafka.bootstrap), topic)
     assert len({one.header("ce_id") for one in found}) == len(found) == 1500
     [problem] = await prepare(settings(kafka, prefix))
-    assert problem.startswith(f"missing topics: _falco-streamer.{prefix}.state; ")
+    assert problem.startswith(f"missing topics: falco-streamer.{prefix}.state; ")

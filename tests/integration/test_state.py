@@ -46,7 +46,7 @@ class Stored:
     def __init__(self, kafka: Kafka, folder: Path) -> None:
         self.connection: Connection = connection(kafka.bootstrap)
         self.name = f"state-{uuid.uuid4().hex[:8]}"
-        self.topic = f"_falco-streamer.{self.name}.state"
+        self.topic = f"falco-streamer.{self.name}.state"
         self.config = folder / "streamer.yaml"
         self.settings = {
             "cluster": self.name,

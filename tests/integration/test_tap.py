@@ -40,7 +40,7 @@ class Tapped:
         self.config = folder / "streamer.yaml"
         given = {"cluster": self.name, "topics": {"prefix": self.name}}
         self.config.write_text(yaml.safe_dump({**given, "kafka": {"bootstrap_servers": [kafka.bootstrap]}}))
-        self.state = f"_falco-streamer.{self.name}.state"
+        self.state = f"falco-streamer.{self.name}.state"
 
     def topic(self, name: str) -> str:
         return f"{self.name}.{name}"

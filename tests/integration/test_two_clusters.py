@@ -59,7 +59,7 @@ async def test_two_clusters_on_one_broker_do_not_touch_each_other(
             for worker in workers.values():
                 assert not worker.heard("shard_fenced")
                 assert not worker.heard("shard_realigned")
-            states = [f"_falco-streamer.{name}.state" for name in NAMES]
+            states = [f"falco-streamer.{name}.state" for name in NAMES]
             for name, state in zip(NAMES, states, strict=True):
                 async with oracle(private_kafka.bootstrap, [state]) as kept:
                     await kept.read_to_end()

@@ -57,6 +57,7 @@ class Quorum:
 class Kafka(Served):
     """One broker; alone, it is the whole cluster.
 
+    `classes` are folders of compiled classes of ours (`compiled`), such as policies.
     `extra_properties` win over ours (server.properties), `format_arguments` go to the storage tool
     (--add-scram ...), `jvm_arguments` to Java (-Djava.security.auth.login.config=...), `prefix` before
     the whole command (SmallDisk.inside). stop() moves leaders
@@ -74,8 +75,10 @@ class Kafka(Served):
         quorum: Quorum | None = None,
         node_id: int = 1,
         prefix: Sequence[str] = (),
+        classes: Sequence[Path] = (),
     ) -> None:
-        self._java = [*prefix, parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", parts.kafka()]
+        classpath = ":".join([*map(str, classes), parts.kafka()])
+        self._java = [*prefix, parts.java(), *_JVM, *_LOGGING, *jvm_arguments, "-cp", classpath]
         self._quorum = quorum or Quorum()
         self.node_id = node_id
         self.port = free_port()
@@ -194,3 +197,13 @@ class ExternalKafka(Kafka):
 
 def _not_ours() -> parts.PartMissing:
     return parts.PartMissing("this test stops its broker: unset TESTBED_KAFKA to have one of the test bed's")
+
+
+def compiled(source: Path, folder: Path) -> Path:
+    """Compile a class that runs inside the broker; returns the folder to give as one of `classes`."""
+    compiler = [parts.java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
+    jars = ":".join(map(str, Path(parts.kafka()).parent.glob("*.jar")))  # it expands no wildcard
+    command = [*compiler, "-cp", jars, "-d", str(folder), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{source.name} was not compiled:\n{done.stdout}{done.stderr}"
+    return folder

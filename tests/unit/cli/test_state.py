@@ -16,7 +16,7 @@ from tests.unit.transform.samples import FALCO, OTHER, START_NS
 from tests.unit.transform.stored import stored
 
 NOW_NS = START_NS + 190 * 1_000_000_000
-EXPORT = Export("prod-eu-1", "_falco-streamer.prod-eu-1.state", stored())
+EXPORT = Export("prod-eu-1", "falco-streamer.prod-eu-1.state", stored())
 FALCOS_SHARD = next(shard for shard, held in EXPORT.shards.items() if f"position/{FALCO.id}" in held)
 
 

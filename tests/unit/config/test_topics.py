@@ -20,7 +20,7 @@ def test_default_names() -> None:
         "falco.dead-letter",
         "falco.health",
     )
-    assert names.state == "_falco-streamer.prod-1.state"
+    assert names.state == "falco-streamer.prod-1.state"
     assert len(names.all_topics()) == 13
 
 
@@ -77,7 +77,7 @@ def test_specs_say_how_each_topic_is_made() -> None:
     given = settings(kafka={"shards": 3}, topics={"partitions": 6, "replication_factor": 2})
     specs = {spec.name: spec for spec in given.topic_specs}
     assert list(specs) == list(given.topic_names.all_topics())
-    state = specs["_falco-streamer.prod-1.state"]
+    state = specs["falco-streamer.prod-1.state"]
     assert (state.kind, state.partitions, state.replication_factor) == ("state", 3, 2)
     assert state.config["cleanup.policy"] == "compact"
     assert specs["falco.alerts.debug"].partitions == 6
@@ -96,7 +96,7 @@ def test_the_state_topic_is_apart_from_all_others(shared: str) -> None:
     with pytest.raises(ValidationError, match="must be apart from all others"):
         settings(topics={"state": "mine", **other})
     with pytest.raises(ValidationError, match="must be apart from all others"):
-        settings(routes=[{"match": 'tags = "x"', "topic": "_falco-streamer.<cluster>.state"}])
+        settings(routes=[{"match": 'tags = "x"', "topic": "falco-streamer.<cluster>.state"}])
 
 
 def test_settings_are_frozen_and_know_no_other_keys() -> None:

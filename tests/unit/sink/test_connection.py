@@ -153,4 +153,5 @@ async def test_a_broker_that_is_not_where_it_says_it_is(broker: MockBroker) -> N
 
 async def test_where_all_is_well_the_clients_own_words_remain(where: Connection) -> None:
     found = await diagnose(where, TimeoutError())
-    assert str(found) == "the brokers can be reached, but Kafka did not serve: no answer in time"
+    assert found.cause == "the brokers can be reached, but Kafka did not serve: no answer in time"
+    assert "falco-streamer doctor" in found.fix

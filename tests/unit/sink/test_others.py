@@ -115,7 +115,7 @@ async def test_a_replay_to_kafka_writes_no_state(broker: MockBroker) -> None:
     where = Connection(settings.kafka)
     assert [one.header("ce_id") for one in await read(where, "falco.health")] == [b"1"]
     there = settings.topics.model_copy(update={"create": False})
-    with pytest.raises(TopicsUnfit, match=r"missing topics: _falco-streamer\.local\.state; "):
+    with pytest.raises(TopicsUnfit, match=r"missing topics: falco-streamer\.local\.state; "):
         await prepare_topics(where, settings.model_copy(update={"topics": there}))
 
 

@@ -23,7 +23,7 @@ def settings(**topics: Any) -> Settings:
     return Settings.model_validate({"cluster": "prod", "kafka": kafka, "topics": topics})
 
 
-STATE = "_falco-streamer.prod.state"
+STATE = "falco-streamer.prod.state"
 
 
 def test_the_worker_reads_its_state_only() -> None:

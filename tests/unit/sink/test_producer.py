@@ -133,6 +133,27 @@ class TestRefusals:
         assert batch.value.reason is reason
         assert not producer.ready
 
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [
+            (
+                76,
+                "[Error 76] UNSUPPORTED_COMPRESSION_TYPE; Kafka may not take zstd: set kafka.compression",
+            ),
+            (43, "; Kafka may not take zstd: set kafka.compression to none"),
+            (999, "alerts/0 was not written: [Error 999] UNKNOWN_CODE"),
+        ],
+    )
+    async def test_a_code_that_aiokafka_does_not_know_is_named(
+        self, where: Connection, broker: MockBroker, code: int, words: str
+    ) -> None:
+        producer = shard(where, "state", "alerts")
+        await producer.open()
+        broker.push_request_errors(PRODUCE, [code])
+        with pytest.raises(PublishFailed) as failed:
+            await producer.publish(publication([record("alerts", "1")]))
+        assert words in str(failed.value)
+
     async def test_only_the_suspects_travel_alone(self, where: Connection, broker: MockBroker) -> None:
         producer = shard(where, "state", "alerts", "wide")
         await producer.open()

@@ -16,7 +16,7 @@ STORED = st.dictionaries(
     max_size=4,
 )
 EXPORTS = st.lists(STORED, min_size=1, max_size=4).map(
-    lambda shards: Export("prod", "_falco-streamer.prod.state", dict(enumerate(shards)))
+    lambda shards: Export("prod", "falco-streamer.prod.state", dict(enumerate(shards)))
 )
 
 

@@ -58,7 +58,7 @@ def busy(version: int = FORMAT) -> tuple[int, dict[str, bytes]]:
 
 def test_this_release_writes_what_the_golden_file_of_its_format_holds() -> None:
     if os.environ.get("GOLDEN") == "write":
-        export = Export(PLAN.cluster, "_falco-streamer.prod-eu-1.state", stored())
+        export = Export(PLAN.cluster, "falco-streamer.prod-eu-1.state", stored())
         lines = export_lines(export, "0.1.0", "2026-11-20T11:00:00Z")
         golden(FORMAT).write_text("".join(f"{line}\n" for line in lines))
     assert read(FORMAT).shards == stored()

@@ -21,7 +21,7 @@
 {{- $places = append $places (dict "class" "overflow" "name" (default "<prefix>.overflow" $topics.overflow)) }}
 {{- $places = append $places (dict "class" "dead_letter" "name" (default "<prefix>.dead-letter" $topics.dead_letter)) }}
 {{- $places = append $places (dict "class" "health" "name" (default "<prefix>.health" $topics.health)) }}
-{{- $places = append $places (dict "class" "state" "name" (default "_falco-streamer.<cluster>.state" $topics.state)) }}
+{{- $places = append $places (dict "class" "state" "name" (default "falco-streamer.<cluster>.state" $topics.state)) }}
 topics:
 {{- $seen := dict }}
 {{- range $places }}
