@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from streamer.cli import main
 from streamer.config import Settings
 from streamer.model import Finding, Verdict
+from streamer.plan import plan_of
 from streamer.simulator import AlertGenerator
 from streamer.sink import Connection, examine_kafka, prepare_topics
 from streamer.sink.permissions import acl_commands, worker_permissions
@@ -52,7 +53,7 @@ def kubernetes(kubeconfig: Path, cluster: FalcoCluster, **more: Any) -> Settings
 
 
 async def found(settings: Settings) -> list[Finding]:
-    return [finding async for finding in examine_kubernetes(settings.kubernetes)]
+    return [finding async for finding in examine_kubernetes(settings.kubernetes, plan_of(settings))]
 
 
 async def found_in_kafka(settings: Settings) -> list[Finding]:
