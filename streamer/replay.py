@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -25,6 +26,8 @@ class Replay:
         self._plan = plan
         self._sink = sink
         self._state: dict[str, bytes] = {}
+        self.filtered = Counter[str]()
+        """How many alerts each filter has dropped, by its name, of all that was published so far."""
         self._processor = Processor(plan, ShardState(plan.cluster))
 
     @property
@@ -70,6 +73,7 @@ class Replay:
             return
 
     def _keep(self, publication: Publication) -> None:
+        self.filtered += publication.filtered
         for key, value in publication.changes:
             if value is None:
                 self._state.pop(key, None)

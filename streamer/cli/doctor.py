@@ -104,13 +104,14 @@ def _say_what_is_awaited(whom: str) -> None:
 async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     """Examine everything, one finding after the other."""
     from streamer.config.advice import advice
+    from streamer.plan import plan_of
     from streamer.sink import examine_kafka
     from streamer.source.examine import examine_kubernetes
 
     for finding in advice(settings, datetime.now(UTC)):
         yield finding
     _say_what_is_awaited("the API server")
-    async for finding in examine_kubernetes(settings.kubernetes):
+    async for finding in examine_kubernetes(settings.kubernetes, plan_of(settings)):
         yield finding
         _say_what_is_awaited("the API server")
     _say_what_is_awaited("Kafka")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,10 @@ def replay(
 ) -> None:
     """Read alerts or saved pod logs (with or without timestamps, plain or gzip, - for standard input).
 
-    The ledger is the last line on stderr. Exit codes: 0, 1 if the ledger does not balance or a file cannot be read,
-    69 if Kafka cannot be reached, 78 configuration.
+    What each filter has dropped is written to stderr, and the ledger as its last line. Exit codes: 0, 1 if the ledger
+    does not balance or a file cannot be read, 69 if Kafka cannot be reached, 78 configuration.
     """
+    from streamer.config.filters import names_of
     from streamer.sink import SinkError, TopicsUnfit
     from streamer.source.files import FileError
     from streamer.telemetry.log import configure
@@ -54,7 +56,7 @@ def replay(
     settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",) if to == "kafka" else ())
     configure(settings.log.level, settings.log.format)
     try:
-        found = run_loop(_replay(settings, to, files))
+        found, filtered = run_loop(_replay(settings, to, files))
     except TopicsUnfit as error:
         fail(f"error: {error}", exits.CONFIG)
     except SinkError as error:
@@ -64,12 +66,19 @@ def replay(
     except BrokenPipeError:  # `| head`: whoever reads us has seen enough
         discard_stdout()
         sys.exit(exits.FAILED)
+    for name, rule in zip(names_of(settings.every_filter), settings.every_filter, strict=True):
+        if rule.action == "drop":
+            share = filtered[name] / max(1, found.alerts)
+            click.echo(
+                f"filter {name} dropped {filtered[name]:,} of {found.alerts:,} alerts ({share:.1%})", err=True
+            )
     click.echo(orjson.dumps(found.as_dict()), err=True)
     write_ledger(ledger, found)
     sys.exit(0 if found.balanced else exits.FAILED)
 
 
-async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger:
+async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> tuple[Ledger, Counter[str]]:
+    """Replay the files: the ledger, and what each filter has dropped."""
     from streamer.cli.progress import Progress
     from streamer.plan import plan_of
     from streamer.replay import Replay
@@ -88,7 +97,7 @@ async def _replay(settings: Settings, to: str, files: tuple[str, ...]) -> Ledger
                 progress.warn(_without_alerts(name, after.lines - before.lines))
         await replaying.end()
     progress.end()
-    return replaying.ledger
+    return replaying.ledger, replaying.filtered
 
 
 def _without_alerts(name: str, lines: int) -> str:

@@ -8,33 +8,31 @@ from typing import Any, Final
 
 from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Target, Verdict
-from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, LogQuery, connect
+from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, connect
+from streamer.source.examine_logs import examine_logs, few
 from streamer.source.pods import Origin, container_names, view
-from streamer.source.stream import Where, open_log
-from streamer.transform.symptoms import Symptoms, symptoms
+from streamer.transform.plan import Plan
 
 _NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
 _SKEW_SECONDS: Final = 3.0
 """An HTTP date has whole seconds, and an answer its way."""
-_TAIL_LINES: Final = 300
-_LOGS: Final = 20
-"""Of how many pods the logs are looked into."""
-_NAMED: Final = 3
 _PAGE: Final = "500"
-_SECOND_NS: Final = 1_000_000_000
 
 
-async def examine_kubernetes(settings: Kubernetes) -> AsyncIterator[Finding]:
-    """Look at everything that the worker needs of the Kubernetes API. Never raises for what it finds."""
+async def examine_kubernetes(settings: Kubernetes, plan: Plan) -> AsyncIterator[Finding]:
+    """Look at everything that the worker needs of the Kubernetes API. Never raises for what it finds.
+
+    `plan` says which sources of alerts are configured.
+    """
     try:
         async with connect(settings.kubeconfig, settings.context) as api:
-            async for finding in _examine(api, settings):
+            async for finding in _examine(api, settings, plan):
                 yield finding
     except ApiConfigError as error:
         yield Finding("api", Verdict.UNAVAILABLE, str(error))
 
 
-async def _examine(api: KubernetesApi, settings: Kubernetes) -> AsyncIterator[Finding]:
+async def _examine(api: KubernetesApi, settings: Kubernetes, plan: Plan) -> AsyncIterator[Finding]:
     namespaces = settings.namespaces or ("",)
     try:
         skew = await _skew(api)
@@ -63,7 +61,7 @@ async def _examine(api: KubernetesApi, settings: Kubernetes) -> AsyncIterator[Fi
         yield finding
     if any(need[1] == "log" for _, need in refused):
         return
-    async for finding in _examine_logs(api, targets, settings.max_line_bytes):
+    async for finding in examine_logs(api, targets, settings.max_line_bytes, plan):
         yield finding
 
 
@@ -194,7 +192,7 @@ def _examine_pods(
             Finding(
                 "pods.origin",
                 Verdict.WARNING if pods else Verdict.FAULT,
-                f"not followed, since {_few(sorted({origin.refusal(pod) for pod in refused}))}: {_names(refused)}",
+                f"not followed, since {few(sorted({origin.refusal(pod) for pod in refused}))}: {_names(refused)}",
                 "if they are Falco's, add to kubernetes.owners or kubernetes.service_accounts; else find out who gave "
                 "them Falco's labels",
             ),
@@ -223,68 +221,6 @@ def _examine_pods(
         )
 
 
-async def _examine_logs(
-    api: KubernetesApi, targets: Sequence[Target], max_line_bytes: int
-) -> AsyncIterator[Finding]:
-    """What Falco prints: as JSON, as text, held back; one finding of a kind, with the pods that it is about."""
-    read: dict[str, Symptoms] = {}
-    for target in targets[:_LOGS]:
-        name = target.pod_name
-        try:
-            read[name] = await _symptoms(api, target, max_line_bytes)
-        except ApiError as error:
-            yield Finding("log", Verdict.FAULT, f"the log of {name} cannot be read: {error}")
-    text = [name for name, seen in read.items() if seen.prints_text]
-    if text:
-        yield Finding(
-            "falco.json",
-            Verdict.FAULT,
-            f"Falco prints its alerts as text in {_few(text)}",
-            "set `falco.json_output: true` in the Falco chart's values (`json_output: true` in falco.yaml)",
-        )
-    buffered = {name: seen for name, seen in read.items() if seen.buffered}
-    if buffered:
-        seconds = max(seen.most_late_ns for seen in buffered.values()) / _SECOND_NS
-        yield Finding(
-            "falco.buffered",
-            Verdict.FAULT,
-            f"Falco holds alerts back and prints them in clumps, up to {seconds:.0f} s late, in {_few([*buffered])}",
-            'set `extra.args: ["-U"]` in the Falco chart\'s values (falco --unbuffered); before 0.44 Falco ignores '
-            "`buffered_outputs: false`",
-        )
-    late = {n: s for n, s in read.items() if s.late > s.alerts / 2 and not s.buffered}
-    if late:
-        seconds = max(seen.most_late_ns for seen in late.values()) / _SECOND_NS
-        yield Finding(
-            "falco.late",
-            Verdict.WARNING,
-            f"alerts reach the log up to {seconds:.0f} s after they happened, in {_few([*late])}",
-            "look for overload on these nodes, and for rules from sources that are late themselves",
-        )
-    fine = [name for name, seen in read.items() if seen.alerts and name not in {*text, *buffered, *late}]
-    if fine:
-        yield Finding("falco.json", Verdict.FINE, f"Falco prints JSON, and at once, in {_few(fine)}")
-    silent = [name for name, seen in read.items() if not seen.alerts and not seen.text_alerts]
-    if silent:
-        yield Finding(
-            "falco.json",
-            Verdict.WARNING,
-            f"no alert yet in the last lines of {_few(silent)}: whether Falco prints JSON there is not known",
-            "cause one: kubectl run -it --rm shell --image=busybox -- cat /etc/shadow",
-        )
-
-
-async def _symptoms(api: KubernetesApi, target: Target, max_line_bytes: int) -> Symptoms:
-    lines: list[tuple[bytes, int]] = []
-    where, query = Where(target.namespace, target.pod, target.container), LogQuery(tail_lines=_TAIL_LINES)
-    with await open_log(api, where, query, max_line_bytes) as stream:
-        async for found in stream.pieces():
-            lines += [
-                (line.partition(b" ")[2], at) for line, at in zip(found.lines, found.times_ns, strict=True)
-            ]
-    return symptoms(lines)
-
-
 def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
 
@@ -303,9 +239,4 @@ def _number(count: int, what: str) -> str:
 
 
 def _names(pods: Iterable[Mapping[str, Any]]) -> str:
-    return _few([f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods])
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return few([f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods])

@@ -13,15 +13,13 @@ from typing import Final
 import structlog
 
 from streamer.model import Publication, Reason, Target
+from streamer.telemetry.volatile import FIX_FIELDS
 
 _AGAIN_SECONDS: Final = 3600.0
 """How often one source is written about."""
 _MOST_SOURCES: Final = 32
 """About how many sources at most in that time."""
-_FIX_FIELDS: Final = (
-    "add those that mean nothing to dedupe.volatile_fields, after <default>, and give the source an entry in "
-    "dedupe.group_fields and limits.by; health records and /status name the fields"
-)
+_FIX_FIELDS: Final = f"{FIX_FIELDS}; health records and /status name the fields"
 _FIXES: Final[Mapping[Reason, str]] = {
     Reason.TEXT_ALERT: "Falco prints its alerts as text: set `falco.json_output: true` in the Falco chart's values "
     "(`json_output: true` in falco.yaml)",
@@ -45,7 +43,12 @@ class Findings:
         for target, source, rule, fields in publication.volatile_fields:
             log.debug("volatile_fields_of_rule", source=source, rule=rule, fields=fields)
             if self._may_write(source):
-                log.warning("volatile_fields", source=source, example=target.pod_name, fix=_FIX_FIELDS)
+                log.warning(
+                    "volatile_fields",
+                    source=source,
+                    example=target.pod_name,
+                    fix=f"{FIX_FIELDS}; health records and /status name the fields",
+                )
         by_reason: Counter[Reason] = Counter()
         example: dict[Reason, Target] = {}
         for (target, reason), count in publication.malformed.items():

@@ -12,6 +12,10 @@ MOST_FIELDS: Final = 32
 """Of one source."""
 MOST_CHARACTERS: Final = 64
 """Of one name; the longest field of Falco's plugins has 59."""
+FIX_FIELDS: Final = (
+    "add those that mean nothing to dedupe.volatile_fields, after <default>, and give the source an entry in "
+    "dedupe.group_fields and limits.by"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,27 @@ def test_standard_input_is_a_file_like_any_other(content: bytes) -> None:
     assert done.returncode == 0
 
 
+def test_the_drops_of_each_filter_are_shown_before_the_ledger(tmp_path: Path) -> None:
+    settings = tmp_path / "streamer.yaml"
+    settings.write_text(
+        """
+min_priority: debug
+filters:
+  - {name: audit, action: drop, match: 'source = "k8s_audit"', reason: r}
+  - {name: mine, action: keep, match: 'rule =~ "x.*"', reason: r}
+  - {action: drop, match: 'rule = "no such rule"', reason: r}
+"""
+    )
+    done = run("replay", *WHOLE, "--config", settings, "-", stdin=PRINTED)
+    dropped = sum(orjson.loads(alert)["source"] == "k8s_audit" for alert in ALERTS)
+    assert 0 < dropped < len(ALERTS) == 200
+    *_, first, second, ledger = done.stderr.decode().splitlines()
+    assert first == f"filter audit dropped {dropped} of 200 alerts ({dropped / 200:.1%})"
+    assert second == "filter filters[2] dropped 0 of 200 alerts (0.0%)"
+    assert orjson.loads(ledger)["filtered"] == dropped
+    assert "mine" not in done.stderr.decode()
+
+
 def test_odd_files_lose_nothing(tmp_path: Path) -> None:
     contents = {
         "CRLF": PRINTED.replace(b"\n", b"\r\n"),

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from streamer.cli import main
 from streamer.config import Settings
 from streamer.model import Finding, Verdict
+from streamer.plan import plan_of
 from streamer.simulator import AlertGenerator
 from streamer.sink import Connection, examine_kafka, prepare_topics
 from streamer.sink.permissions import acl_commands, worker_permissions
@@ -52,7 +53,7 @@ def kubernetes(kubeconfig: Path, cluster: FalcoCluster, **more: Any) -> Settings
 
 
 async def found(settings: Settings) -> list[Finding]:
-    return [finding async for finding in examine_kubernetes(settings.kubernetes)]
+    return [finding async for finding in examine_kubernetes(settings.kubernetes, plan_of(settings))]
 
 
 async def found_in_kafka(settings: Settings) -> list[Finding]:
@@ -93,6 +94,11 @@ async def test_what_is_fine_is_said(api_server: KubeApiServer, cluster: FalcoClu
         Finding("pods", Verdict.FINE, "1 pod of Falco on 1 node"),
         Finding(
             "falco.json", Verdict.FINE, f"Falco prints JSON, and at once, in {cluster.namespace}/falco-a"
+        ),
+        Finding(
+            "sources",
+            Verdict.FINE,
+            f"in the last 300 lines of {cluster.namespace}/falco-a: 10 alerts, all of configured sources (syscall 10)",
         ),
     ]
 
@@ -572,7 +578,7 @@ async def test_the_command_finds_names_and_in_the_end_is_content(config: Path, p
     assert done.exit_code == 1
     assert "FAULT  missing topics: " in done.stdout
     assert "\n       → set topics.create: true, or create them:\n           kafka-topics.sh " in done.stdout
-    assert done.stderr == "1 wrong, 0 to look at, 7 fine.\n"
+    assert done.stderr == "1 wrong, 0 to look at, 8 fine.\n"
 
     assert (await run("topics", "create", "--config", config)).exit_code == 0
     done = await run("doctor", "--config", config, "-o", "json")
@@ -580,7 +586,7 @@ async def test_the_command_finds_names_and_in_the_end_is_content(config: Path, p
     findings = orjson.loads(done.stdout)["findings"]
     assert {one["verdict"] for one in findings} == {"fine"}
     assert [one["check"] for one in findings] == [
-        "api", "clock.api", "rbac", "pods", "falco.json", "kafka", "kafka.acl", "kafka.topics",
+        "api", "clock.api", "rbac", "pods", "falco.json", "sources", "kafka", "kafka.acl", "kafka.topics",
     ]  # fmt: skip
 
 

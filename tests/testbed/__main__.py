@@ -11,6 +11,7 @@ from tests.testbed import BuildError, PartMissing, StartError, operators, parts
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.kafka import Kafka
 from tests.testbed.kubelet import Kubelet
+from tests.testbed.search import elasticsearch
 
 
 def main() -> int:
@@ -33,6 +34,7 @@ def main() -> int:
 
 _PARTS: Final[tuple[Callable[[], object], ...]] = (
     parts.kafka,  # first: it takes seconds, and who lacks Java need not wait ten minutes to hear of it
+    elasticsearch,
     operators.strimzi,
     operators.prometheus_operator,
     parts.etcd,

@@ -63,3 +63,23 @@ async def test_a_record_that_is_refused_becomes_one_dead_letter_and_its_neighbou
         999,
         1,
     )
+
+
+async def test_what_filters_drop_is_counted_once_however_often_a_publication_is_tried(tmp_path: Path) -> None:
+    alerts = [alert(n, 60_000 if n == 500 else 0) for n in range(1000)]
+    file = tmp_path / "alerts.json"
+    file.write_bytes(b"\n".join(alerts))
+    settings = tmp_path / "streamer.yaml"
+    settings.write_text(
+        """
+filters:
+  - {name: tens, action: drop, match: '"n" =~ ".*0"', reason: r}
+  - {action: drop, match: '"n" = "501"', reason: r}
+  - {name: misspelt, action: drop, match: '"nn" = "1"', reason: r}
+"""
+    )
+    replaying = Replay(plan_of(load(settings, [], {}, require=())), NarrowSink(50_000))
+    await replaying.read(read_file(str(file), 786_432), lambda _: None)
+    await replaying.end()
+    assert replaying.filtered == {"tens": 100, "filters[1]": 1}
+    assert replaying.filtered.total() == replaying.ledger.filtered

@@ -10,6 +10,8 @@ from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Verdict
 from streamer.simulator import Cluster, SimulatedApiServer
 from streamer.source.examine import examine_kubernetes
+from tests.unit.transform.course import planned
+from tests.unit.transform.samples import PLAN, alert
 
 
 async def pods_found(owners: tuple[str, ...], tmp_path: Path, *, other: bool) -> dict[str, Finding]:
@@ -21,7 +23,7 @@ async def pods_found(owners: tuple[str, ...], tmp_path: Path, *, other: bool) ->
         cluster.set_label(pod, "team", "x")
     async with SimulatedApiServer(cluster) as server:
         settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"), owners=owners)
-        return {finding.check: finding async for finding in examine_kubernetes(settings)}
+        return {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
 
 
 async def test_a_pod_of_another_owner_is_named_with_the_cause_and_the_fix(tmp_path: Path) -> None:
@@ -43,3 +45,64 @@ async def test_an_owner_that_no_pod_has_is_a_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize("owners", [(), ("DaemonSet/falco",)])
 async def test_nothing_is_said_where_all_are_followed(owners: tuple[str, ...], tmp_path: Path) -> None:
     assert "pods.origin" not in await pods_found(owners, tmp_path, other=False)
+
+
+async def sources_found(tmp_path: Path, *alerts: bytes) -> list[Finding]:
+    cluster = Cluster(seed=1)
+    cluster.append(cluster.add_pod("falco", "falco-a"), *alerts)
+    async with SimulatedApiServer(cluster) as server:
+        settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
+        findings = [finding async for finding in examine_kubernetes(settings, planned(cores=1))]
+    return [finding for finding in findings if finding.check == "sources"]
+
+
+def event(n: int, source: str = "acme", **fields: str) -> bytes:
+    return alert(
+        source=source, rule="Acme activity", output_fields={"acme.id": f"id-{n}", "acme.actor": "a"} | fields
+    )
+
+
+class TestSources:
+    async def test_fields_of_a_source_that_nobody_configured_are_named_with_the_fix(
+        self, tmp_path: Path
+    ) -> None:
+        (found,) = await sources_found(tmp_path, *map(event, range(40)))
+        assert found.verdict is Verdict.WARNING
+        assert found.told == (
+            "the source acme is not configured; in nearly every one of its 40 alerts these fields differ: acme.id"
+        )
+        assert "dedupe.volatile_fields" in found.fix
+        assert "/status" not in found.fix
+
+    async def test_too_few_alerts_are_not_well_and_it_is_said_what_is_needed(self, tmp_path: Path) -> None:
+        (found,) = await sources_found(tmp_path, *map(event, range(31)))
+        assert found.verdict is Verdict.WARNING
+        assert "in the last 300 lines of falco/falco-a: 31 alerts of it" in found.told
+        assert "1 of 1 kinds of alert (rule and fields) with fewer than the 32 alerts" in found.told
+        assert found.told.endswith("; the largest of them has 31")
+        assert "examine again when the logs hold 32 alerts of a kind" in found.fix
+
+    async def test_enough_alerts_without_such_a_field_are_well(self, tmp_path: Path) -> None:
+        (found,) = await sources_found(tmp_path, *[event(n % 5) for n in range(40)])
+        assert found.verdict is Verdict.FINE
+        assert found.told.endswith("40 alerts of it, and no field differs in nearly every one")
+
+    async def test_where_all_are_configured_the_alerts_that_were_seen_are_counted(
+        self, tmp_path: Path
+    ) -> None:
+        alerts = [*[event(n, "syscall") for n in range(3)], *[event(n, "github") for n in range(2)]]
+        (found,) = await sources_found(tmp_path, *alerts)
+        assert found.verdict is Verdict.FINE
+        assert found.told == (
+            "in the last 300 lines of falco/falco-a: 5 alerts, all of configured sources (syscall 3, github 2)"
+        )
+
+    async def test_without_an_alert_nothing_is_said_of_sources(self, tmp_path: Path) -> None:
+        assert await sources_found(tmp_path) == []
+
+    async def test_names_that_alerts_choose_have_a_bound(self, tmp_path: Path) -> None:
+        alerts = [event(n, f"{n:03}" + "s" * 500, **{"f" * 500: str(n)}) for n in range(100)]
+        found = await sources_found(tmp_path, *alerts)
+        assert len(found) == 17
+        assert max(len(one.told) for one in found) < 500
+        assert found[-1].told == "84 more sources are not configured"
