@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import inf
 from random import uniform
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import structlog
@@ -107,6 +107,18 @@ class _Open:
         self.caught_up = self.in_doubt = False
         self.awaited, self.compared_at = b"", -inf
         self.last_taken_at = stream.opened_at
+
+
+@dataclass(slots=True)
+class _Silence:
+    """How long a stream may be silent before it is checked, and whether it should bring something meanwhile."""
+
+    seconds: float
+    expects_lines: bool = False
+
+
+class _StalledError(Exception):
+    """A stream does not bring what its log has."""
 
 
 class Reader:
@@ -259,30 +271,16 @@ class Reader:
         Its end; None once it is old and should be replaced.
         """
         clock = asyncio.get_running_loop().time
-        stream = opened.stream
-        wait_seconds, expecting = self._patience.quiet_seconds, False
+        silence = _Silence(self._patience.quiet_seconds)
         while clock() < opened.renew_at:
             try:
-                piece = await stream.read(wait_seconds)
-            except TimeoutError:
-                if expecting:
-                    return self._ended(opened, HowEnded.OUT_OF_ORDER, "it does not bring what the log has")
-                wait_seconds, expecting = await self._check_silence(opened)
-                continue
+                piece = await self._read(opened, silence)
+            except _StalledError:
+                return self._ended(opened, HowEnded.OUT_OF_ORDER, "it does not bring what the log has")
             except aiohttp.ClientError as error:
                 return self._ended(opened, HowEnded.BROKEN, repr(error))
             if piece is None:
-                try:
-                    stream.check()
-                    rest = stream.last_line()
-                except LogFileMissingError as error:
-                    return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
-                except LogRemovedError:
-                    rest = StampedLines()  # written once the container is gone: everything before it was sent
-                except KubeletError as error:
-                    return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
-                return self._ended(opened, HowEnded.CLEAN, rest=rest)
-            expecting = False
+                return self._at_end(opened)
             if piece.fragments and opened.begin is not None:
                 raise NotALogError  # a proxy's page: a log's first line has a time
             if piece.lines:
@@ -290,9 +288,52 @@ class Reader:
                 if (how := await self._take(opened, piece)) is not None:
                     return self._ended(opened, how)
                 pause_seconds = self._progress.mean_pause_seconds
-                wait_seconds = self._patience.seconds_after_lines(wait_seconds, pause_seconds)
+                silence.seconds = self._patience.seconds_after_lines(silence.seconds, pause_seconds)
             del piece  # it may be large, and the next one be hours away
         return None
+
+    async def _read(self, opened: _Open, silence: _Silence) -> StampedLines | None:
+        """What the stream brings next: nothing, where it was silent and has been checked; None at its end.
+
+        A check may have to queue, or hang: lines that come meanwhile do not wait for it, and end it. Raises
+        `_StalledError`, `aiohttp.ClientError`.
+        """
+        stream = opened.stream
+        try:
+            piece = await stream.read(silence.seconds)
+        except TimeoutError:
+            if silence.expects_lines:
+                raise _StalledError from None
+        else:
+            silence.expects_lines = False
+            return piece
+        check = asyncio.create_task(self._check_silence(opened))
+        reading = asyncio.create_task(stream.read())
+        try:
+            await asyncio.wait((reading, check), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done() and (reading.exception() is not None or reading.result() is None):
+                await check  # what it finds is part of what the stream was worth
+        finally:
+            await _cancel(reading)
+            await _cancel(check)
+        if not reading.cancelled():
+            return reading.result()
+        silence.seconds, silence.expects_lines = check.result()
+        return StampedLines()
+
+    def _at_end(self, opened: _Open) -> StreamEnd:
+        """The answer has ended: with its container, or with an error's text."""
+        stream = opened.stream
+        try:
+            stream.check()
+            rest = stream.last_line()
+        except LogFileMissingError as error:
+            return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
+        except LogRemovedError:
+            rest = StampedLines()  # written once the container is gone: everything before it was sent
+        except KubeletError as error:
+            return self._ended(opened, HowEnded.ERROR_TEXT, str(error))
+        return self._ended(opened, HowEnded.CLEAN, rest=rest)
 
     async def _take(self, opened: _Open, piece: StampedLines) -> HowEnded | None:
         """Hand lines over; how the stream has ended, where it is of no use from some line on.
@@ -395,6 +436,9 @@ class Reader:
                     end = await self._log.end_after(ring, self._progress.last_ns)
                 else:
                     end = await self._log.last_line(expected=ring)
+        except asyncio.CancelledError:
+            opened.in_doubt = doubted  # lines have come meanwhile
+            raise
         except (ApiError, aiohttp.ClientError, TimeoutError) as error:
             # The stream itself may be well: a deleted pod's is.
             log.debug("probe_failed", where=self._log.where, cause=repr(error))
@@ -437,3 +481,10 @@ class Reader:
                 detail=f"reading was behind for {behind_seconds:.0f} s: the log may have been rotated twice",
                 evidence={"case": "reading was behind", "behind_seconds": round(behind_seconds, 3)},
             )
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    """End a task; what it had come to is not looked at."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))

@@ -79,3 +79,21 @@ async def test_a_pod_request_that_is_answered_with_something_else_ends_nothing(
                 await asyncio.sleep(0.02)
         cluster.append(other, *numbered(10, 20))
         await recorder.until_read("falco-b", numbered(0, 20))
+
+
+async def test_lines_are_read_while_a_check_of_their_stream_waits(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """Where checks have to queue, or hang, lines would otherwise wait as long."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 10))
+    hung = server.faults.hold(r"/pods/falco-a/log\?(?!.*follow=true)")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path):
+        await recorder.until_read("falco-a", numbered(0, 10))
+        await eventually(lambda: hung.struck > 0)
+        cluster.append(pod, *numbered(10, 20))
+        await recorder.until_read("falco-a", numbered(0, 20), seconds=3)
+        assert hung.struck == 1
+        await eventually(lambda: hung.struck > 1)  # it is checked again
+        server.faults.clear()
