@@ -11,7 +11,7 @@ import click
 from streamer.cli.show import escape
 from streamer.transform.load import load
 from streamer.transform.stamp import to_rfc3339
-from streamer.transform.state import ShardState, StateUnreadableError, Tracked
+from streamer.transform.state import ShardState, StateUnreadableError, TargetState
 
 if TYPE_CHECKING:
     from streamer.sink.group import Member
@@ -57,7 +57,7 @@ def _wanted(target: Mapping[str, Any], pods: Sequence[str]) -> bool:
     return not pods or any(fnmatchcase(f"{target['namespace']}/{target['pod']}", glob) for glob in pods)
 
 
-def _target(tracked: Tracked, now_ns: int) -> dict[str, Any]:
+def _target(tracked: TargetState, now_ns: int) -> dict[str, Any]:
     target, position, windows = tracked.target, tracked.position, tracked.windows
     last_ns = position.last_ns
     return {
@@ -73,7 +73,7 @@ def _target(tracked: Tracked, now_ns: int) -> dict[str, Any]:
         "age_seconds": round(max(0, now_ns - last_ns) / _SECOND_NS, 3) if last_ns else None,
         "restart_count": None if position.instance is None else position.instance.restart_count,
         "windows": len(windows),
-        "counted": sum(repeats.count for repeats in windows.repeats.values()),
+        "counted": windows.counted,
         "limits": len(tracked.limits),
         "storms": sum(bucket.storm for bucket in tracked.limits.values())
         + (tracked.shares is not None and tracked.shares.storm.storm),

@@ -11,22 +11,24 @@ and counts), as the first of packed bytes, which cost a tenth.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import orjson
 
 from streamer.model import Change, PositionStatus
+from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.journal import Place
 from streamer.transform.limit import Bucket, StormBucket
-from streamer.transform.repeats import SAMPLE, Repeats
-from streamer.transform.share import Share
-from streamer.transform.state import FORMAT, ShardState, Tracked
-from streamer.transform.volatile import Kind
+from streamer.transform.repeats import Repeats, Variant
+from streamer.transform.share import Share, TargetShares
+from streamer.transform.state import FORMAT, ShardState, TargetState
+from streamer.transform.volatile import Kind, Kinds
+from streamer.transform.window import Window
 
 _PACKED: Final = bytes([FORMAT])
 
 
-def position_change(tracked: Tracked) -> Change:
+def position_change(tracked: TargetState) -> Change:
     """A target's position as a change of state."""
     target, position = tracked.target, tracked.position
     value = {
@@ -56,7 +58,7 @@ def key_change(state: ShardState) -> Change:
     return _change("key", {"key": state.key.hex()})
 
 
-def target_key_change(tracked: Tracked) -> Change:
+def target_key_change(tracked: TargetState) -> Change:
     """The key of one target's fingerprints, which is not its shard's, as a change of state."""
     return _change(f"key/{tracked.target.id}", {"key": tracked.key.hex()})
 
@@ -77,73 +79,69 @@ def ledger_change(state: ShardState) -> Change:
     return _change("ledger", value | state.ledger.counters())
 
 
-def take_changes(tracked: Tracked) -> Iterable[Change]:
-    """What of a target, beside its position, the stored state does not have yet; from now on it counts as stored."""
-    # What was reported and counted again within one transaction is one change, the last.
-    return {change.key: change for change in _take_changes(tracked)}.values()
+def drain(state: ShardState, now_ns: int) -> list[Change]:
+    """What the stored state does not have yet; from now on it counts as stored. `now_ns` is our clock.
+
+    Changes may be cut off where there are no transactions, and what is left must be readable: what means nothing
+    without something else is written after it, and deleted before. Positions come late: lines behind one that was not
+    written are read again, as the same records.
+    """
+    first, found, counts, positions = list[Change](), list[Change](), list[Change](), list[Change]()
+    for place, what in state.journal.take().items():
+        kind, path = place[0], _path(place)
+        if what is None:
+            of_kind = first if kind == "repeats" else positions if kind == "position" else found
+            of_kind.append(Change(path, None))
+        elif isinstance(what, Window):
+            windows = state.tracked[place[1]].windows
+            if kind == "window":
+                found.append(Change(path, _PACKED + windows.settle(what)))
+            elif (repeats := what.repeats) is not None:
+                if what.is_counted:
+                    windows.due_at_latest(what, repeats, what.counted_ns, now_ns)
+                    what.is_counted = False
+                counts.append(Change(path, _PACKED + repeats.pack()))
+        elif isinstance(what, TargetState):
+            positions.append(position_change(what))
+        else:
+            found.append(_change(path, _value(kind, what)))
+    state.tidy()
+    return first + found + counts + positions
 
 
-def _take_changes(tracked: Tracked) -> Iterator[Change]:
-    name, windows = tracked.target.id, tracked.windows
-    for reason in tracked.dirty_dead_letters:
-        yield _change(f"bucket/{name}/{reason}", _bucket(tracked.dead_letters[reason]))
-    for key in tracked.dirty_limits:
-        limit = tracked.limits.get(key)
-        yield _change(f"limit/{name}/{key.hex()}", None if limit is None else _limit(limit))
-    if tracked.dirty_shares and (shares := tracked.shares) is not None:
-        tracked.dirty_shares = False
-        value = {
-            "open": _share(shares.open),
-            "reserved": _share(shares.reserved),
-            "storm": _limit(shares.storm),
+def _path(place: Place) -> str:
+    """The key of what is stored at a place."""
+    kind, target, name = place
+    if not name:
+        return f"{kind}/{target}"
+    if kind == "bucket":
+        return f"{kind}/{target}/{name.decode()}"
+    if kind == "variant":
+        return f"{kind}/{target}/{name[:DIGEST_BYTES].hex()}/{name[DIGEST_BYTES:].hex()}"
+    return f"{kind}/{target}/{name.hex()}"
+
+
+def _value(kind: str, what: object) -> dict[str, Any]:
+    if isinstance(what, StormBucket):
+        return _limit(what)
+    if isinstance(what, Bucket):
+        return _bucket(what)
+    if isinstance(what, Repeats):
+        what.is_stored = True
+        return {"alert": what.sample.decode(), "group_id": what.group_id.hex()}
+    if isinstance(what, Variant):
+        what.is_stored = True
+        return {"id": what.id.hex(), "fields": what.fields, "is_new": what.is_new}
+    if isinstance(what, TargetShares):
+        return {
+            "open": _share(what.open),
+            "reserved": _share(what.reserved),
+            "storm": _limit(what.storm),
         }
-        yield _change(f"shares/{name}", value)
-    for key in tracked.kinds.dirty:
-        kind = tracked.kinds.known.get(key)
-        yield _change(f"kind/{name}/{key.hex()}", None if kind is None else _kind(kind))
-    if tracked.kinds.dirty_reported:
-        tracked.kinds.dirty_reported = False
-        yield _change(f"volatile/{name}", {"reported": list(tracked.kinds.reported)})
-    for group, repeats in windows.reported:
-        yield from _reported(f"{name}/{group.hex()}", repeats)
-    for group in windows.dirty:
-        packed = windows.packed.get(group)
-        yield Change(f"window/{name}/{group.hex()}", None if packed is None else _PACKED + packed)
-    for group in windows.counted:
-        if (counted := windows.repeats.get(group)) is not None:
-            path = f"{name}/{group.hex()}"
-            if counted.fresh:  # before the counts, which mean nothing without
-                yield from _evidence(path, counted)
-            yield Change(f"repeats/{path}", _PACKED + counted.pack())
-    for dirty in (
-        tracked.dirty_dead_letters,
-        tracked.dirty_limits,
-        tracked.kinds.dirty,
-        windows.reported,
-        windows.dirty,
-        windows.counted,
-    ):
-        dirty.clear()
-
-
-def forget_changes(tracked: Tracked) -> Iterator[Change]:
-    """The tombstones of a target that is gone; what it had counted must have been reported."""
-    name, windows = tracked.target.id, tracked.windows
-    yield Change(f"position/{name}", None)
-    if tracked.key:
-        yield Change(f"key/{name}", None)
-    yield from (Change(f"bucket/{name}/{reason}", None) for reason in tracked.dead_letters)
-    # What is dirty may have been dropped from memory and still be stored.
-    yield from (Change(f"limit/{name}/{key.hex()}", None) for key in tracked.limits | tracked.dirty_limits)
-    if tracked.shares is not None:
-        yield Change(f"shares/{name}", None)
-    kinds = tracked.kinds.known | tracked.kinds.dirty
-    yield from (Change(f"kind/{name}/{key.hex()}", None) for key in kinds)
-    if tracked.kinds.reported:
-        yield Change(f"volatile/{name}", None)
-    for group, repeats in windows.reported:
-        yield from _reported(f"{name}/{group.hex()}", repeats)
-    yield from (Change(f"window/{name}/{group.hex()}", None) for group in windows.packed | windows.dirty)
+    if isinstance(what, Kind):
+        return _kind(what)
+    assert isinstance(what, Kinds), kind
+    return {"reported": list(what.reported)}
 
 
 def _bucket(bucket: Bucket) -> dict[str, Any]:
@@ -185,28 +183,6 @@ def _kind(kind: Kind) -> dict[str, Any]:
 def _share(share: Share) -> dict[str, Any]:
     taken = {tenant.hex(): taken for tenant, taken in share.taken.items()}
     return {"tokens": share.tokens, "at_ns": share.at_ns, "taken": taken}
-
-
-def _evidence(path: str, repeats: Repeats) -> Iterator[Change]:
-    """The variants' fields, and the sample, that are not stored yet."""
-    for name in repeats.fresh:
-        if name == SAMPLE:
-            sample = {"alert": repeats.sample.decode(), "group_id": repeats.group_id.hex()}
-            yield _change(f"sample/{path}", sample)
-        else:
-            variant = repeats.variants[name]
-            found = {"id": variant.id.hex(), "fields": variant.fields, "is_new": variant.is_new}
-            yield _change(f"variant/{path}/{name.hex()}", found)
-    repeats.fresh.clear()
-
-
-def _reported(path: str, repeats: Repeats) -> Iterator[Change]:
-    if SAMPLE in repeats.fresh:  # counted and reported within one transaction: nothing of it is stored
-        return
-    yield Change(f"repeats/{path}", None)
-    yield Change(f"sample/{path}", None)
-    for variant in repeats.variants.keys() - repeats.fresh:
-        yield Change(f"variant/{path}/{variant.hex()}", None)
 
 
 def _change(key: str, value: dict[str, Any] | None) -> Change:

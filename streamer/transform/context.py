@@ -8,7 +8,7 @@ from streamer.transform.encode import TargetEncoder
 from streamer.transform.limiter import Limiter
 from streamer.transform.plan import Plan
 from streamer.transform.stamp import StampReader
-from streamer.transform.state import ShardState, Tracked
+from streamer.transform.state import ShardState, TargetState
 from streamer.transform.treatment import Treatments
 
 
@@ -23,10 +23,8 @@ class Context:
         self.deduplicator = Deduplicator(plan.dedupe, state)
         self.limiter = Limiter(plan.limits, state)
         self._encoders: dict[str, TargetEncoder] = {}
-        self.changed: list[Tracked] = []
-        """Targets of which the stored state does not know yet what was forgotten under this plan."""
 
-    def treatments_of(self, tracked: Tracked) -> Treatments:
+    def treatments_of(self, tracked: TargetState) -> Treatments:
         """How a target's alerts are treated; those with one key of fingerprints share all that was worked out."""
         key = tracked.key or self.state.key
         if (known := self._treatments.get(key)) is None:
@@ -36,9 +34,7 @@ class Context:
     def forget_kinds(self) -> None:
         """Forget what was learned of sources that this plan has configured."""
         for tracked in self.state.tracked.values():
-            treatments = self.treatments_of(tracked)
-            if tracked.kinds.keep(treatments.definition):
-                self.changed.append(tracked)
+            tracked.keep_kinds(self.treatments_of(tracked).definition)
 
     def encoder(self, target: Target) -> TargetEncoder:
         """The encoder of a target's records."""
@@ -50,7 +46,7 @@ class Context:
 
     def forget(self, target: Target) -> None:
         """A target is gone, with all that was known of it."""
-        if (tracked := self.state.tracked.pop(target.id, None)) is not None:
-            self.deduplicator.forget(tracked)
+        if (tracked := self.state.tracked.get(target.id)) is not None:
             self.limiter.forget(tracked)
+            self.state.forget(target)
             self._encoders.pop(target.id, None)

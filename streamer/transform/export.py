@@ -92,7 +92,7 @@ def _shown(key: str, raw: bytes) -> dict[str, Any] | None:
     try:
         match key.partition("/")[0]:
             case "window":
-                return {"v": FORMAT, **_window(Window.read(packed_of(key, raw)))}
+                return {"v": FORMAT, **_window(Window.read(b"", packed_of(key, raw)))}
             case "repeats":
                 return {"v": FORMAT, **_repeats(Repeats.unpack(packed_of(key, raw)))}
             case _:
@@ -103,8 +103,9 @@ def _shown(key: str, raw: bytes) -> dict[str, Any] | None:
 
 def _window(window: Window) -> dict[str, Any]:
     shown = range(0, len(window.shown), DIGEST_BYTES)
+    names = ("start_ns", "length_ns", "head_ns", "level", "busy", "ended", "part")
     return {
-        **window._asdict(),
+        **{name: getattr(window, name) for name in names},
         "head": window.head.hex(),
         "shown": [window.shown[at : at + DIGEST_BYTES].hex() for at in shown],
     }

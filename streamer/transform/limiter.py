@@ -14,7 +14,7 @@ from streamer.model import Alert
 from streamer.transform.limit import CALM_AFTER_NS, Rate, StormBucket
 from streamer.transform.share import Share, TargetShares
 from streamer.transform.stamp import NEVER
-from streamer.transform.state import ShardState, Tracked
+from streamer.transform.state import ShardState, TargetState
 from streamer.transform.treatment import DEFAULT_RATE, LimitPlan, Treatment
 
 _LOOKED_AT: Final = 4
@@ -40,7 +40,7 @@ class Limiter:
 
     def admit(
         self,
-        tracked: Tracked,
+        tracked: TargetState,
         treatment: Treatment,
         alert: Alert,
         topic: str,
@@ -66,29 +66,28 @@ class Limiter:
         return self._of_kafka(topic, now_ns)
 
     def _of_workload(
-        self, tracked: Tracked, treatment: Treatment, alert: Alert, elapsed_ns: int
+        self, tracked: TargetState, treatment: Treatment, alert: Alert, elapsed_ns: int
     ) -> StormBucket:
         key = treatment.workload.workload(alert)
-        bucket = tracked.limits.pop(key, None)
+        bucket = tracked.use_limit(key)
         if bucket is None:
             self._make_room(tracked, elapsed_ns)
             bucket = _full(treatment.rate, elapsed_ns, "workload", alert.rule[:256])
             self._buckets += 1
-        tracked.limits[key] = bucket
-        tracked.dirty_limits[key] = None
+            tracked.put_limit(key, bucket)
         return bucket
 
     def _has_share(
-        self, tracked: Tracked, treatment: Treatment, alert: Alert, is_first: bool, elapsed_ns: int
+        self, tracked: TargetState, treatment: Treatment, alert: Alert, is_first: bool, elapsed_ns: int
     ) -> bool:
         """Whether the target's own limit lets an alert through: of what is open to all, or of what is reserved."""
         if (limit := self._plan.target) is None:
             return True
         if (shares := tracked.shares) is None:
-            shares = tracked.shares = TargetShares(
+            shares = TargetShares(
                 Share(limit.open.burst, elapsed_ns), Share(limit.reserved.burst, elapsed_ns)
             )
-        tracked.dirty_shares = True
+        tracked.note_shares(shares)
         tenant = treatment.workload.tenant(alert)
         if shares.open.admit(limit.open, tenant, elapsed_ns):
             return True
@@ -111,12 +110,12 @@ class Limiter:
         self.next_due_ns = min(self.next_due_ns, bucket.due_ns)
         return begins
 
-    def calm(self, until_ns: int) -> list[tuple[Tracked | None, bytes, StormBucket]]:
+    def calm(self, until_ns: int) -> list[tuple[TargetState | None, bytes, StormBucket]]:
         """The buckets that have diverted something, but nothing for a while; they are to be settled."""
         latest_ns = until_ns + CALM_AFTER_NS  # what is due later was counted before our clock stepped back
         if until_ns < self.next_due_ns <= latest_ns or self.next_due_ns == NEVER:
             return []
-        found: list[tuple[Tracked | None, bytes, StormBucket]] = []
+        found: list[tuple[TargetState | None, bytes, StormBucket]] = []
         self.next_due_ns = NEVER
         for entry in self._every():
             bucket = entry[2]
@@ -131,18 +130,18 @@ class Limiter:
         """How many limits have been exceeded for long."""
         return sum(bucket.storm for _, _, bucket in self._every())
 
-    def _every(self) -> Iterator[tuple[Tracked | None, bytes, StormBucket]]:
+    def _every(self) -> Iterator[tuple[TargetState | None, bytes, StormBucket]]:
         for tracked in self._state.tracked.values():
             yield from ((tracked, key, bucket) for key, bucket in tracked.limits.items())
             if tracked.shares is not None:
                 yield tracked, b"", tracked.shares.storm
         yield from ((None, b"", bucket) for bucket in (*self._topics.values(), self._overall))
 
-    def forget(self, tracked: Tracked) -> None:
+    def forget(self, tracked: TargetState) -> None:
         """A target is gone, its buckets with it."""
         self._buckets -= len(tracked.limits)
 
-    def _make_room(self, tracked: Tracked, elapsed_ns: int) -> None:
+    def _make_room(self, tracked: TargetState, elapsed_ns: int) -> None:
         """Drop idle buckets; where there are too many, those of this target that were not used for longest."""
         limits = tracked.limits
         drop = [key for key in islice(limits, _LOOKED_AT) if limits[key].is_idle(elapsed_ns)]
@@ -150,9 +149,8 @@ class Limiter:
             drop = [key for key, bucket in limits.items() if bucket.is_idle(elapsed_ns)]
             drop = drop or list(islice(limits, max(1, len(limits) // 16)))
         for key in drop:
-            if (bucket := limits.pop(key)).storm:
+            if (bucket := tracked.drop_limit(key)).storm:
                 self.dropped_storms.append(bucket)
-            tracked.dirty_limits[key] = None
         self._buckets -= len(drop)
 
 

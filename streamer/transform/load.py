@@ -28,9 +28,9 @@ from streamer.transform.parse import parse
 from streamer.transform.repeats import Repeats
 from streamer.transform.share import Share, TargetShares
 from streamer.transform.stamp import StampReader
-from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError, Tracked
+from streamer.transform.state import FORMAT, ShardState, StateNotOursError, StateUnreadableError
 from streamer.transform.volatile import Kind
-from streamer.transform.window import Window, Windows
+from streamer.transform.window import Window
 
 Value = dict[str, Any]
 
@@ -44,12 +44,12 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> S
     by_kind: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
     for key, raw in items:
         by_kind[key.partition("/")[0]].append((key, raw))
-    windows: dict[str, list[tuple[bytes, Window]]] = defaultdict(list)
+    found = _Found()
     for kind, loader in _LOADERS.items():  # in this order: what belongs to a target comes after it
         for key, raw in by_kind[kind]:
             value = packed_of(key, raw) if kind in PACKED else value_of(key, raw)
             try:
-                loader(state, key.partition("/")[2], value, windows)
+                loader(state, key.partition("/")[2], value, found)
             except (AttributeError, KeyError, TypeError, ValueError, IndexError, struct.error) as error:
                 raise StateUnreadableError(f"state key {key!r} is damaged: {error!r}") from error
     if unknown := by_kind.keys() - _LOADERS.keys():
@@ -61,19 +61,31 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> S
             f"this state is divided into {state.shards} shards, but kafka.shards is {shards}: set it back, or move the "
             f"state by `falco-streamer state reshard --to {shards}`"
         )
-    for identity, found in windows.items():
-        state.tracked[identity].windows.restore(found)
     stamps = StampReader()
+    for path, repeats in found.repeats.items():
+        if path not in found.windows or not repeats.sample:
+            raise StateUnreadableError(
+                f"the state is damaged: {_named('repeats', path)} without its window or sample"
+            )
+        if not isinstance(parse(repeats.sample, 0, stamps), Alert):
+            raise StateUnreadableError(f"state key '{_named('sample', path)}' is damaged: it holds no alert")
+        found.windows[path].repeats = repeats
     for identity, tracked in state.tracked.items():
-        for group, repeats in tracked.windows.repeats.items():
-            path = f"{identity}/{group.hex()}"
-            if group not in tracked.windows.packed or not repeats.sample:
-                raise StateUnreadableError(
-                    f"the state is damaged: repeats/{path} without its window or sample"
-                )
-            if not isinstance(parse(repeats.sample, 0, stamps), Alert):
-                raise StateUnreadableError(f"state key 'sample/{path}' is damaged: it holds no alert")
+        tracked.windows.restore(found.of_target[identity])
     return state
+
+
+class _Found:
+    """Windows and what they have counted, by target and group, until all of it is there."""
+
+    def __init__(self) -> None:
+        self.windows: dict[tuple[str, bytes], Window] = {}
+        self.repeats: dict[tuple[str, bytes], Repeats] = {}
+        self.of_target: dict[str, list[Window]] = defaultdict(list)
+
+
+def _named(kind: str, path: tuple[str, bytes]) -> str:
+    return f"{kind}/{path[0]}/{path[1].hex()}"
 
 
 def packed_of(key: str, raw: bytes) -> bytes:
@@ -112,19 +124,16 @@ def _load_position(state: ShardState, name: str, value: Value, _: object) -> Non
     ring = DigestRing(base64.b64decode(_text(value["ring"]), validate=True))
     if len(ring) % DigestRing.WIDTH or ring.lines > RING_LINES:
         raise ValueError(f"a ring of {len(ring)} bytes")
-    state.tracked[target.id] = Tracked(
-        target,
-        Position(
-            ring,
-            _count(value["lines"]),
-            _count(value["last_ns"]),
-            _count(value["elapsed_ns"]),
-            _count(value["newest_ns"]),
-            _status(value),
-            None
-            if instance is None
-            else Instance(_text(instance["container_id"]), _count(instance["restart_count"])),
-        ),
+    state.take(target).position = Position(
+        ring,
+        _count(value["lines"]),
+        _count(value["last_ns"]),
+        _count(value["elapsed_ns"]),
+        _count(value["newest_ns"]),
+        _status(value),
+        None
+        if instance is None
+        else Instance(_text(instance["container_id"]), _count(instance["restart_count"])),
     )
 
 
@@ -189,33 +198,33 @@ def _load_volatile(state: ShardState, name: str, value: Value, _: object) -> Non
         tracked.kinds.reported = reported
 
 
-def _load_window(
-    state: ShardState, name: str, packed: bytes, windows: dict[str, list[tuple[bytes, Window]]]
-) -> None:
+def _load_window(state: ShardState, name: str, packed: bytes, found: _Found) -> None:
     identity, _, group = name.rpartition("/")
-    window = Window.read(packed)
+    window = Window.read(_digest(group), packed)
     if identity in state.tracked:
-        windows[identity].append((_digest(group), window))
+        found.windows[identity, window.group] = window
+        found.of_target[identity].append(window)
 
 
-def _load_repeats(state: ShardState, name: str, packed: bytes, _: object) -> None:
+def _load_repeats(state: ShardState, name: str, packed: bytes, found: _Found) -> None:
     identity, _, group = name.rpartition("/")
     repeats = Repeats.unpack(packed)
-    if (tracked := state.tracked.get(identity)) is not None:
-        tracked.windows.repeats[_digest(group)] = repeats
+    if identity in state.tracked:
+        repeats.number = len(found.repeats)
+        found.repeats[identity, _digest(group)] = repeats
 
 
-def _load_sample(state: ShardState, name: str, value: Value, _: object) -> None:
-    identity, _, group = name.rpartition("/")
-    if (repeats := _windows(state, identity).repeats.get(_digest(group))) is not None:
+def _load_sample(_: ShardState, name: str, value: Value, found: _Found) -> None:
+    identity, _slash, group = name.rpartition("/")
+    if (repeats := found.repeats.get((identity, _digest(group)))) is not None:
         repeats.sample = _text(value["alert"]).encode()
         repeats.group_id = _digest(value["group_id"])
         repeats.evidence_bytes += len(repeats.sample)
 
 
-def _load_variant(state: ShardState, name: str, value: Value, _: object) -> None:
+def _load_variant(_: ShardState, name: str, value: Value, found: _Found) -> None:
     identity, group, digest = name.rsplit("/", 2)
-    repeats = _windows(state, identity).repeats.get(_digest(group))
+    repeats = found.repeats.get((identity, _digest(group)))
     if repeats is not None and (variant := repeats.variants.get(_digest(digest))) is not None:
         variant.id, variant.is_new = _digest(value["id"]), _flag(value["is_new"])
         variant.fields = _object(value["fields"])
@@ -269,11 +278,6 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
 }
 PACKED: Final = frozenset({"window", "repeats"})
 """What stands in packed bytes; the rest is JSON."""
-
-
-def _windows(state: ShardState, identity: str) -> Windows:
-    tracked = state.tracked.get(identity)
-    return Windows() if tracked is None else tracked.windows
 
 
 def _count(value: Any) -> int:

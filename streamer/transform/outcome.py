@@ -18,12 +18,11 @@ from streamer.model import (
 from streamer.transform import align
 from streamer.transform.context import Context
 from streamer.transform.fingerprint import Fingerprint
-from streamer.transform.limit import Bucket
 from streamer.transform.parse import parse
 from streamer.transform.plan import Refusal
 from streamer.transform.split import KEPT_BYTES
 from streamer.transform.stamp import LAST_NS, body_start
-from streamer.transform.state import Tracked
+from streamer.transform.state import TargetState
 from streamer.transform.treatment import Treatment
 from streamer.transform.window import Window
 from streamer.transform.writer import Writer
@@ -55,7 +54,7 @@ class BatchRun:
         "_writer",
     )
 
-    def __init__(self, context: Context, tracked: Tracked, writer: Writer) -> None:
+    def __init__(self, context: Context, tracked: TargetState, writer: Writer) -> None:
         self._context = context
         self._plan = context.plan
         self._ledger = context.state.ledger
@@ -89,16 +88,16 @@ class BatchRun:
         self._ledger.lines += len(batch.lines)
         self._ledger.fragments += batch.fragments
         self._publication.lines += len(batch.lines)
-        if batch.lines:
-            self._writer.touched[self._tracked.target.id] = self._tracked
-        self._tracked.position = Position(
-            batch.ring,
-            position.lines + len(batch.lines),
-            self._last_ns,
-            self._elapsed_ns,
-            self._newest_ns,
-            batch.status,
-            batch.instance or position.instance,
+        self._tracked.move(
+            Position(
+                batch.ring,
+                position.lines + len(batch.lines),
+                self._last_ns,
+                self._elapsed_ns,
+                self._newest_ns,
+                batch.status,
+                batch.instance or position.instance,
+            )
         )
 
     def _line(
@@ -147,7 +146,7 @@ class BatchRun:
                 fingerprint = self._learn(alert, treatment, fingerprint, line_ns)
             window = self._windows.get(fingerprint.group)
             if window is not None and self._context.deduplicator.counts(
-                self._windows, window, fingerprint, treatment, alert
+                window, fingerprint, treatment, alert
             ):
                 self._repeat(alert, window, fingerprint, treatment, line_ns)
                 return
@@ -176,9 +175,9 @@ class BatchRun:
     ) -> Fingerprint:
         """Learn from an alert whose source nobody has configured; its hashes, by what was known before."""
         selection = treatment.selection
-        kind = self._tracked.kinds.of(selection.key, alert.rule, alert.source, treatment.definition)
+        kind = self._tracked.kind(selection.key, alert.rule, alert.source, treatment.definition)
         coarse = selection.coarse(alert, kind.volatile)
-        if kind.learn(selection.evidence(alert)) and self._tracked.kinds.report(kind):
+        if kind.learn(selection.evidence(alert)) and self._tracked.report_kind(kind):
             self._writer.volatile_fields(self._tracked, kind, line_ns)
         return fingerprint._replace(coarse=coarse)
 
@@ -186,11 +185,11 @@ class BatchRun:
         self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment, line_ns: int
     ) -> None:
         full = self._context.deduplicator.count(
-            self._windows, window, fingerprint, treatment, alert, self._elapsed_ns, line_ns, self._now_ns
+            self._windows, window, fingerprint.variant, treatment, alert, line_ns, self._elapsed_ns
         )
         self._ledger.deduplicated += 1
         if full:
-            self._writer.summarise(self._tracked, fingerprint.group, reason="variants")
+            self._writer.summarise(self._tracked, window, reason="variants")
 
     def _diverted(
         self,
@@ -273,7 +272,7 @@ class BatchRun:
             found, letter_refused = Malformed(letter_refused[0], "refused by Kafka"), letter_refused[1:]
         self._publication.malformed[self._tracked.target, found.reason] += 1
         self._ledger.invalid += 1
-        bucket = self._dead_letter_bucket(found.reason)
+        bucket = self._tracked.dead_letter_bucket(found.reason, self._plan.dead_letters.burst)
         if not bucket.admit(self._plan.dead_letters, self._elapsed_ns):
             bucket.hold(line_ns)
             self._ledger.dead_letter_limited += 1
@@ -284,13 +283,6 @@ class BatchRun:
             self._encoder.dead_letter(found, kept, original_bytes, identity, topic, line_ns, self._now_ns)
         )
         self._ledger.dead_lettered += 1
-
-    def _dead_letter_bucket(self, reason: Reason) -> Bucket:
-        tracked = self._tracked
-        tracked.dirty_dead_letters[reason] = None
-        if reason not in tracked.dead_letters:
-            tracked.dead_letters[reason] = Bucket(float(self._plan.dead_letters.burst), 0)
-        return tracked.dead_letters[reason]
 
     def _gap(self, batch: LogBatch, position: Position) -> None:
         assert batch.gap is not None

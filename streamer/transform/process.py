@@ -7,19 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from streamer.model import Alert, CoverageReport, LogBatch, Publication, Target
-from streamer.transform.changes import (
-    forget_changes,
-    key_change,
-    ledger_change,
-    position_change,
-    take_changes,
-)
+from streamer.transform.changes import drain, key_change, ledger_change
 from streamer.transform.context import Context
 from streamer.transform.outcome import BatchRun
 from streamer.transform.parse import parse
 from streamer.transform.plan import Plan, Refusal, Refused
 from streamer.transform.stamp import NEVER
-from streamer.transform.state import ShardState, Tracked
+from streamer.transform.state import ShardState
+from streamer.transform.window import Window
 from streamer.transform.writer import Writer
 
 __all__ = ["Plan", "Processor", "Refusal"]
@@ -65,27 +60,24 @@ class Processor:
 
     def core_status(self) -> CoreStatus:
         """How much is open, for the metrics."""
-        deduplicator, limiter = self._context.deduplicator, self._context.limiter
+        usage, limiter = self.state.usage, self._context.limiter
         found: defaultdict[str, set[str]] = defaultdict(set)
         for tracked in self.state.tracked.values():
             for kind in tracked.kinds.known.values():
                 if kind.volatile:
                     found[kind.source].update(kind.volatile)
         fields = {source: sorted(names) for source, names in sorted(found.items())}
-        return CoreStatus(deduplicator.open_windows, deduplicator.evidence_bytes, limiter.storms(), fields)
+        return CoreStatus(usage.windows, usage.evidence_bytes, limiter.storms(), fields)
 
     def process(
         self, batches: Iterable[LogBatch], now_ns: int, refused: Refused | None = None
     ) -> Publication:
         """What one transaction is to write for these batches; `refused` by record id."""
         writer = Writer(self._context, now_ns, refused)
-        touched: dict[str, Tracked] = {}
         for batch in batches:
-            tracked = self.state.take(batch.target)
-            touched[batch.target.id] = tracked
-            BatchRun(self._context, tracked, writer).take(batch)
+            BatchRun(self._context, self.state.take(batch.target), writer).take(batch)
         writer.save_memory()
-        return self._seal(writer, touched.values())
+        return self._seal(writer)
 
     def publish_due(
         self,
@@ -101,15 +93,15 @@ class Processor:
         """
         writer = Writer(self._context, now_ns, refused)
         until_ns = NEVER if everything else now_ns
-        for tracked, group in self._context.deduplicator.due(until_ns, most_bytes):
-            writer.summarise(tracked, group, reason="end" if everything else _reason(tracked, group))
+        for tracked, window in self._context.deduplicator.due(until_ns, most_bytes):
+            writer.summarise(tracked, window, reason="end" if everything else _reason(window))
         for of, key, bucket in self._context.limiter.calm(until_ns):
             writer.settle(of, bucket, key)
         if everything or not 0 <= now_ns - self._held_told_ns < _HELD_NS:
             self._held_told_ns = now_ns
             for tracked in self.state.tracked.values():
                 writer.tell_held(tracked)
-        return self._seal(writer) if writer.touched or writer.publication.records else None
+        return self._seal(writer) if self._has_changed(writer) else None
 
     def cover(
         self, reports: Sequence[CoverageReport], now_ns: int, refused: Refused | None = None
@@ -135,7 +127,9 @@ class Processor:
         other = Context(plan, self.state)
         writer = Writer(other, now_ns, refused)
         for tracked in self.state.tracked.values():
-            for group, repeats in list(tracked.windows.repeats.items()):
+            for window in list(tracked.windows.counting.values()):
+                repeats = window.repeats
+                assert repeats is not None
                 if most_bytes is not None and size >= most_bytes:
                     break
                 sample = parse(repeats.sample, now_ns, self._context.stamps)
@@ -144,10 +138,9 @@ class Processor:
                 same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
                 if not (same and after.deduplicated):
                     size += repeats.evidence_bytes
-                    writer.summarise(tracked, group, reason="reload", final=True)
-                    other.deduplicator.drop(tracked.windows, group)
-                    writer.touched[tracked.target.id] = tracked
-        return self._seal(writer) if writer.touched else None
+                    writer.summarise(tracked, window, reason="reload", final=True)
+                    tracked.windows.drop(window.group)
+        return self._seal(writer) if self._has_changed(writer) else None
 
     def replan(self, plan: Plan) -> None:
         """Go on under another plan; what it calls by other names must have been reported."""
@@ -160,27 +153,22 @@ class Processor:
         for target in targets:
             if (tracked := self.state.tracked.get(target.id)) is None:
                 continue
-            for group in list(tracked.windows.repeats):
-                writer.summarise(tracked, group, reason="gone", final=True)
+            for window in list(tracked.windows.counting.values()):
+                writer.summarise(tracked, window, reason="gone", final=True)
             for bucket in (*tracked.limits.values(), *([tracked.shares.storm] if tracked.shares else [])):
                 if bucket.held:
                     writer.settle(tracked, bucket)
             writer.tell_held(tracked)
-            writer.touched.pop(target.id, None)
-            writer.publication.changes += forget_changes(tracked)
             self._context.forget(target)
         return self._seal(writer)
 
-    def _seal(self, writer: Writer, moved: Iterable[Tracked] = ()) -> Publication:
-        """Add the changes of state; `moved` are the targets whose positions are others now.
+    def _has_changed(self, writer: Writer) -> bool:
+        return bool(writer.publication.records or self.state.journal.entries)
 
-        Positions come late, and the ledger last. Without transactions a large publication may be cut off: what stands
-        behind a position that was not written is read again, as the same records.
-        """
+    def _seal(self, writer: Writer) -> Publication:
+        """Add the changes of state, the ledger last."""
         publication, state = writer.publication, self.state
-        for tracked in writer.touched.values():
-            publication.changes += take_changes(tracked)
-        publication.changes += map(position_change, moved)
+        publication.changes += drain(state, writer.now_ns)
         state.sequence += 1
         if self._key_is_new:
             self._key_is_new = False
@@ -190,8 +178,8 @@ class Processor:
         return publication
 
 
-def _reason(tracked: Tracked, group: bytes) -> str:
+def _reason(window: Window) -> str:
     """What it is that is due of a silent target."""
-    window = tracked.windows.get(group)
-    is_evidence = window is not None and tracked.windows.repeats[group].evidence_due_ns < window.end_ns
+    repeats = window.repeats
+    is_evidence = repeats is not None and repeats.evidence_due_ns < window.end_ns
     return "evidence" if is_evidence else "silence"

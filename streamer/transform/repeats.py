@@ -2,68 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
 from streamer.transform.fingerprint import DIGEST_BYTES
 from streamer.transform.stamp import LAST_NS, NEVER
 
-if TYPE_CHECKING:
-    from streamer.transform.window import Window
-
-SAMPLE: Final = b""
-"""Stands for the sample among the names of variants."""
 _PACKED: Final = Struct("<QQQ")
 _COUNTED: Final = Struct(f"<{DIGEST_BYTES}sQQQ")
 
 
-@dataclass(slots=True)
 class Variant:
     """One variant among what a window has counted. Times are those of the alerts."""
 
-    id: bytes = b""
-    """What it is called in summaries (`Selection.variant_id`)."""
-    fields: dict[str, Any] = field(default_factory=dict)
-    """The evidence in which it differs from the sample."""
-    is_new: bool = False
-    """Whether it was not shown in its window before."""
-    count: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
+    __slots__ = ("count", "fields", "first_ns", "id", "is_new", "is_stored", "last_ns")
 
-    def add(self, time_ns: int) -> None:
-        """Count one more."""
-        self.first_ns = min(self.first_ns, time_ns) if self.count else time_ns
-        self.last_ns = max(self.last_ns, time_ns)
-        self.count += 1
+    def __init__(
+        self,
+        id: bytes = b"",  # noqa: A002 -- as in summaries
+        fields: dict[str, Any] | None = None,
+        is_new: bool = False,
+        count: int = 0,
+        first_ns: int = 0,
+        last_ns: int = 0,
+    ) -> None:
+        self.id = id
+        """What it is called in summaries (`Selection.variant_id`)."""
+        self.fields: dict[str, Any] = {} if fields is None else fields
+        """The evidence in which it differs from the sample."""
+        self.is_new = is_new
+        """Whether it was not shown in its window before."""
+        self.count = count
+        self.first_ns = first_ns
+        self.last_ns = last_ns
+        self.is_stored = False
+        """Whether the stored state holds its fields."""
 
 
-@dataclass(slots=True)
 class Repeats:
     """What one window has counted since it was last reported."""
 
-    sample: bytes
-    """The first alert that was counted, as Falco wrote it."""
-    group_id: bytes
-    """What the group is called in summaries."""
-    due_ns: int
-    """When it is reported at the latest, by our clock."""
-    evidence_due_ns: int = NEVER
-    """When the oldest variant that was not shown is to be reported, by the target's clock; never if there is none."""
-    count: int = 0
-    variants: dict[bytes, Variant] = field(default_factory=dict)
-    line_ns: int = 0
-    """The time of the last counted alert's line: alerts may be much older than their lines."""
-    evidence_bytes: int = 0
-    """The size of the sample and the variants' fields, as JSON."""
-    fresh: list[bytes] = field(default_factory=lambda: [SAMPLE])
-    """The variants whose fields the stored state does not hold yet; with the empty name in it, nor the sample."""
-    _fields: dict[str, Any] | None = field(default=None, compare=False)
-    window: Window | None = field(default=None, compare=False)
-    """The window that counts, as long as it stays as it is: the next repeat need not unpack it again."""
+    __slots__ = (
+        "_fields",
+        "count",
+        "due_ns",
+        "evidence_bytes",
+        "evidence_due_ns",
+        "group_id",
+        "is_stored",
+        "line_ns",
+        "number",
+        "sample",
+        "variants",
+    )
+
+    def __init__(self, sample: bytes, group_id: bytes, number: int = 0) -> None:
+        self.sample = sample
+        """The first alert that was counted, as Falco wrote it."""
+        self.group_id = group_id
+        """What the group is called in summaries."""
+        self.number = number
+        """Its place among those of its target: what began to count first is reported first."""
+        self.due_ns = NEVER
+        """When it is reported at the latest, by our clock; worked out when a transaction is sealed."""
+        self.evidence_due_ns = NEVER
+        """When the oldest variant that was not shown is to be reported, by the target's clock."""
+        self.line_ns = 0
+        """The time of the last counted alert's line: alerts may be much older than their lines."""
+        self.count = 0
+        self.variants: dict[bytes, Variant] = {}
+        self.evidence_bytes = len(sample)
+        """The size of the sample and the variants' fields, as JSON."""
+        self.is_stored = False
+        """Whether the stored state holds the sample."""
+        self._fields: dict[str, Any] | None = None
 
     @property
     def sample_fields(self) -> dict[str, Any]:
@@ -85,18 +99,16 @@ class Repeats:
     @staticmethod
     def unpack(packed: bytes) -> Repeats:
         """The counts and times again; raises `ValueError` or `struct.error` where they cannot be these."""
-        due_ns, evidence_due_ns, line_ns = _PACKED.unpack_from(packed)
+        found = Repeats(b"", b"")
+        found.due_ns, found.evidence_due_ns, found.line_ns = _PACKED.unpack_from(packed)
         every = list(_COUNTED.iter_unpack(packed[_PACKED.size :]))
-        variants = {name: Variant(name, {}, False, *counted) for name, *counted in every}
-        found = Repeats(b"", b"", due_ns, evidence_due_ns, variants=variants, line_ns=line_ns, fresh=[])
-        found.count = sum(variant.count for variant in variants.values())
-        if len(variants) != len(every) or not all(variant.count for variant in variants.values()):
+        times_ns = [found.due_ns, found.line_ns]
+        for digest, count, first_ns, last_ns in every:
+            found.variants[digest] = Variant(b"", {}, False, count, first_ns, last_ns)
+            found.count += count
+            times_ns += (first_ns, last_ns)
+        if len(found.variants) != len(every) or not all(count for _, count, _, _ in every):
             raise ValueError("no counts of distinct variants")
-        times_ns = (
-            due_ns,
-            line_ns,
-            *(time for one in variants.values() for time in (one.first_ns, one.last_ns)),
-        )
-        if not every or max(times_ns) > LAST_NS or evidence_due_ns > NEVER:
+        if not every or max(times_ns) > LAST_NS or found.evidence_due_ns > NEVER:
             raise ValueError("counts of nothing, or out of all time")
         return found

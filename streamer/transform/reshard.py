@@ -17,7 +17,7 @@ from typing import Final
 from streamer.model import Change, Ledger
 from streamer.transform.changes import key_change, ledger_change, moved_change, target_key_change
 from streamer.transform.load import load
-from streamer.transform.state import ShardState, Tracked
+from streamer.transform.state import ShardState, TargetState
 
 Shards = Mapping[int, Mapping[str, bytes]]
 """The live keys of each shard with their values."""
@@ -48,7 +48,7 @@ def reshard(
             home = made[shard_of(tracked.target.uid)]
             home.tracked[tracked.target.id] = tracked
             # An inexact ledger (at_least_once) may have counted less: what is not there cannot move.
-            untold = min(rest, sum(repeats.count for repeats in tracked.windows.repeats.values()))
+            untold = min(rest, tracked.windows.counted)
             rest -= untold
             home.ledger += _counted(untold)
             heir.ledger += _counted(-untold)
@@ -72,8 +72,8 @@ def _uid(key: str) -> str:
     return key.split("/")[3]
 
 
-def _has_own_key(tracked: Tracked, state: ShardState) -> bool:
-    return tracked.key != state.key and bool(tracked.windows.packed or tracked.limits)
+def _has_own_key(tracked: TargetState, state: ShardState) -> bool:
+    return tracked.key != state.key and bool(len(tracked.windows) or tracked.limits)
 
 
 def _counted(alerts: int) -> Ledger:

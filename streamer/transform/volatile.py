@@ -77,20 +77,16 @@ class Kinds:
     known: dict[bytes, Kind] = field(default_factory=dict)
     reported: dict[tuple[str, str], None] = field(default_factory=dict)
     """Sources and fields that were reported, the oldest first: a kind may be forgotten, or a field alternate."""
-    dirty: dict[bytes, None] = field(default_factory=dict)
-    """Kinds that the stored state does not yet hold as they are."""
-    dirty_reported: bool = False
 
-    def of(self, key: bytes, rule: str, source: str, definition: bytes) -> Kind:
-        """The kind with this key, which is about to learn."""
+    def of(self, key: bytes, rule: str, source: str, definition: bytes) -> tuple[Kind, bytes | None]:
+        """The kind with this key, and the key of the one that was forgotten for it, if any."""
         kind = self.known.pop(key, None) or Kind(rule[:256], source[:256], definition)
+        forgotten = None
         if len(self.known) >= MOST_KINDS:
-            oldest = next(iter(self.known))
-            del self.known[oldest]
-            self.dirty[oldest] = None
+            forgotten = next(iter(self.known))
+            del self.known[forgotten]
         self.known[key] = kind
-        self.dirty[key] = None
-        return kind
+        return kind, forgotten
 
     def report(self, kind: Kind) -> bool:
         """Note that the volatile fields of a kind are reported; False if each was before, of any kind of its source."""
@@ -99,11 +95,10 @@ class Kinds:
             if len(self.reported) >= MOST_REPORTED:
                 del self.reported[next(iter(self.reported))]
             self.reported[found] = None
-        self.dirty_reported |= bool(fresh)
         return bool(fresh)
 
-    def keep(self, definition_of: Callable[[str, str], bytes | None]) -> bool:
-        """Forget the kinds that are not learned under these settings any more; True if there were any.
+    def keep(self, definition_of: Callable[[str, str], bytes | None]) -> list[bytes]:
+        """Forget the kinds that are not learned under these settings any more, and give their keys.
 
         `definition_of` a rule and source says under which a kind would learn now, None where its source is configured.
         """
@@ -114,8 +109,7 @@ class Kinds:
         ]
         for key in gone:
             del self.known[key]
-            self.dirty[key] = None
-        return bool(gone)
+        return gone
 
 
 def _holds(values: bytes, value: bytes) -> bool:

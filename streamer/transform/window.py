@@ -1,56 +1,118 @@
-"""One target's windows: which variants of which groups were shown lately, and what was counted instead.
+"""A window's life, from the first alert of its group to its tombstone.
 
-Everything here is a function of the target's input: time is the target's own clock (`elapsed_ns`), and a window
-ends where a line of the target passes its end. A window that has counted nothing is one short `bytes`: a million
-of them fit where a million objects would not.
+A window begins with the first alert of a group that is published, and has a fixed length by its target's clock
+(`elapsed_ns`), which a line moves: nothing here depends on when we read.
+
+    state     in memory          an alert of its group is                  left by
+    --------  -----------------  ----------------------------------------  ------------------------------------------
+    (none)    nothing            published, and opens it                   `open`
+    open      packed             published (`show`) or counted             `count` -> counting; `end` -> ended, or gone
+    counting  live, with         published (`show`) or counted (`count`)   `report` -> open; `report`, `end` -> ended
+              `Repeats`
+    ended     packed             published, and opens the next one,        `open`, one level longer; `end` -> gone
+                                 which is longer
+    gone      nothing, and a     published, and opens one                  `open`
+              tombstone
+
+`Deduplicator` decides whether an alert is published or counted (`counts`), and `Writer` when what was counted is
+reported: when evidence is due, at the window's end, when its target is silent, and where memory is short. A window
+that has ever counted anything is kept for another length after its end, so that the next one can be longer; another is
+gone at its end. A bound on memory and another plan end a window at any time (`drop`), and a target that is gone takes
+its windows along (`clear`).
+
+What each step changes goes into the journal, which is emptied when a transaction is sealed: `window/` is written when
+a window opens, shows or ends, `sample/` and `variant/` once each, `repeats/` with the counts, and each is deleted when
+it is over. Windows that count nothing are packed then: a million of them fit where a million objects would not.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
+from streamer.transform.deadlines import Deadlines
 from streamer.transform.fingerprint import DIGEST_BYTES
-from streamer.transform.queue import Queue
-from streamer.transform.repeats import Repeats
+from streamer.transform.journal import Journal
+from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.stamp import LAST_NS, NEVER
 
 HEAD_BYTES: Final = 17
 """The first half of a SHA-256 and an ordinal: what tells an alert's record id from others of its target."""
 _PACKED: Final = Struct(f"<QQQBBI{HEAD_BYTES}s")
-_BUSY, _ENDED = 1, 2
+_TIMES: Final = Struct("<QQ")
+_FLAGS_AT: Final = 25
+_BUSY: Final = 1
+_ENDED: Final = 2
 _LONGEST_NS: Final = 1 << 50  # 13 days
-MOST_SHOWN: Final = 1000
+_SILENCE_NS: Final = 9 * 1_000_000_000
+"""How long after it is due a silent target's evidence is reported, by our clock: with ticks of a second, within ten."""
+_MOST_SHOWN_BYTES: Final = 1000 * DIGEST_BYTES
 """How many variants a window remembers as shown. Beyond, it forgets the oldest, which are shown again if they come."""
 
 
-class Window(NamedTuple):
-    """A group's window: it begins with the alert that passed first and has a fixed length."""
+class Window:
+    """One group's window, unpacked."""
 
-    start_ns: int
-    """When it began, by the target's clock."""
-    length_ns: int
-    head_ns: int
-    """The time of the first alert's line."""
-    level: int
-    """How often it has grown."""
-    busy: bool
-    """Whether anything was counted in it."""
-    ended: bool
-    """Whether it is over, and kept only so that the group's next window can grow."""
-    part: int
-    """How many parts of summaries have reported it."""
-    head: bytes
-    """What tells the first alert's record id from others of the target."""
-    shown: bytes
-    """The variants that were published, or reported in a summary: one digest after the other, the oldest first."""
+    __slots__ = (
+        "busy",
+        "counted_ns",
+        "end_ns",
+        "ended",
+        "group",
+        "head",
+        "head_ns",
+        "is_counted",
+        "is_stored",
+        "length_ns",
+        "level",
+        "part",
+        "repeats",
+        "shown",
+        "start_ns",
+    )
 
-    @property
-    def end_ns(self) -> int:
+    def __init__(
+        self,
+        group: bytes,
+        start_ns: int,
+        length_ns: int,
+        head_ns: int,
+        level: int,
+        head: bytes,
+        shown: bytes,
+        busy: bool = False,
+        ended: bool = False,
+        part: int = 0,
+    ) -> None:
+        self.group = group
+        self.start_ns = start_ns
+        """When it began, by the target's clock."""
+        self.length_ns = length_ns
+        self.end_ns = start_ns + length_ns
         """When it ends, by the target's clock."""
-        return self.start_ns + self.length_ns
+        self.head_ns = head_ns
+        """The time of the first alert's line."""
+        self.level = level
+        """How often it has grown."""
+        self.head = head
+        """What tells the first alert's record id from others of the target."""
+        self.shown = bytearray(shown)
+        """The variants that were published, or reported in a summary: one digest after the other, the oldest first."""
+        self.busy = busy
+        """Whether anything was ever counted in it."""
+        self.ended = ended
+        """Whether it is over, and kept only so that the group's next window can grow."""
+        self.part = part
+        """How many parts of summaries have reported it."""
+        self.repeats: Repeats | None = None
+        """What it has counted and not reported."""
+        self.counted_ns = 0
+        """When it counted last in this transaction, by the target's clock."""
+        self.is_counted = False
+        """Whether it counted anything in this transaction."""
+        self.is_stored = False
+        """Whether the stored state holds it."""
 
     @property
     def deadline_ns(self) -> int:
@@ -60,6 +122,11 @@ class Window(NamedTuple):
         """
         return self.end_ns + self.length_ns if self.ended else self.end_ns
 
+    @property
+    def size_bytes(self) -> int:
+        """How long it is when it is packed."""
+        return _PACKED.size + len(self.shown)
+
     def has_shown(self, variant: bytes) -> bool:
         """Whether this variant was published or reported."""
         at = self.shown.find(variant)
@@ -67,9 +134,11 @@ class Window(NamedTuple):
             at = self.shown.find(variant, at + 1)
         return at >= 0
 
-    def showing(self, variants: bytes) -> Window:
-        """The window after these variants were shown as well."""
-        return self._replace(shown=(self.shown + variants)[-MOST_SHOWN * DIGEST_BYTES :])
+    def show(self, variants: bytes) -> None:
+        """Note that these variants were shown."""
+        self.shown += variants
+        if len(self.shown) > _MOST_SHOWN_BYTES:
+            del self.shown[:-_MOST_SHOWN_BYTES]
 
     def pack(self) -> bytes:
         """The window in few bytes."""
@@ -80,16 +149,19 @@ class Window(NamedTuple):
         )
 
     @staticmethod
-    def unpack(packed: bytes) -> Window:
+    def unpack(group: bytes, packed: bytes) -> Window:
         """The window again."""
         start, length, head_ns, level, flags, part, head = _PACKED.unpack_from(packed)
         shown = packed[_PACKED.size :]
-        return Window(start, length, head_ns, level, flags & _BUSY > 0, flags & _ENDED > 0, part, head, shown)
+        busy, ended = flags & _BUSY > 0, flags & _ENDED > 0
+        window = Window(group, start, length, head_ns, level, head, shown, busy, ended, part)
+        window.is_stored = True
+        return window
 
     @staticmethod
-    def read(packed: bytes) -> Window:
+    def read(group: bytes, packed: bytes) -> Window:
         """The window that was stored; raises `ValueError` or `struct.error` where it cannot be one."""
-        window = Window.unpack(packed)
+        window = Window.unpack(group, packed)
         if window.pack() != packed or len(window.shown) % DIGEST_BYTES:
             raise ValueError("a window of the wrong size, or with flags of its own")
         if window.length_ns > _LONGEST_NS or max(window.start_ns, window.head_ns) > LAST_NS:
@@ -97,147 +169,343 @@ class Window(NamedTuple):
         return window
 
 
-@dataclass(slots=True)
+class Usage:
+    """How much all windows of a shard take."""
+
+    __slots__ = ("counting", "evidence_bytes", "window_bytes", "windows")
+
+    def __init__(self) -> None:
+        self.windows = 0
+        self.counting = 0
+        """Those that have counted something since they were last reported."""
+        self.window_bytes = 0
+        """Of all of them when they are packed."""
+        self.evidence_bytes = 0
+        """Of samples and variants' fields."""
+
+
 class Windows:
     """The windows of one target, the one not used for longest first."""
 
-    packed: dict[bytes, bytes] = field(default_factory=dict)
-    """By group."""
-    repeats: dict[bytes, Repeats] = field(default_factory=dict)
-    """By group: what was counted and not yet reported."""
-    packed_bytes: int = 0
-    """The size of all packed windows."""
-    evidence_bytes: int = 0
-    """The size of all samples and variants' fields."""
-    next_ns: int = field(default=NEVER, compare=False)
-    """When a window ends next, or evidence is to be reported, by the target's clock."""
-    dirty: dict[bytes, None] = field(default_factory=dict)
-    """Groups whose windows the stored state does not yet hold as they are, in the order in which they changed."""
-    counted: dict[bytes, None] = field(default_factory=dict)
-    """Groups of whose repeats this is true."""
-    reported: list[tuple[bytes, Repeats]] = field(default_factory=list)
-    """What a summary has reported, which the state still holds."""
-    _ends_ns: int = field(default=NEVER, compare=False)
-    _evidence: list[tuple[int, bytes]] = field(default_factory=list, compare=False)
-    # A heap of when evidence is due, by group. Entries that are no longer true are passed over.
-    _queues: dict[tuple[int, bool], Queue] = field(default_factory=dict, compare=False)
-    # By the windows' length and `ended`: within one queue, what came first ends first.
+    __slots__ = (
+        "_ends",
+        "_every",
+        "_evidence",
+        "_journal",
+        "_name",
+        "_numbers",
+        "_silent",
+        "_usage",
+        "counting",
+        "evidence_bytes",
+        "next_ns",
+        "window_bytes",
+    )
+
+    def __init__(
+        self, name: str, journal: Journal, usage: Usage, silent: Deadlines[tuple[str, bytes]]
+    ) -> None:
+        """`name` is the `Target.id`; `silent` has when what targets have counted is due by our clock."""
+        self.counting: dict[bytes, Window] = {}
+        """By group: those that have counted something since they were last reported, in that order."""
+        self.window_bytes = 0
+        self.evidence_bytes = 0
+        self.next_ns = NEVER
+        """No window ends, and no evidence is to be reported, before this time by the target's clock."""
+        self._name = name
+        self._journal = journal
+        self._usage = usage
+        self._silent = silent
+        self._every: dict[bytes, Window | bytes] = {}
+        self._ends = Deadlines[bytes]()
+        self._evidence = Deadlines[bytes]()
+        self._numbers = 0
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self._every)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Windows) and self.stored() == other.stored()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The groups."""
+        return iter(self._every)
+
+    @property
+    def counted(self) -> int:
+        """How many alerts were counted and not reported."""
+        return sum(one.repeats.count for one in self.counting.values() if one.repeats is not None)
 
     def get(self, group: bytes) -> Window | None:
         """A group's window."""
-        repeats = self.repeats.get(group)
-        if repeats is not None and repeats.window is not None:
-            return repeats.window
-        if (packed := self.packed.get(group)) is None:
-            return None
-        window = Window.unpack(packed)
-        if repeats is not None:
-            repeats.window = window
-        return window
+        found = self._every.get(group)
+        return Window.unpack(group, found) if isinstance(found, bytes) else found
 
-    def put(self, group: bytes, window: Window) -> None:
-        """Open a window, or let one end."""
-        self.packed_bytes -= len(self.packed.pop(group, b""))
-        self.change(group, window)
-        self._queue(group, window)
+    def open(self, window: Window) -> None:
+        """A group's first alert was published: begin its window, in place of one that has ended."""
+        window.is_stored = self._forget(window.group)
+        self._add(window)
 
-    def change(self, group: bytes, window: Window) -> None:
-        """Note what else has become of a window; its times stay."""
-        packed = window.pack()
-        self.packed_bytes += len(packed) - len(self.packed.get(group, b""))
-        self.packed[group] = packed
-        self.dirty[group] = None
-        if (repeats := self.repeats.get(group)) is not None:
-            repeats.window = window
+    def show(self, window: Window, variants: bytes) -> None:
+        """Another alert was published: note its variant, and use the window."""
+        self._show(window, variants)
+        self._use(window)
 
-    def restore(self, windows: list[tuple[bytes, Window]]) -> None:
-        """Put back what was stored."""
-        for group, window in sorted(windows, key=lambda item: (item[1].start_ns, item[0])):
-            self.packed[group] = window.pack()
-        self.packed_bytes = sum(map(len, self.packed.values()))
-        self.evidence_bytes = sum(repeats.evidence_bytes for repeats in self.repeats.values())
-        for group, window in sorted(windows, key=lambda item: (item[1].deadline_ns, item[0])):
-            self._queue(group, window)
-        for group, repeats in self.repeats.items():
-            if repeats.evidence_due_ns != NEVER:
-                self.expect_evidence(group, repeats.evidence_due_ns)
+    def count(
+        self, window: Window, digest: bytes, variant: Variant, time_ns: int, line_ns: int, elapsed_ns: int
+    ) -> None:
+        """Count an alert at `time_ns`, of which the line came at `line_ns`, by the target's clock at `elapsed_ns`."""
+        repeats = window.repeats
+        assert repeats is not None
+        if not variant.count:
+            variant.first_ns = variant.last_ns = time_ns
+            self._journal.put(("variant", self._name, window.group + digest), variant)
+        elif time_ns > variant.last_ns:
+            variant.last_ns = time_ns
+        elif time_ns < variant.first_ns:
+            variant.first_ns = time_ns
+        variant.count += 1
+        repeats.count += 1
+        repeats.line_ns = line_ns
+        window.counted_ns = elapsed_ns
+        group = window.group
+        del self._every[group]
+        self._every[group] = window
+        if not window.is_counted:
+            window.is_counted = True
+            self._journal.put(("repeats", self._name, group), window)
 
-    def touch(self, group: bytes) -> None:
-        """Note that a window was used."""
-        self.packed[group] = self.packed.pop(group)
-
-    def take_repeats(self, group: bytes) -> Repeats | None:
-        """What is to be reported of a group; from now on it counts as reported."""
-        if (repeats := self.repeats.pop(group, None)) is not None:
-            self.evidence_bytes -= repeats.evidence_bytes
-            self.reported.append((group, repeats))
+    def begin_repeats(self, window: Window, sample: bytes, group_id: bytes) -> Repeats:
+        """A window counts its first alert since it was reported."""
+        self._numbers += 1
+        repeats = window.repeats = Repeats(sample, group_id, self._numbers)
+        self.counting[window.group] = window
+        self._usage.counting += 1
+        self._use(window)
+        self._journal.put(("sample", self._name, window.group), repeats)
+        self._add_evidence(len(sample))
+        if not window.busy:
+            window.busy = True
+            self._note(window)
         return repeats
 
-    def drop(self, group: bytes) -> None:
-        """Forget a window; what it has counted must have been reported."""
-        assert group not in self.repeats
-        self.packed_bytes -= len(self.packed.pop(group, b""))
-        self.dirty[group] = None
+    def begin_variant(
+        self, window: Window, digest: bytes, variant: Variant, size: int, evidence_due_ns: int
+    ) -> None:
+        """A window is about to count a variant that it had not counted; its fields have a size as JSON.
 
-    def expect_evidence(self, group: bytes, due_ns: int) -> None:
-        """Note by when a group's oldest variant that was not shown is to be reported, by the target's clock."""
-        if len(self._evidence) > 2 * len(self.repeats) + 64:  # much was reported before it was due
-            self._evidence = [entry for entry in self._evidence if self._is_expected(entry)]
-            heapify(self._evidence)
-        heappush(self._evidence, (due_ns, group))
-        self.next_ns = min(self.next_ns, due_ns)
+        One that it had not shown is to be reported at `evidence_due_ns`, by the target's clock.
+        """
+        repeats = window.repeats
+        assert repeats is not None
+        repeats.variants[digest] = variant
+        repeats.evidence_bytes += size
+        self._add_evidence(size)
+        if (
+            variant.is_new and evidence_due_ns < repeats.evidence_due_ns
+        ):  # the first, or the settings are others
+            repeats.evidence_due_ns = evidence_due_ns
+            self._expect_evidence(window.group, evidence_due_ns)
 
-    def next_evidence(self, elapsed_ns: int) -> bytes | None:
-        """The next group whose evidence is due by now; it must then be reported."""
-        while self._evidence and not self._is_expected(self._evidence[0]):
-            heappop(self._evidence)
-        due_ns, group = self._evidence[0] if self._evidence else (NEVER, b"")
-        self.next_ns = min(self._ends_ns, due_ns)
-        return group if due_ns <= elapsed_ns else None
-
-    def _is_expected(self, entry: tuple[int, bytes]) -> bool:
-        repeats = self.repeats.get(entry[1])
-        return repeats is not None and repeats.evidence_due_ns == entry[0]
-
-    def next_ended(self, elapsed_ns: int) -> tuple[bytes, Window] | None:
-        """The next window that has ended, or is to be forgotten, by now; it must then be put again or dropped."""
-        first: tuple[int, bytes, Window, Queue] | None = None
-        for key, queue in list(self._queues.items()):
-            front = self._front(queue)
-            if front is None:
-                del self._queues[key]
-            elif first is None or (front[1].deadline_ns, front[0]) < first[:2]:
-                first = front[1].deadline_ns, *front, queue
-        self._ends_ns = NEVER if first is None else first[0]
-        if first is None or first[0] > elapsed_ns:
+    def report(self, window: Window, *, shows: bool) -> Repeats | None:
+        """What a window has counted and not reported; it must be reported now, and with `shows` was shown by that."""
+        repeats = window.repeats
+        if repeats is None:
             return None
-        _, group, window, queue = first
-        queue.pop()
-        return group, window
+        group = window.group
+        window.repeats, window.is_counted = None, False
+        del self.counting[group]
+        self._usage.counting -= 1
+        self._add_evidence(-repeats.evidence_bytes)
+        gone = self._journal.delete if repeats.is_stored else self._journal.cancel
+        gone(("repeats", self._name, group))
+        gone(("sample", self._name, group))
+        for digest, variant in repeats.variants.items():
+            gone = self._journal.delete if variant.is_stored else self._journal.cancel
+            gone(("variant", self._name, group + digest))
+        if shows:
+            window.part += 1
+            self._show(window, repeats.new_variants())
+        self._note(window)
+        return repeats
 
-    def _queue(self, group: bytes, window: Window) -> None:
-        key = window.length_ns, window.ended
-        if (queue := self._queues.get(key)) is None:
-            queue = self._queues[key] = Queue()
-        elif len(queue) > 2 * len(self.packed) + 64:  # windows were evicted by the thousand
-            queue.keep(lambda group, deadline_ns: self._valid(group, deadline_ns) is not None)
-        deadline_ns = window.deadline_ns
-        queue.append(group, deadline_ns)
-        self._ends_ns = min(self._ends_ns, deadline_ns)
-        self.next_ns = min(self.next_ns, deadline_ns)
+    def end(self, window: Window) -> None:
+        """Let a window end whose repeats were reported: one that was busy is remembered for another length."""
+        self._forget(window.group)
+        if window.busy and not window.ended:
+            window.ended, window.shown = True, bytearray()
+            self._add(window)
+        else:
+            self._delete(window)
 
-    def _front(self, queue: Queue) -> tuple[bytes, Window] | None:
-        """What ends next in a queue; windows that were evicted, or became others, are passed over."""
-        while len(queue):
-            group, deadline_ns = queue.front
-            if (window := self._valid(group, deadline_ns)) is not None:
-                return group, window
-            queue.pop()
-        return None
+    def drop(self, group: bytes) -> None:
+        """Forget a window whose repeats were reported."""
+        if (window := self.get(group)) is not None:
+            assert window.repeats is None
+            self._forget(group)
+            self._delete(window)
 
-    def _valid(self, group: bytes, deadline_ns: int) -> Window | None:
-        window = self.get(group)
-        return window if window is not None and window.deadline_ns == deadline_ns else None
+    def clear(self) -> None:
+        """The target is gone; what was counted must have been reported."""
+        for group in list(self._every):
+            self.drop(group)
+
+    def next_ended(self, elapsed_ns: int) -> Window | None:
+        """The next window that has ended, or is to be forgotten, by now; it must be reported and ended."""
+        group = self._ends.pop(elapsed_ns, self._deadline_ns)
+        self._look_ahead()
+        return None if group is None else self.get(group)
+
+    def next_evidence(self, elapsed_ns: int) -> Window | None:
+        """The next window whose evidence is due by now; it must be reported."""
+        group = self._evidence.pop(elapsed_ns, self._evidence_due_ns)
+        self._look_ahead()
+        return None if group is None else self.counting[group]
+
+    def due_ns(self, group: bytes) -> int:
+        """When a window is to be reported by our clock; never if it counts nothing."""
+        window = self.counting.get(group)
+        return NEVER if window is None or window.repeats is None else window.repeats.due_ns
+
+    def due_at_latest(self, window: Window, repeats: Repeats, elapsed_ns: int, now_ns: int) -> None:
+        """Report a window by our clock when it would be due by the target's, if the target says no more."""
+        remaining_ns = min(window.end_ns, repeats.evidence_due_ns) - elapsed_ns
+        due_ns = min(now_ns + max(0, remaining_ns) + _SILENCE_NS, LAST_NS)
+        if due_ns < repeats.due_ns:  # lines may come faster than our clock runs
+            self.set_due(window, repeats, due_ns)
+
+    def set_due(self, window: Window, repeats: Repeats, due_ns: int) -> None:
+        """Report a window at a time by our clock."""
+        repeats.due_ns = due_ns
+        self._silent.add((self._name, window.group), due_ns)
+        if not window.is_counted:
+            self._journal.put(("repeats", self._name, window.group), window)
+
+    def settle(self, window: Window) -> bytes:
+        """A window is stored as it is: pack it where it counts nothing."""
+        window.is_stored = True
+        packed = window.pack()
+        if window.repeats is None and window.group in self._every:
+            self._every[window.group] = packed
+        return packed
+
+    def restore(self, windows: Iterable[Window]) -> None:
+        """Put back what was stored; those with `repeats` count."""
+        found = sorted(windows, key=lambda window: (window.start_ns, window.group))
+        for window in found:
+            window.is_stored = True
+            self._usage.windows += 1
+            self._every[window.group] = window.pack() if window.repeats is None else window
+            self._grow(window.size_bytes)
+            self._expect_end(window)
+            if (repeats := window.repeats) is not None:
+                repeats.is_stored = True
+                self._add_evidence(repeats.evidence_bytes)
+                for variant in repeats.variants.values():
+                    variant.is_stored = True
+        counting = [window for window in found if window.repeats is not None]
+        for window in sorted(counting, key=_number):
+            assert window.repeats is not None
+            self._numbers += 1
+            window.repeats.number = self._numbers
+            self.counting[window.group] = window
+            self._usage.counting += 1
+            self._silent.add((self._name, window.group), window.repeats.due_ns)
+            if window.repeats.evidence_due_ns != NEVER:
+                self._expect_evidence(window.group, window.repeats.evidence_due_ns)
+
+    def stored(self) -> dict[bytes, tuple[object, ...]]:
+        """All windows as they are stored."""
+        found: dict[bytes, tuple[object, ...]] = {}
+        for group in self._every:
+            window = self.get(group)
+            assert window is not None
+            found[group] = (window.pack(),)
+            if (repeats := window.repeats) is not None:
+                variants = {name: (one.id, one.fields, one.is_new) for name, one in repeats.variants.items()}
+                found[group] += repeats.pack(), repeats.sample, repeats.group_id, variants
+        return found
+
+    def _add(self, window: Window) -> None:
+        self._usage.windows += 1
+        self._every[window.group] = window
+        self._grow(window.size_bytes)
+        self._expect_end(window)
+        self._note(window)
+
+    def _forget(self, group: bytes) -> bool:
+        """Take a window out; True if it was stored."""
+        found = self._every.pop(group, None)
+        if found is None:
+            return False
+        self._usage.windows -= 1
+        if isinstance(found, bytes):
+            self._grow(-len(found))
+            return True
+        self._grow(-found.size_bytes)
+        return found.is_stored
+
+    def _delete(self, window: Window) -> None:
+        place = ("window", self._name, window.group)
+        if window.is_stored:
+            self._journal.delete(place)
+        else:
+            self._journal.cancel(place)
+
+    def _show(self, window: Window, variants: bytes) -> None:
+        before = window.size_bytes
+        window.show(variants)
+        self._grow(window.size_bytes - before)
+        self._note(window)
+
+    def _note(self, window: Window) -> None:
+        self._every[window.group] = window
+        self._journal.put(("window", self._name, window.group), window)
+
+    def _use(self, window: Window) -> None:
+        del self._every[window.group]
+        self._every[window.group] = window
+
+    def _grow(self, size: int) -> None:
+        self.window_bytes += size
+        self._usage.window_bytes += size
+
+    def _add_evidence(self, size: int) -> None:
+        self.evidence_bytes += size
+        self._usage.evidence_bytes += size
+
+    def _expect_end(self, window: Window) -> None:
+        if len(self._ends) > 2 * len(self._every) + 64:  # windows were evicted by the thousand
+            self._ends.renew(self._every, self._deadline_ns)
+        else:
+            self._ends.add(window.group, window.deadline_ns)
+        self._look_ahead()
+
+    def _expect_evidence(self, group: bytes, due_ns: int) -> None:
+        if len(self._evidence) > 2 * len(self.counting) + 64:  # much was reported before it was due
+            self._evidence.renew(self.counting, self._evidence_due_ns)
+        else:
+            self._evidence.add(group, due_ns)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        self.next_ns = min(self._ends.next_ns, self._evidence.next_ns)
+
+    def _deadline_ns(self, group: bytes) -> int:
+        found = self._every.get(group)
+        if found is None:
+            return -1
+        if isinstance(found, Window):
+            return found.deadline_ns
+        start_ns, length_ns = _TIMES.unpack_from(found)
+        return int(start_ns + length_ns * (2 if found[_FLAGS_AT] & _ENDED else 1))
+
+    def _evidence_due_ns(self, group: bytes) -> int:
+        window = self.counting.get(group)
+        return -1 if window is None or window.repeats is None else window.repeats.evidence_due_ns
+
+
+def _number(window: Window) -> int:
+    return 0 if window.repeats is None else window.repeats.number

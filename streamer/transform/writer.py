@@ -9,9 +9,10 @@ from streamer.transform.context import Context
 from streamer.transform.limit import StormBucket
 from streamer.transform.parse import parse
 from streamer.transform.plan import Refused
-from streamer.transform.state import Tracked
+from streamer.transform.state import TargetState
 from streamer.transform.summary import Part, summary_values
 from streamer.transform.volatile import Kind
+from streamer.transform.window import Window
 
 _SPLIT: Final = 8
 """In how many times more pieces a part is reported of which one is too large."""
@@ -29,13 +30,9 @@ class Writer:
         self.publication = Publication()
         self.now_ns = now_ns
         self.refused: Refused = refused or {}
-        self.touched: dict[str, Tracked] = {}
-        """The targets of which more than the position may have changed."""
         self._context = context
         self._ledger = context.state.ledger
-        for tracked in (*context.deduplicator.follow(now_ns), *context.changed):
-            self.touched[tracked.target.id] = tracked
-        context.changed.clear()
+        context.deduplicator.follow(now_ns)
 
     def own(self, record: Record) -> None:
         """Add one of our own records; with the present time where Kafka refused that of its line."""
@@ -44,12 +41,9 @@ class Writer:
             record = record._replace(timestamp_ms=self.now_ns // 1_000_000)
         self.publication.records.append(record)
 
-    def summarise(self, tracked: Tracked, group: bytes, *, reason: str, final: bool = False) -> None:
+    def summarise(self, tracked: TargetState, window: Window, *, reason: str, final: bool = False) -> None:
         """Report what a window has counted since it was last reported, if anything."""
-        windows = tracked.windows
-        window = windows.get(group)
-        repeats = self._context.deduplicator.take_repeats(windows, group)
-        if window is None or repeats is None:
+        if (repeats := window.repeats) is None:
             return
         sample = parse(repeats.sample, window.head_ns, self._context.stamps)
         assert isinstance(sample, Alert)  # it was one when it was counted
@@ -68,9 +62,7 @@ class Writer:
             self.own(
                 encoder.summary(value, sample, identity, topic, part.last_ns, repeats.line_ns, self.now_ns)
             )
-        if not final:
-            self._context.deduplicator.reported(windows, group, window, repeats)
-        self.touched[tracked.target.id] = tracked
+        tracked.windows.report(window, shows=not final)
         self._ledger.summaries += len(values)
         self._ledger.summarised += repeats.count
 
@@ -81,15 +73,11 @@ class Writer:
         refusal = self.refused.get(identity)
         return refusal is not None and Reason.RECORD_TOO_LARGE in refusal.reasons
 
-    def end_windows(self, tracked: Tracked, elapsed_ns: int) -> None:
+    def end_windows(self, tracked: TargetState, elapsed_ns: int) -> None:
         """By the target's clock, let the windows end whose time is over, and report the evidence that is due."""
         while (ended := tracked.windows.next_ended(elapsed_ns)) is not None:
-            group, _ = ended
-            self.summarise(tracked, group, reason="window_end", final=True)
-            window = tracked.windows.get(group)
-            assert window is not None
-            self._context.deduplicator.end(tracked.windows, group, window)
-            self.touched[tracked.target.id] = tracked
+            self.summarise(tracked, ended, reason="window_end", final=True)
+            tracked.windows.end(ended)
         while (due := tracked.windows.next_evidence(elapsed_ns)) is not None:
             self.summarise(tracked, due, reason="evidence")
 
@@ -98,29 +86,26 @@ class Writer:
         while (found := self._context.deduplicator.to_evict()) is not None:
             tracked, groups = found
             for group in groups:
-                self.summarise(tracked, group, reason="evicted", final=True)
-                self._context.deduplicator.drop(tracked.windows, group)
-            self.touched[tracked.target.id] = tracked
+                if (window := tracked.windows.counting.get(group)) is not None:
+                    self.summarise(tracked, window, reason="evicted", final=True)
+                tracked.windows.drop(group)
             self.publication.evictions += len(groups)
 
     def save_memory(self) -> None:
         """Report early where samples and fields take too much memory."""
         while (found := self._context.deduplicator.over_budget()) is not None:
             for group in found[1]:
-                self.summarise(found[0], group, reason="memory")
+                self.summarise(found[0], found[0].windows.counting[group], reason="memory")
 
-    def settle(self, tracked: Tracked | None, bucket: StormBucket, key: bytes = b"") -> None:
+    def settle(self, tracked: TargetState | None, bucket: StormBucket, key: bytes = b"") -> None:
         """Let a bucket that is calm again begin anew, and say so if there was a storm."""
         if bucket.storm:
             self.storm(tracked, bucket, ended=True)
         bucket.settle()
         if tracked is not None:
-            if key:
-                tracked.dirty_limits[key] = None
-            tracked.dirty_shares |= tracked.shares is not None and bucket is tracked.shares.storm
-            self.touched[tracked.target.id] = tracked
+            tracked.note_limit(key, bucket)
 
-    def storm(self, tracked: Tracked | None, bucket: StormBucket, *, ended: bool) -> None:
+    def storm(self, tracked: TargetState | None, bucket: StormBucket, *, ended: bool) -> None:
         """Say that a storm has begun or ended."""
         target = tracked or next(iter(self._context.state.tracked.values()), None)
         if target is None:
@@ -129,7 +114,7 @@ class Writer:
         self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
         self._ledger.health_records += 1
 
-    def volatile_fields(self, tracked: Tracked, kind: Kind, line_ns: int) -> None:
+    def volatile_fields(self, tracked: TargetState, kind: Kind, line_ns: int) -> None:
         """Say which fields of a source that nobody has configured differ in nearly every alert."""
         encoder, topic = self._context.encoder(tracked.target), self._context.plan.health_topic
         self.own(encoder.volatile_fields(kind, topic, line_ns, self.now_ns))
@@ -142,7 +127,7 @@ class Writer:
         self.own(encoder.coverage(report, lines, self._context.state.sequence, topic, self.now_ns))
         self._ledger.health_records += 1
 
-    def tell_held(self, tracked: Tracked) -> None:
+    def tell_held(self, tracked: TargetState) -> None:
         """Say how many dead letters a limit has kept back."""
         encoder = self._context.encoder(tracked.target)
         for reason, bucket in tracked.dead_letters.items():
@@ -151,6 +136,4 @@ class Writer:
                 lines = tracked.position.lines
                 self.own(encoder.dead_letters_held(reason, bucket, lines, topic, self.now_ns))
                 self._ledger.health_records += 1
-                bucket.held = 0
-                tracked.dirty_dead_letters[reason] = None
-                self.touched[tracked.target.id] = tracked
+                tracked.dead_letter_bucket(reason, 0).held = 0

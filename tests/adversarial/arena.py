@@ -260,7 +260,7 @@ class Arena:
         ledger, state = publication.ledger, self._processor.state
         status = self._processor.core_status()
         every = [tracked.windows for tracked in state.tracked.values()]
-        counted = [repeats for windows in every for repeats in windows.repeats.values()]
+        counted = [one.repeats for windows in every for one in windows.counting.values() if one.repeats]
         assert ledger.balanced, ledger
         assert self._attack.may_filter or not ledger.filtered, "filtered, though no filter means it"
         assert ledger.summarised == self._summarised

@@ -32,7 +32,7 @@ def kafka() -> MemoryKafka:
 
 def counted(kafka: MemoryKafka) -> int:
     state = load(PLAN.cluster, kafka.shard(SHARD).state.items())
-    return sum(r.count for one in state.tracked.values() for r in one.windows.repeats.values())
+    return sum(one.windows.counted for one in state.tracked.values())
 
 
 async def test_a_target_is_forgotten_and_what_was_counted_of_it_is_told(kafka: MemoryKafka) -> None:

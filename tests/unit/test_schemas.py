@@ -154,9 +154,11 @@ class TestRecordsAreAsTheirSchemasSay:
         self, body: bytes, variants: list[Variant], tries: int, final: bool
     ) -> None:
         sample = read(body)
-        window = Window(0, 60 * SECOND_NS, START_NS, 1, True, False, 2, b"h" * HEAD_BYTES, b"v" * 16)
-        counted = {bytes([n]) * 16: variant for n, variant in enumerate(variants)}
-        repeats = Repeats(body, b"g" * 16, NOW_NS, variants=counted)
+        window = Window(
+            b"g" * 16, 0, 60 * SECOND_NS, START_NS, 1, b"h" * HEAD_BYTES, b"v" * 16, busy=True, part=2
+        )
+        repeats = Repeats(body, b"g" * 16)
+        repeats.variants = {bytes([n]) * 16: variant for n, variant in enumerate(variants)}
         part = Part(sample, window, repeats, "the-id", "window_end", final)
         values = summary_values(part, 8**tries, as_small_as_possible=tries == 4)
         for value in values:

@@ -143,8 +143,7 @@ class Run:
     @property
     def open(self) -> int:
         """What is counted and not yet told."""
-        tracked = self.processor.state.tracked.values()
-        return sum(repeats.count for known in tracked for repeats in known.windows.repeats.values())
+        return sum(known.windows.counted for known in self.processor.state.tracked.values())
 
     def crash(self) -> None:
         """Lose the memory; what was committed is loaded."""
@@ -267,8 +266,8 @@ def test_what_is_gone_leaves_no_key_and_no_count(lines: list[Line]) -> None:
     run.commit(run.processor.forget([OTHER], NOW_NS))
     assert set(run.live) == {"key", "ledger"}
     assert run.open == 0
-    deduplicator = run.processor._context.deduplicator
-    assert (deduplicator.open_windows, deduplicator.evidence_bytes) == (0, 0)
+    usage = run.processor.state.usage
+    assert (usage.windows, usage.counting, usage.window_bytes, usage.evidence_bytes) == (0, 0, 0, 0)
 
 
 @given(st.data())
@@ -345,7 +344,7 @@ class TestMemory:
         run = Run(replace(UNLIMITED, dedupe=replace(DEDUPE, max_evidence_bytes=budget)))
         for n in range(400):
             run.lines(FALCO, [Line(START_NS, f"group {n % 7}", f"{n:0300}")])
-            assert run.processor._context.deduplicator.evidence_bytes <= budget
+            assert run.processor.state.usage.evidence_bytes <= budget
         run.end()
         assert sum(run.counted().values()) == 400 - 7 * (1 + MOST_VARIANTS)
 
@@ -517,8 +516,7 @@ def test_evicted_windows_leave_nothing_behind_where_the_clock_stands_still() -> 
     run = Run(replace(UNLIMITED, dedupe=replace(DEDUPE, max_windows=50)))
     for n in range(0, 3000, 100):
         run.lines(FALCO, [Line(START_NS, f"group {m}", "u") for m in range(n, n + 100)])
-    [queue] = run.processor.state.tracked[FALCO.id].windows._queues.values()
-    assert len(queue) < 400
+    assert len(run.processor.state.tracked[FALCO.id].windows._ends) < 400
 
 
 def test_summaries_of_windows_that_began_at_one_time_have_ids_of_their_own() -> None:

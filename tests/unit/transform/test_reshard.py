@@ -108,7 +108,7 @@ def check(stored: Shards) -> None:
     """What must hold of every stored state: each target in its shard, each ledger as its windows are."""
     for shard, state in states(stored).items():
         assert all(shard_of(one.target.uid, len(stored)) == shard for one in state.tracked.values())
-        counted = sum(r.count for one in state.tracked.values() for r in one.windows.repeats.values())
+        counted = sum(one.windows.counted for one in state.tracked.values())
         assert state.shards in {0, len(stored)}
         assert state.ledger.balanced
         assert state.ledger.deduplicated == state.ledger.summarised + counted

@@ -20,23 +20,21 @@ from streamer.model import (
     Reason,
 )
 from streamer.transform.changes import (
-    forget_changes,
+    drain,
     key_change,
     ledger_change,
     moved_change,
-    position_change,
-    take_changes,
     target_key_change,
 )
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.load import load
 from streamer.transform.process import Processor
-from streamer.transform.repeats import SAMPLE, Repeats, Variant
+from streamer.transform.repeats import Repeats, Variant
 from streamer.transform.share import Share, TargetShares
-from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError, Tracked
+from streamer.transform.state import ShardState, StateNotOursError, StateUnreadableError
 from streamer.transform.treatment import DedupePlan, LimitPlan
-from streamer.transform.volatile import Kind, Kinds
-from streamer.transform.window import Window, Windows
+from streamer.transform.volatile import Kind
+from streamer.transform.window import Window
 from tests.unit.strategies import JSON_VALUES, NANOSECONDS
 from tests.unit.transform.samples import FALCO, NOW_NS, OTHER, PLAN, START_NS, Feed, alert
 
@@ -81,108 +79,128 @@ COUNTED = st.builds(
     st.integers(1, 9),
     *[NANOSECONDS] * 2,
 )
-REPEATED = st.builds(
-    lambda group_id, due_ns, evidence_due_ns, variants, line_ns: Repeats(
-        b'{"rule":"a \xc3\xa9","priority":"Notice"}',
-        group_id,
+
+
+def repeats_of(
+    group_id: bytes, due_ns: int, evidence_due_ns: int, line_ns: int, variants: dict[bytes, Variant]
+) -> Repeats:
+    found = Repeats(b'{"rule":"a \xc3\xa9","priority":"Notice"}', group_id)
+    found.due_ns, found.evidence_due_ns, found.line_ns, found.variants = (
         due_ns,
         evidence_due_ns,
-        sum(variant.count for variant in variants.values()),
-        variants,
         line_ns,
-    ),
+        variants,
+    )
+    found.count = sum(variant.count for variant in variants.values())
+    found.evidence_bytes += sum(len(orjson.dumps(one.fields)) for one in variants.values())
+    return found
+
+
+REPEATED = st.builds(
+    repeats_of,
     DIGESTS,
     NANOSECONDS,
     NANOSECONDS | st.just(1 << 63),
-    st.dictionaries(DIGESTS, COUNTED, min_size=1, max_size=3),
     NANOSECONDS,
+    st.dictionaries(DIGESTS, COUNTED, min_size=1, max_size=3),
 )
 WINDOWS = st.builds(
     Window,
+    DIGESTS,
     NANOSECONDS,
     st.integers(1, 86_400 * 10**9),
     NANOSECONDS,
     st.integers(0, 5),
+    st.binary(min_size=17, max_size=17),
+    st.lists(DIGESTS, max_size=3).map(b"".join),
     st.booleans(),
     st.booleans(),
     st.integers(0, 1000),
-    st.binary(min_size=17, max_size=17),
-    st.lists(DIGESTS, max_size=3).map(b"".join),
 )
 
 
 @st.composite
-def windows_of_a_target(draw: st.DrawFn) -> Windows:
-    windows, opened = Windows(), draw(st.dictionaries(DIGESTS, WINDOWS, max_size=3))
-    for group in opened:
-        if (repeats := draw(st.none() | REPEATED)) is not None:
-            repeats.evidence_bytes = evidence_bytes(repeats)
-            windows.repeats[group] = repeats
-    windows.restore(list(opened.items()))
-    return windows
+def states(draw: st.DrawFn) -> ShardState:
+    """A shard with one target of which there is everything, and one of which there is nothing."""
+    state = ShardState(
+        "prod",
+        ledger=draw(LEDGERS),
+        sequence=draw(st.integers(0, 2**62)),
+        owner=draw(st.text(max_size=20)),
+        key=draw(DIGESTS),
+    )
+    tracked = state.take(FALCO)
+    tracked.position = draw(POSITIONS)
+    windows = draw(st.lists(WINDOWS, max_size=3, unique_by=lambda window: window.group))
+    for window in windows:
+        window.repeats = draw(st.none() | REPEATED)
+    tracked.windows.restore(windows)
+    tracked.limits.update(draw(st.dictionaries(DIGESTS, STORMS, max_size=3)))
+    tracked.shares = draw(st.none() | st.builds(TargetShares, SHARES, SHARES, STORMS))
+    tracked.kinds.known.update(draw(st.dictionaries(DIGESTS, KINDS, max_size=2)))
+    names = st.tuples(st.text(max_size=3), st.text(max_size=3))
+    tracked.kinds.reported.update(draw(st.dictionaries(names, st.none(), max_size=2)))
+    tracked.dead_letters.update(draw(st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3)))
+    tracked.key = draw(st.just(b"") | DIGESTS)
+    state.take(OTHER)
+    return state
 
 
-def evidence_bytes(repeats: Repeats) -> int:
-    return len(repeats.sample) + sum(len(orjson.dumps(one.fields)) for one in repeats.variants.values())
-
-
-TRACKED = st.builds(
-    Tracked,
-    st.just(FALCO),
-    POSITIONS,
-    windows_of_a_target(),
-    st.dictionaries(DIGESTS, STORMS, max_size=3),
-    st.none() | st.builds(TargetShares, SHARES, SHARES, STORMS),
-    st.builds(
-        Kinds,
-        st.dictionaries(DIGESTS, KINDS, max_size=2),
-        st.dictionaries(st.tuples(st.text(max_size=3), st.text(max_size=3)), st.none(), max_size=2),
-    ),
-    st.dictionaries(st.sampled_from(Reason), BUCKETS, max_size=3),
-    st.just(b"") | DIGESTS,
-)
 LEDGERS = st.builds(Ledger, lines=NANOSECONDS, alerts=NANOSECONDS, gaps=NANOSECONDS)
 
 
 def saved(state: ShardState) -> dict[str, bytes]:
+    """All of a state, as if nothing of it were stored."""
     changes = [ledger_change(state), *([key_change(state)] if state.key else [])]
-    for tracked in state.tracked.values():
-        changes.append(position_change(tracked))
+    journal = state.journal
+    for name, tracked in state.tracked.items():
+        tracked.move(tracked.position)
         if tracked.key:
             changes.append(target_key_change(tracked))
-        tracked.dirty_dead_letters.update(dict.fromkeys(tracked.dead_letters))
-        tracked.kinds.dirty.update(dict.fromkeys(tracked.kinds.known))
-        tracked.kinds.dirty_reported = bool(tracked.kinds.reported)
-        tracked.dirty_shares = tracked.shares is not None
-        tracked.dirty_limits.update(dict.fromkeys(tracked.limits))
-        tracked.windows.dirty.update(dict.fromkeys(tracked.windows.packed))
-        tracked.windows.counted.update(dict.fromkeys(tracked.windows.repeats))
-        for repeats in tracked.windows.repeats.values():
-            repeats.fresh[:] = [SAMPLE, *repeats.variants]
-        changes += take_changes(tracked)
+        for reason, bucket in tracked.dead_letters.items():
+            journal.put(("bucket", name, reason.encode()), bucket)
+        for key, limit in tracked.limits.items():
+            journal.put(("limit", name, key), limit)
+        for key, kind in tracked.kinds.known.items():
+            journal.put(("kind", name, key), kind)
+        if tracked.kinds.reported:
+            journal.put(("volatile", name, b""), tracked.kinds)
+        if tracked.shares is not None:
+            tracked.note_shares(tracked.shares)
+        for group in tracked.windows:
+            window = tracked.windows.get(group)
+            assert window is not None
+            journal.put(("window", name, group), window)
+            if (repeats := window.repeats) is not None:
+                journal.put(("sample", name, group), repeats)
+                for digest, variant in repeats.variants.items():
+                    journal.put(("variant", name, group + digest), variant)
+                journal.put(("repeats", name, group), window)
+    changes += drain(state, NOW_NS)
     return {change.key: change.value for change in changes if change.value is not None}
 
 
 def sample() -> dict[str, bytes]:
-    position = Position(DigestRing(b"12345678"), 1, 2, 3, 4, PositionStatus.ATTACHED, Instance("c", 1))
-    windows, variant = Windows(), Variant(VARIANT, {"proc.cmdline": "ls"}, True, 7, 5, 6)
-    windows.repeats[GROUP] = Repeats(alert(), GROUP, 4, 9, 7, {VARIANT: variant})
-    windows.restore([(GROUP, Window(1, 2, 3, 0, True, False, 1, bytes(17), VARIANT))])
-    tracked = Tracked(
-        FALCO,
-        position,
-        windows,
-        {LIMIT: STORM},
-        TargetShares(Share(1, 2, {LIMIT: 0.5}), Share(3, 4), replace(STORM, limit="target")),
-        Kinds(
-            {LIMIT: Kind("a rule", "a source", LIMIT, 2, {"id": b"12345678"}, ("id",))},
-            {("a source", "id"): None},
-        ),
-        {Reason.TEXT_ALERT: Bucket(1.5, 2, 3, 4, 5)},
-        bytes(range(16, 32)),
+    state = ShardState(
+        "prod", ledger=Ledger(lines=1, log_lines=1), sequence=7, owner="me", key=bytes(range(16)), shards=8
     )
-    ledger = Ledger(lines=1, log_lines=1)
-    return saved(ShardState("prod", {FALCO.id: tracked}, ledger, 7, "me", bytes(range(16)), 8))
+    tracked = state.take(FALCO)
+    tracked.position = Position(
+        DigestRing(b"12345678"), 1, 2, 3, 4, PositionStatus.ATTACHED, Instance("c", 1)
+    )
+    window = Window(GROUP, 1, 2, 3, 0, bytes(17), VARIANT, busy=True, part=1)
+    window.repeats = repeats_of(
+        GROUP, 4, 9, 5, {VARIANT: Variant(VARIANT, {"proc.cmdline": "ls"}, True, 7, 5, 6)}
+    )
+    window.repeats.sample = alert()
+    tracked.windows.restore([window])
+    tracked.limits[LIMIT] = replace(STORM)
+    tracked.shares = TargetShares(Share(1, 2, {LIMIT: 0.5}), Share(3, 4), replace(STORM, limit="target"))
+    tracked.kinds.known[LIMIT] = Kind("a rule", "a source", LIMIT, 2, {"id": b"12345678"}, ("id",))
+    tracked.kinds.reported["a source", "id"] = None
+    tracked.dead_letters[Reason.TEXT_ALERT] = Bucket(1.5, 2, 3, 4, 5)
+    tracked.key = bytes(range(16, 32))
+    return saved(state)
 
 
 STORM = StormBucket(
@@ -198,17 +216,12 @@ SAMPLE_KEY = f"sample/{FALCO.id}/{GROUP.hex()}"
 VARIANT_KEY = f"variant/{FALCO.id}/{GROUP.hex()}/{VARIANT.hex()}"
 
 
-@given(
-    TRACKED, LEDGERS, st.integers(0, 2**62), st.text(max_size=20), DIGESTS, st.randoms(use_true_random=False)
-)
-def test_what_is_saved_is_loaded_in_any_order_of_keys(
-    tracked: Tracked, ledger: Ledger, sequence: int, owner: str, key: bytes, random: Any
-) -> None:
-    other = Tracked(OTHER, Position())
-    state = ShardState("prod", {FALCO.id: tracked, OTHER.id: other}, ledger, sequence, owner, key)
+@given(states(), st.randoms(use_true_random=False))
+def test_what_is_saved_is_loaded_in_any_order_of_keys(state: ShardState, random: Any) -> None:
     items = list(saved(state).items())
     random.shuffle(items)
     assert load("prod", items) == state
+    assert load("prod", items) != ShardState("prod")
 
 
 def test_nothing_saved_is_a_new_shard() -> None:
@@ -217,9 +230,8 @@ def test_nothing_saved_is_a_new_shard() -> None:
 
 def test_a_released_position_is_read_as_an_attached_one_by_who_does_not_know_that() -> None:
     """Going back by one release stays possible: to it, such a pod has left unseen, and leaves a possible gap."""
-    state = ShardState(
-        "prod", {FALCO.id: Tracked(FALCO, Position(status=PositionStatus.RELEASED))}, Ledger(), 1, "me"
-    )
+    state = ShardState("prod", sequence=1, owner="me")
+    state.take(FALCO).position = Position(status=PositionStatus.RELEASED)
     items = saved(state)
     stored = orjson.loads(items[POSITION_KEY])
     assert (stored["status"], stored.pop("released")) == ("attached", True)
@@ -230,9 +242,13 @@ def test_a_released_position_is_read_as_an_attached_one_by_who_does_not_know_tha
 
 def test_a_target_that_is_gone_leaves_only_tombstones() -> None:
     stored = sample()
-    tracked = load("prod", stored.items()).tracked[FALCO.id]
-    tracked.windows.take_repeats(GROUP)
-    assert set(forget_changes(tracked)) == {Change(key, None) for key in stored if FALCO.id in key}
+    state = load("prod", stored.items())
+    windows = state.tracked[FALCO.id].windows
+    windows.report(windows.counting[GROUP], shows=False)
+    state.forget(FALCO)
+    changes = drain(state, NOW_NS)
+    assert len(changes) == len(set(changes))
+    assert set(changes) == {Change(key, None) for key in stored if FALCO.id in key}
 
 
 def test_what_outlived_its_target_is_left_alone() -> None:

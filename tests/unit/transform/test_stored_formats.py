@@ -84,9 +84,7 @@ def test_every_format_is_read_and_says_what_it_said(version: int) -> None:
     assert total.balanced
     assert total.lines == 34
     for state in states.values():
-        counted = sum(
-            repeats.count for one in state.tracked.values() for repeats in one.windows.repeats.values()
-        )
+        counted = sum(one.windows.counted for one in state.tracked.values())
         assert state.ledger.deduplicated == state.ledger.summarised + counted
 
 

@@ -20,7 +20,7 @@ from streamer.transform.window import HEAD_BYTES, Window
 from tests.unit.strategies import ANY_TEXT
 from tests.unit.transform.samples import DEDUPED, NOW_NS, SECOND_NS, START_NS, Feed, alert, shell
 
-WINDOW = Window(0, 1800 * SECOND_NS, START_NS, 2, True, False, 2, b"h" * HEAD_BYTES, b"v" * 16)
+WINDOW = Window(b"g" * 16, 0, 1800 * SECOND_NS, START_NS, 2, b"h" * HEAD_BYTES, b"v" * 16, busy=True, part=2)
 
 
 def sample(**fields: Any) -> Alert:
@@ -37,7 +37,9 @@ def variant(seconds: float = 0, count: int = 1, is_new: bool = True, **fields: A
 
 def summary(of: Alert, *variants: Variant, pieces: int = 1) -> list[Any]:
     counted = {bytes([n]) * 16: one for n, one in enumerate(variants)}
-    part = Part(of, WINDOW, Repeats(of.body, b"g" * 16, 0, variants=counted), "head", "evidence", False)
+    repeats = Repeats(of.body, b"g" * 16)
+    repeats.variants = counted
+    part = Part(of, WINDOW, repeats, "head", "evidence", False)
     return [orjson.loads(value) for value in summary_values(part, pieces)]
 
 
