@@ -30,7 +30,7 @@ class Patience:
     together_seconds: float = 0.25
     """Whose turns come within so long are asked together: code that was run just before costs half as much."""
     answer_seconds: float = 8.0
-    """Within so long a doubt is settled, or put off: meanwhile the stream is not read."""
+    """Within so long a doubt is settled, or put off."""
     stalled_seconds: float = 2.0
     """A line that the log has and the stream does not bring within so long: it never will."""
     ending_seconds: float = 0.5

@@ -98,13 +98,15 @@ class _Open:
     awaited: bytes = b""
     """The last line that the log had and the stream had not brought, while that is why it is in doubt."""
     compared_at: float = -inf
+    found_empty: bool = False
+    """Its log was empty when it could be compared at last: of two rotations since, the stream may have missed one."""
     last_taken_at: float = -inf
     taken_lines: int = 0
 
     def renewed(self, stream: LogStream, renew_at: float, lag: Lag) -> None:
         """Another stream goes on from the position. What was found out about the one before does not hold for it."""
         self.stream, self.renew_at, self.lag = stream, renew_at, lag
-        self.caught_up = self.in_doubt = False
+        self.caught_up = self.in_doubt = self.found_empty = False
         self.awaited, self.compared_at = b"", -inf
         self.last_taken_at = stream.opened_at
 
@@ -376,6 +378,13 @@ class Reader:
         if piece.lines and opened.caught_up and behind_seconds < _AT_ONCE_SECONDS:
             opened.lag.lived(time.time_ns() - piece.times_ns[-1])
         opened.taken_lines += len(piece.lines)
+        if piece.lines and opened.found_empty:
+            opened.found_empty = False
+            progress.miss(
+                GapReason.ROTATION_UNSEEN,
+                detail="the log could not be compared, and was empty later: it may have been rotated twice",
+                evidence={"case": "the log was empty after checks that had failed"},
+            )
         while piece.lines:
             at = opened.lag.hole(piece.times_ns, now=now, behind_seconds=behind_seconds)
             if at is None:
@@ -454,6 +463,8 @@ class Reader:
             behind_seconds = asked_at - opened.last_taken_at + opened.lag.late_seconds
             if not end.rest.lines and behind_seconds < patience.rotation_seconds:
                 opened.compared_at = asked_at  # it was rotated once: the last line taken was the file's last
+            elif doubted and opened.compared_at <= opened.last_taken_at:
+                opened.found_empty = True
             if self._empty_probes <= EMPTY_PROBES:
                 wait_seconds = patience.empty_seconds
         else:

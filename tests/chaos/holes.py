@@ -209,6 +209,7 @@ CASES: Final[Mapping[str, _Case]] = {
     "position nowhere, not restarted since": _Case(_ROTATED, _position_nowhere),
     "reading was behind": _Case(_ROTATED, _was_behind),
     "lines arrived late and then skipped a while": _Case(_ROTATED, _skipped_a_while),
+    "the log was empty after checks that had failed": _Case(_ROTATED, _position_nowhere),
     "the log does not begin with its container": _Case(_ROTATED, _begins_late),
 }
 """The cases of docs/reading.md in which a gap is reported."""

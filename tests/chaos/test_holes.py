@@ -163,6 +163,7 @@ def test_the_cases_are_those_of_the_docs() -> None:
     assert others == {
         "reading was behind",
         "lines arrived late and then skipped a while",
+        "the log was empty after checks that had failed",
         "the log does not begin with its container",
         "pod gone, its stream was silent for 60 s",
     }
