@@ -21,6 +21,7 @@ from bench import (
     rollout,
     streams,
 )
+from bench.measure import compile_modules
 from tests.testbed.kafka import Kafka
 
 EVERY = ["core", "rollout", "file", "api", "latency", "quiet", "streams"]
@@ -59,6 +60,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     print(f"{_machine()}\n", flush=True)
+    compile_modules()
     if "core" in asked.which:
         print(core.bench(asked.alerts, asked.runs), flush=True)
         print(core_memory.bench(2 * asked.alerts), flush=True)

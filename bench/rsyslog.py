@@ -34,7 +34,7 @@ def available() -> bool:
 
 
 def run_once(folder: Path, path: Path, bootstrap: str, topic: str) -> Cost:
-    """Send the file's lines; it follows for ever, so it is stopped once the topic holds them all."""
+    """Send the file's lines; it follows for ever, so it is stopped once it runs and the topic holds them all."""
     work = folder / topic
     work.mkdir()
     config = work / "rsyslog.conf"
@@ -43,6 +43,8 @@ def run_once(folder: Path, path: Path, bootstrap: str, topic: str) -> Cost:
         count = sum(1 for _ in file)
 
     def sent() -> None:
+        while not (work / "pid").exists():
+            time.sleep(0.01)
         while asyncio.run(_records(bootstrap, topic)) < count:
             time.sleep(0.2)
 

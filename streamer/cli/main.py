@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Final
+
 import click
 
 from streamer import __version__
-from streamer.cli.check import check
-from streamer.cli.completion import completion
-from streamer.cli.demo import demo
-from streamer.cli.doctor import doctor
-from streamer.cli.replay import replay
-from streamer.cli.run import run
-from streamer.cli.simulate import simulate
-from streamer.cli.state import state
-from streamer.cli.tap import tap
-from streamer.cli.topics import topics
-from streamer.cli.version import version
+
+_COMMANDS: Final = (
+    "run",
+    "check",
+    "doctor",
+    "topics",
+    "state",
+    "tap",
+    "replay",
+    "demo",
+    "simulate",
+    "version",
+    "completion",
+)
+
+
+class _Commands(MutableMapping[str, click.Command]):
+    """Imports the module of a command when the command is asked for: none pays for the others."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in _COMMANDS:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f"streamer.cli.{name}"), name)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        raise TypeError("a command is a module of its name")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a command is a module of its name")
 
 
 @click.group(
+    commands=_Commands(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Examples:
@@ -31,7 +61,3 @@ Examples:
 @click.version_option(__version__, prog_name="falco-streamer", message="%(prog)s %(version)s")
 def main() -> None:
     """Falco's alerts from Kubernetes pod logs to Kafka, exactly once."""
-
-
-for command in (run, check, doctor, topics, state, tap, replay, demo, simulate, version, completion):
-    main.add_command(command)

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from kubernetes.aio import client as kubernetes_client
-from kubernetes.aio import config as kubernetes_config
-from kubernetes.aio.config import kube_config
-from kubernetes.aio.config.dateutil import parse_rfc3339
-from kubernetes.aio.config.exec_provider import ExecProvider
 
 from streamer.flow.failure import one_line
 from streamer.source.kubeconfig import trouble
+from streamer.source.kubernetes_client import (
+    ConfigException,
+    Configuration,
+    ExecProvider,
+    kube_config,
+    load_incluster_config,
+    parse_rfc3339,
+)
 
 _TOKEN_SECONDS: Final = 60.0
 """How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
@@ -46,7 +49,7 @@ class Credentials:
     def __init__(
         self, kubeconfig: Path | None, context: str | None, *, plugin_seconds: float = _PLUGIN_SECONDS
     ) -> None:
-        self.configuration: Any = kubernetes_client.Configuration()
+        self.configuration: Any = Configuration()
         self.header = ""
         """The Authorization header's value; "" where there is none."""
         self._kubeconfig = kubeconfig
@@ -124,8 +127,8 @@ class Credentials:
 
     async def _load(self) -> None:
         if self._kubeconfig is None and self._context is None:
-            with suppress(kubernetes_config.ConfigException):
-                kubernetes_config.load_incluster_config(client_configuration=self.configuration)
+            with suppress(ConfigException):
+                load_incluster_config(client_configuration=self.configuration)
                 return
         loader: Any = _Loader.of(self._kubeconfig, self._context, self._plugin_seconds)
         await loader.load_and_set(self.configuration)
@@ -162,18 +165,16 @@ class _Loader(kube_config.KubeConfigLoader):
         try:
             status = await _run(provider, self.plugin_seconds)
         except TimeoutError:
-            raise kubernetes_config.ConfigException(
-                f"{named} did not end within {self.plugin_seconds:g} s"
-            ) from None
+            raise ConfigException(f"{named} did not end within {self.plugin_seconds:g} s") from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise kubernetes_config.ConfigException(f"{named} cannot be run: {reason}") from error
+            raise ConfigException(f"{named} cannot be run: {reason}") from error
         except ValueError as error:
-            raise kubernetes_config.ConfigException(f"{named} failed: {error}") from error
+            raise ConfigException(f"{named} failed: {error}") from error
         if not status.get("token") and not (
             status.get("clientCertificateData") and status.get("clientKeyData")
         ):
-            raise kubernetes_config.ConfigException(f"{named} gives neither token nor certificate")
+            raise ConfigException(f"{named} gives neither token nor certificate")
         self._take(status)
         self.plugin_has_run = True
         return True

@@ -6,10 +6,10 @@ import ssl
 from typing import Any
 
 import structlog
-from kubernetes.aio import client as kubernetes_client
 
 from streamer.config.stamp import Stamp, stamp_of
 from streamer.flow.failure import one_line
+from streamer.source.kubernetes_client import ApiClient
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class ApiTls:
         return self._context
 
     def _make(self) -> ssl.SSLContext:
-        made: ssl.SSLContext = kubernetes_client.ApiClient(self._configuration).rest_client.ssl_context
+        made: ssl.SSLContext = ApiClient(self._configuration).rest_client.ssl_context
         return made
 
     def _stamp_now(self) -> Stamp | None:
