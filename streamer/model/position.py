@@ -28,6 +28,11 @@ class DigestRing(bytes):
         """How many lines are remembered."""
         return len(self) // self.WIDTH
 
+    @property
+    def is_one_line(self) -> bool:
+        """Whether it is the same line again and again."""
+        return self == self[: self.WIDTH] * self.lines
+
 
 class PositionStatus(StrEnum):
     """A target's life as its shard sees it."""

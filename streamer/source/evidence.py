@@ -160,6 +160,8 @@ class Evidence:
     """As it was last described; as it was at the last, where it is gone."""
     has_position: bool = True
     """Lines of this target were taken."""
+    lines_alike: bool = False
+    """The last lines taken are one line, time included, again and again: a tail may show it at several places."""
     on_record: bool = False
     """The target was known before, or before its container started: all that it prints is ours to read."""
     instance: Instance | None = None

@@ -23,7 +23,7 @@ from streamer.model import DigestRing, GapReason, Instance, Position, PositionSt
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.beginning import Beginning
 from streamer.source.ending import Ending
-from streamer.source.evidence import EndOfLog, Evidence, InCurrent, InPrevious, Refusal
+from streamer.source.evidence import EndOfLog, Evidence, HowEnded, InCurrent, InPrevious, Refusal
 from streamer.source.patience import PATIENCE, Patience
 from streamer.source.pod_status import PodGoneError, PodStatusCache
 from streamer.source.pods import PodView
@@ -232,11 +232,13 @@ class Follower:
     # Evidence
 
     def _evidence(self) -> Evidence:
-        progress, status = self._progress, self._status
+        progress, status, stream = self._progress, self._status, self._seen.stream
+        doubted = stream is not None and stream.how is HowEnded.OUT_OF_ORDER
         return replace(
             self._seen,
             pod=status.view,
             has_position=bool(progress.ring),
+            lines_alike=progress.ring.is_one_line and (progress.ring.lines > 1 or doubted),
             instance=progress.instance,
             instance_ended_ns=status.ended_ns(progress.instance),
             drained=progress.drained,

@@ -306,6 +306,11 @@ TABLE: Final[tuple[Row, ...]] = (
         lambda e: e.previous is InPrevious.NOT_IN_TAIL,
         Step.READ_PREVIOUS,
     ),
+    Row(
+        "position not looked for, and its lines are all alike",
+        lambda e: e.current is InCurrent.UNKNOWN and e.lines_alike,
+        Step.READ_WHOLE,
+    ),
     Row("position not looked for", lambda e: e.current is InCurrent.UNKNOWN, Step.FOLLOW_TAIL),
     Row("position in the log", lambda e: e.current is InCurrent.HELD, Step.FOLLOW_TAIL),
     Row(

@@ -114,6 +114,7 @@ CASES: Final[dict[str, Evidence]] = {
     "container restarted since, position not in the previous log's tail": Evidence(
         restarted(SECOND_RUN), instance=FIRST, previous=InPrevious.NOT_IN_TAIL
     ),
+    "position not looked for, and its lines are all alike": replace(READ, lines_alike=True),
     "position not looked for": READ,
     "position in the log": replace(READ, current=InCurrent.HELD),
     "position in the log, not in the tail that was followed": replace(READ, current=InCurrent.HELD_FARTHER),
