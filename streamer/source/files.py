@@ -1,4 +1,4 @@
-"""Lines from files and standard input, for `replay`: alerts as Falco wrote them, or pods' logs as saved."""
+"""Lines from files and standard input, for `replay`: alerts as Falco wrote them, or logs as saved."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import IO, Any, BinaryIO, Final, cast
 
 from streamer.model import DigestRing, LogBatch, Target
+from streamer.source.gaps import Hole, holes_of
+from streamer.source.head import fault_of, read_head
+from streamer.source.nodepath import in_order, instance_of, target_of
+from streamer.source.saved import Run, SavedLines
+from streamer.source.wrapping import Wrapping
 from streamer.transform import align
-from streamer.transform.read import LineReader, StampedLines
-from streamer.transform.split import Lines, Splitter
-from streamer.transform.stamp import StampReader
+from streamer.transform.read import StampedLines
 
 _CHUNK_BYTES: Final = 256 * 1024
 _GZIP: Final = b"\x1f\x8b"
@@ -31,57 +34,164 @@ _MAGIC_BYTES: Final = max(map(len, _PACKED))
 
 
 class FileError(Exception):
-    """A file cannot be read; the text names it."""
+    """A file cannot be read, or is not to be; the text names it."""
 
 
-def read_file(
-    name: str, max_line_bytes: int, on_read: Callable[[int], None] = lambda _: None
-) -> Iterator[LogBatch]:
-    """The batches of one file, `-` for standard input; gzip is recognised by its first bytes.
+class FileReader:
+    """Reads the files of one replay, one after the other.
 
-    `on_read` is told how many of the file's own bytes, packed ones where it is packed, are read.
-
-    A file whose first line begins with the log API's timestamp is a pod's log (`kubectl logs --timestamps`), any
-    other holds the lines as Falco printed them. Raises `FileError`.
+    Files of one target are one log, wherever they lie: its lines have one order, one clock, and ids of their own.
     """
-    label = "stdin" if name == "-" else Path(name).name
-    # One file is one target: its lines have one order, one clock, and ids of their own.
-    target = Target("replay", label, label, "falco", "")
-    ring = DigestRing()
-    for found in _pieces(name, max_line_bytes, on_read):
-        stamped = isinstance(found, StampedLines)
-        ring = align.advance(ring, found.lines, found.oversize)
-        yield LogBatch(
-            target,
-            found.lines,
-            found.times_ns if isinstance(found, StampedLines) else [],
-            ring,
-            sum(map(len, found.lines)),
-            stamped=stamped,
-            oversize=found.oversize,
-            fragments=found.fragments if isinstance(found, StampedLines) else 0,
-        )
 
+    def __init__(
+        self,
+        max_line_bytes: int,
+        *,
+        target: Target | None = None,
+        node: str = "",
+        holes: Sequence[Hole] = (),
+    ) -> None:
+        """Whose log files are is said by `target`, else by their paths; else each is a log of its own.
 
-def _pieces(name: str, max_line_bytes: int, on_read: Callable[[int], None]) -> Iterator[StampedLines | Lines]:
-    with _open(name, on_read) as file:
-        try:
-            chunk = file.read(_CHUNK_BYTES)
-            stamped = StampReader().line_time(chunk[:64]) is not None
-            reader: LineReader | Splitter = (
-                LineReader(max_line_bytes) if stamped else Splitter(max_line_bytes)
+        With `holes`, only lines in them are read, and those without a timestamp are not.
+        """
+        self._max_line_bytes = max_line_bytes
+        self._target = target
+        self._node = node
+        self._holes = holes
+        self._kept: dict[str, tuple[IO[bytes], ExitStack]] = {}
+        self._rings: dict[Target, DigestRing] = {}
+        self._saved: tuple[object, SavedLines] | None = None
+
+    @property
+    def of_gaps(self) -> bool:
+        """Whether only what is missing is read."""
+        return bool(self._holes)
+
+    def examine(self, names: Sequence[str]) -> list[str]:
+        """Look at the beginning of every file before any is read; the names in the order to read them.
+
+        Raises FileError where one cannot be read, or does not hold lines of Falco's.
+        """
+        for name in names:
+            self._target_of(name)
+            with _readable(name), ExitStack() as stack:
+                file = stack.enter_context(_open(name, lambda _: None))
+                head = read_head(file.read)
+                if not Path(name).is_file():  # a pipe brings everything once
+                    rest = io.BufferedReader(_PutBack(head.content, cast("BinaryIO", file)), _CHUNK_BYTES)
+                    self._kept[name] = rest, stack.pop_all()
+            if (fault := fault_of(head, is_rotated=instance_of(name) is not None)) is not None:
+                raise FileError(f"{name}: {fault.what}{_way_out(name, fault, packed=_is_packed(name))}")
+        return in_order(names)
+
+    def read(
+        self, name: str, on_read: Callable[[int], None] = lambda _: None, *, following: str = ""
+    ) -> Iterator[LogBatch]:
+        """The batches of one file, `-` for standard input; gzip is recognised by its first bytes.
+
+        `on_read` is told how many of the file's own bytes, packed ones where it is packed, are read. `following`
+        is the file that is read next: a line may go on there. Raises FileError.
+        """
+        target = self._target_of(name)
+        holes = holes_of(self._holes, target)
+        for run in self._runs(name, on_read, following):
+            ring = self._rings[target] = align.advance(
+                self._rings.get(target, DigestRing()), run.lines, run.oversize
             )
-            while chunk:
-                found = reader.feed(chunk)
-                if found.lines or (isinstance(found, StampedLines) and found.fragments):
-                    yield found
-                chunk = file.read(_CHUNK_BYTES)
-            # A file has an end: what stands after its last newline is a line.
-            last = reader.finish()
-            if last.lines or (isinstance(last, StampedLines) and last.fragments):
-                yield last
-        except (OSError, EOFError, zlib.error) as error:
-            raise FileError(f"{name}: {error}") from error
+            wanted = _missing(run, holes) if self._holes else run
+            if wanted.lines:
+                yield LogBatch(
+                    target,
+                    wanted.lines,
+                    wanted.times_ns if isinstance(wanted, StampedLines) else [],
+                    ring,
+                    sum(map(len, wanted.lines)),
+                    stamped=isinstance(wanted, StampedLines),
+                    oversize=wanted.oversize,
+                )
+
+    def _target_of(self, name: str) -> Target:
+        known = self._target or target_of(name, self._node)
+        if self._holes:
+            if known is None:
+                targets = {hole.target for hole in self._holes}
+                if len(targets) > 1:
+                    raise FileError(
+                        f"{name}: the gaps are of {len(targets)} containers; "
+                        "its path does not say of which it is: give --target"
+                    )
+                return targets.pop()
+            return next((hole.target for hole in holes_of(self._holes, known)), known)
+        if known is None:
+            label = "stdin" if name == "-" else Path(name).name
+            known = Target("replay", label, label, "falco", self._node)
+        return known
+
+    def _runs(self, name: str, on_read: Callable[[int], None], following: str) -> Iterator[Run]:
+        instance = instance_of(name)
+        saved = SavedLines(self._max_line_bytes)
+        if self._saved is not None and instance is not None and self._saved[0] == instance:
+            saved = self._saved[1]
+        with _readable(name), self._open(name, on_read) as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield from saved.feed(chunk)
+        yield from saved.end_file()
+        if instance is not None and instance == instance_of(following):
+            self._saved = instance, saved
+        else:
+            self._saved = None
+            yield from saved.finish()
+
+    @contextmanager
+    def _open(self, name: str, on_read: Callable[[int], None]) -> Iterator[IO[bytes]]:
+        if name in self._kept:
+            file, stack = self._kept.pop(name)
+            with stack:
+                yield file
+        else:
+            with _open(name, on_read) as file:
+                yield file
+
+
+def _missing(run: Run, holes: Sequence[Hole]) -> Run:
+    """The lines of a run that lie in a hole."""
+    found = StampedLines()
+    if isinstance(run, StampedLines):
+        for index, (line, time_ns) in enumerate(zip(run.lines, run.times_ns, strict=True)):
+            if any(hole.holds(time_ns) for hole in holes):
+                if index in run.oversize:
+                    found.oversize[len(found.lines)] = run.oversize[index]
+                found.lines.append(line)
+                found.times_ns.append(time_ns)
+    return found
+
+
+def _way_out(name: str, fault: Wrapping, *, packed: bool) -> str:
+    ways = [fault.advice] if fault.advice else []
+    if fault.unwrap:
+        if name == "-":
+            ways.append(f"put {fault.unwrap} before it")
+        else:
+            unpack = f"zcat {quote(name)} | {fault.unwrap}" if packed else f"{fault.unwrap} {quote(name)}"
+            ways.append(f"{unpack} | falco-streamer replay -")
+    return f": {', or: '.join(ways)}" if ways else ""
+
+
+def _is_packed(name: str) -> bool:
+    path = Path(name)
+    if name == "-" or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_GZIP)) == _GZIP
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise FileError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 @contextmanager
@@ -89,11 +199,7 @@ def _open(name: str, on_read: Callable[[int], None]) -> Iterator[IO[bytes]]:
     if name == "-":
         yield _unzipped(name, sys.stdin.buffer)
         return
-    try:
-        raw = _Counted(name, on_read)
-    except OSError as error:
-        raise FileError(f"{name}: {error.strerror}") from error
-    with io.BufferedReader(raw, _CHUNK_BYTES) as file:
+    with io.BufferedReader(_Counted(name, on_read), _CHUNK_BYTES) as file:
         yield _unzipped(name, file)
 
 

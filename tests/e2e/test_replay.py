@@ -15,8 +15,9 @@ import pytest
 
 from streamer.simulator import AlertGenerator
 from streamer.sink.mock_broker import MockBroker
-from streamer.source.files import FileError, read_file
+from streamer.source.files import FileError, FileReader
 from tests.e2e.program import COMMAND, environment, run
+from tests.testbed.crilog import record
 from tests.unit.sink.samples import connection, read
 from tests.unit.transform.samples import SECOND_NS, START_NS, stamped
 
@@ -146,6 +147,75 @@ def test_what_is_packed_otherwise_is_one_line_with_the_way_to_read_it(
     assert done.stderr.decode() == said
 
 
+CASES = Path(__file__).parents[1] / "unit" / "source" / "saved"
+
+
+@pytest.mark.parametrize(
+    ("case", "published", "invalid"),
+    [("cut-head-timestamps.log", 5, 1), ("cri-file.log", 2, 0), ("bom.jsonl", 2, 0)],
+)
+def test_saved_logs_as_people_have_them_lose_no_alert(case: str, published: int, invalid: int) -> None:
+    done = run("replay", *WHOLE, "--to", "null", CASES / case)
+    assert done.returncode == 0
+    found = ledger_of(done.stderr)
+    assert (found["published"], found["invalid"], found["balanced"]) == (published, invalid, True)
+
+
+def test_a_nodes_files_are_printed_as_falco_wrote_them(tmp_path: Path) -> None:
+    records = [record(alert, at=at) for at, alert in zip(TIMES, ALERTS, strict=True)]
+    text = record(b"Fri Nov 20 10:00:00 2026: Loading rules", at=TIMES[0], stream="stderr")
+    docker = [
+        orjson.dumps({"log": alert.decode() + "\n", "stream": "stdout", "time": "2026-11-20T10:00:00.1Z"})
+        for alert in ALERTS
+    ]
+    cri, packed, json_file = (
+        tmp_path / "0.log",
+        tmp_path / "0.log.20261120-100000.gz",
+        tmp_path / "id-json.log",
+    )
+    cri.write_bytes(text + b"".join(records))
+    packed.write_bytes(gzip.compress(b"".join(records)))
+    json_file.write_bytes(b"\n".join(docker) + b"\n")
+    done = run("replay", *WHOLE, cri, packed, json_file)
+    assert done.returncode == 0
+    assert done.stdout == PRINTED * 3
+    assert (ledger_of(done.stderr)["log_lines"], ledger_of(done.stderr)["invalid"]) == (1, 0)
+
+
+def test_what_is_refused_is_one_line_before_anything_is_printed(tmp_path: Path) -> None:
+    good, array, text = tmp_path / "good.log", tmp_path / "array.json", tmp_path / "text.log"
+    good.write_bytes(PRINTED)
+    array.write_bytes(b"[" + b",".join(ALERTS) + b"]")
+    text.write_bytes(b"10:00:00.123456789: Warning Shell (user=root)\n" * 300)
+    for files, said in (
+        ([good, array], f"{array}: an array in JSON: jq -c '.[]' {array} | falco-streamer replay -"),
+        (
+            [good, text],
+            f"{text}: 100 of its first 100 lines are invalid: alerts printed as text: set json_output: true in Falco",
+        ),
+    ):
+        done = run("replay", *files)
+        assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {said}\n")
+    piped = run("replay", "-", stdin=array.read_bytes())
+    assert piped.returncode == 1
+    assert piped.stderr == b"error: -: an array in JSON: put jq -c '.[]' before it\n"
+
+
+@pytest.mark.parametrize("target", ["falco", "a/b/c", "a/b/c/d/e", "a//b/c"])
+def test_a_target_that_is_none_is_a_usage_error(target: str, tmp_path: Path) -> None:
+    done = run("replay", "--target", target, tmp_path)
+    assert done.returncode == 2
+    assert b"expected NAMESPACE/POD/UID/CONTAINER" in done.stderr
+
+
+def test_a_gap_file_without_gaps_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "gaps.jsonl"
+    file.write_bytes(PRINTED)
+    done = run("replay", "--gap", file, file)
+    assert done.returncode == 2
+    assert b"there is no gap record in it" in done.stderr
+
+
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     done = run("replay", tmp_path / "nothing.log")
     assert done.returncode == 1
@@ -166,7 +236,7 @@ def test_a_gzip_cut_anywhere_is_no_shorter_file(kept: int, tmp_path: Path) -> No
     file = tmp_path / "cut.gz"
     file.write_bytes(gzip.compress(PRINTED)[:kept])
     with pytest.raises(FileError, match=re.escape(str(file))):
-        list(read_file(str(file), 786_432))
+        list(FileReader(786_432).read(str(file)))
 
 
 def test_a_ledger_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

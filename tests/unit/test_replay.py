@@ -11,7 +11,7 @@ from streamer.flow.publishing import RecordsRefused
 from streamer.model import Publication, Reason, Record
 from streamer.plan import plan_of
 from streamer.replay import Replay
-from streamer.source.files import read_file
+from streamer.source.files import FileReader
 
 
 class NarrowSink:
@@ -48,7 +48,7 @@ async def test_a_record_that_is_refused_becomes_one_dead_letter_and_its_neighbou
     everything = ["dedupe.enabled=false", "limits.enabled=false"]
     replaying = Replay(plan_of(load(None, everything, {}, require=())), sink)
 
-    await replaying.read(read_file(str(file), 786_432), lambda _: None)
+    await replaying.read(FileReader(786_432).read(str(file)), lambda _: None)
     await replaying.end()
 
     published = [record.value for record in sink.records if dict(record.headers)["kind"] == b"alert"]
@@ -79,7 +79,7 @@ filters:
 """
     )
     replaying = Replay(plan_of(load(settings, [], {}, require=())), NarrowSink(50_000))
-    await replaying.read(read_file(str(file), 786_432), lambda _: None)
+    await replaying.read(FileReader(786_432).read(str(file)), lambda _: None)
     await replaying.end()
     assert replaying.filtered == {"tens": 100, "filters[1]": 1}
     assert replaying.filtered.total() == replaying.ledger.filtered

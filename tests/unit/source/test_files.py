@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamer.source.files import read_file
+from streamer.source.files import FileReader
 
 LINES = [b'{"rule":"a"}', b'{"rule":"b"}']
 
@@ -34,7 +34,7 @@ def test_a_pipe_may_bring_one_byte_at_a_time(pack: Any, lines: int, monkeypatch:
     content = pack(b"".join(line + b"\n" for line in LINES[:lines]))
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(OneByteAtATime(content))))
 
-    assert [line for batch in read_file("-", 1000) for line in batch.lines] == LINES[:lines]
+    assert [line for batch in FileReader(1000).read("-") for line in batch.lines] == LINES[:lines]
 
 
 @pytest.mark.parametrize("end", [b"\n", b""], ids=["ends with a newline", "ends without"])
@@ -46,7 +46,7 @@ def test_the_longest_line_is_as_long_with_a_timestamp_as_without(
     for size in (most - 1, most, most + 1):
         file = tmp_path / f"{size}.log"
         file.write_bytes(stamp + b"{}\n" + stamp + b"x" * size + end)
-        batches = list(read_file(str(file), most))
+        batches = list(FileReader(most).read(str(file)))
         lines = [line for batch in batches for line in batch.lines]
         oversize = [known.original_bytes for batch in batches for known in batch.oversize.values()]
         assert lines[0] == stamp + b"{}"
