@@ -14,7 +14,7 @@ from typing import Final
 from streamer.model import RING_LINES, DigestRing, Oversize
 
 _WIDTH = DigestRing.WIDTH
-_INVERSION_NS: Final = 250_000_000
+INVERSION_NS: Final = 250_000_000
 """How far back a line's time may be: stdout and stderr overtake each other by up to 200 ms."""
 
 
@@ -97,7 +97,7 @@ def first_doubtful(
         # Of a line that was too long to keep, only the digest tells which it is.
         text = oversize[index].digest if index in oversize else line
         if time_ns <= newest_ns and (
-            newest_ns - time_ns > _INVERSION_NS
+            newest_ns - time_ns > INVERSION_NS
             or text in seen
             or _holds(ring, text if index in oversize else digest(line))
         ):
