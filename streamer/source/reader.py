@@ -95,6 +95,8 @@ class _Open:
     believed: bool = False
     """Its first lines are taken, whatever they are."""
     in_doubt: bool = False
+    end_expected: bool = False
+    """Its container is to end, or has ended, since it was last checked."""
     awaited: bytes = b""
     """The last line that the log had and the stream had not brought, while that is why it is in doubt."""
     compared_at: float = -inf
@@ -149,6 +151,7 @@ class Reader:
         Once a deleted pod's container has ended, its log is gone, and cannot be compared any more.
         """
         if self._open is not None:
+            self._open.end_expected = True
             self._open.stream.hurry(self._patience.ending_seconds)
 
     async def align(
@@ -301,6 +304,8 @@ class Reader:
         `_StalledError`, `aiohttp.ClientError`.
         """
         stream = opened.stream
+        if opened.end_expected:
+            silence.seconds = min(silence.seconds, self._patience.ending_seconds)
         try:
             piece = await stream.read(silence.seconds)
         except TimeoutError:
@@ -309,6 +314,7 @@ class Reader:
         else:
             silence.expects_lines = False
             return piece
+        opened.end_expected = False
         check = asyncio.create_task(self._check_silence(opened))
         reading = asyncio.create_task(stream.read())
         try:

@@ -179,3 +179,24 @@ async def test_a_stream_in_doubt_is_believed_again_once_it_has_brought_what_the_
         await recorder.until_read("falco-a", numbered(0, 21))
         await recorder.until_done("falco-a")
     assert recorder.gaps == []
+
+
+async def test_a_container_that_ends_during_a_check_is_checked_once_more(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    """Else the log, which is removed with its container, is never compared, and a needless gap is reported."""
+    pod = cluster.add_pod("falco", "falco-a")
+    cluster.append(pod, *numbered(0, 5))
+    server.faults.stall_log("falco-a", after_bytes=None)
+    held = server.faults.hold(r"/pods/falco-a/log\?(?!.*follow=true)")
+    recorder = Recorder()
+    calm = replace(HASTY, probe_seconds=60.0)
+    async with following(server, recorder, tmp_path, patience=calm) as fleet:
+        await recorder.until_read("falco-a", numbered(0, 5))
+        await eventually(lambda: held.struck > 0)
+        cluster.begin_deletion(pod)
+        cluster.terminate(pod)
+        await eventually(lambda: not fleet.status(0)[0].running)
+        checks = server.log_opens["falco", "falco-a"]
+        server.faults.clear()
+        await eventually(lambda: server.log_opens["falco", "falco-a"] >= checks + 2)
