@@ -187,6 +187,7 @@ class KubernetesApi:
                 json=body,
                 headers=headers,
                 ssl=self._tls.context(),
+                server_hostname=self._credentials.configuration.tls_server_name,
                 proxy=self._credentials.configuration.proxy,
                 read_bufsize=_LOG_READ_BYTES if lane in (Lane.OPEN, Lane.PROBE) else None,
             )

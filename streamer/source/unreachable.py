@@ -41,8 +41,8 @@ def trouble(error: Exception) -> Trouble:
         ):
             return Trouble(
                 f"its certificate is not trusted: {found.verify_message.rstrip('.')}",
-                "the kubeconfig's certificate-authority must be the one that signed it, for this name; "
-                "is there a proxy in between that presents its own?",
+                "the kubeconfig's certificate-authority must be the one that signed it, and the name its own: "
+                "`tls-server-name` sets another than that in `server`; does a proxy in between present its own?",
             )
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             return Trouble(
