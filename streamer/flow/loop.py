@@ -66,6 +66,44 @@ class Loop(uvloop.Loop):
             raise
         return secure, protocol
 
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: SSLContext,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+    ) -> Any:
+        """As every loop's, with our TLS: through an HTTP proxy's tunnel, also inside of TLS to that proxy."""
+        if server_side:
+            return await super().start_tls(
+                transport, protocol, sslcontext, server_side=True, ssl_handshake_timeout=ssl_handshake_timeout
+            )
+        secured = self.create_future()
+        tls = _LeanTls(
+            self,
+            protocol,
+            sslcontext,
+            secured,
+            server_hostname=server_hostname,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            call_connection_made=False,
+        )
+        transport.pause_reading()
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        transport.resume_reading()
+        try:
+            await secured
+        except BaseException:
+            transport.abort()
+            raise
+        return tls._app_transport  # noqa: SLF001
+
 
 # To mypy, asyncio's class has no attributes but the public ones.
 _Tls: Final[Any] = sslproto.SSLProtocol
@@ -91,6 +129,12 @@ class _LeanTls(_Tls):  # type: ignore[misc]
             # log stream there is none. Writing nothing sends nothing.
             with suppress(SSLError):
                 self._sslobj.write(b"")
+
+    def _abort(self, _: BaseException | None = None) -> None:
+        """End at once. That of Python 3.11 lacks the argument that it is called with inside of another TLS."""
+        self._set_state(sslproto.SSLProtocolState.UNWRAPPED)
+        if self._transport is not None:
+            self._transport.abort()
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         super()._on_handshake_complete(handshake_exc)

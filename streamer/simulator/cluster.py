@@ -95,12 +95,17 @@ class Cluster:
         node: str | None = "node-1",
         containers: Iterable[str] = ("falco",),
         init_containers: Iterable[str] = (),
+        sidecars: Iterable[str] = (),
         waiting: bool = False,
         waiting_reason: str = "ContainerCreating",
         image: str = "docker.io/falcosecurity/falco:0.44.1",
+        images: Mapping[str, str] | None = None,
         utc_offset_minutes: int = 0,
     ) -> Pod:
-        """Create a pod; its containers run at once, unless it has no node or is `waiting` for some reason."""
+        """Create a pod; its containers run at once, unless it has no node or is `waiting` for some reason.
+
+        `sidecars` are init containers that are restarted always. `images` has those that are not `image`.
+        """
         if (namespace, name) in self.pods:
             msg = f'pods "{name}" already exists'
             raise ValueError(msg)
@@ -112,7 +117,15 @@ class Cluster:
             labels=dict(FALCO_LABELS if labels is None else labels),
             node=node,
             created_ns=self.clock_ns(),
-            containers={c: Container(c, image, waiting_reason=waiting_reason) for c in containers},
+            containers={
+                name: Container(
+                    name,
+                    (images or {}).get(name, image),
+                    waiting_reason=waiting_reason,
+                    sidecar=name in sidecars,
+                )
+                for name in (*sidecars, *containers)
+            },
             init_containers=tuple(init_containers),
             utc_offset_minutes=utc_offset_minutes,
         )

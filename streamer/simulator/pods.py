@@ -51,9 +51,11 @@ class Container:
     last: Instance | None = None
     restart_count: int = 0
     waiting_reason: str | None = "ContainerCreating"
+    sidecar: bool = False
+    """An init container that is restarted always, as KEP-753 has sidecars."""
 
     def status(self) -> Json:
-        """The container's member of `status.containerStatuses`."""
+        """The container's member of `status.containerStatuses`, or of `status.initContainerStatuses`."""
         current, last = self.current, self.last
         if self.waiting_reason is not None:
             state: Json = {"waiting": {"reason": self.waiting_reason}}
@@ -109,6 +111,9 @@ class Pod:
             return "Failed" if any(i.exit_code for i in ended) else "Succeeded"
         return "Running"
 
+    def _containers(self, *, sidecars: bool) -> list[Container]:
+        return [container for container in self.containers.values() if container.sidecar is sidecars]
+
     def to_json(self) -> Json:
         """The object as a GET shows it; a new dictionary each time."""
         metadata: Json = {
@@ -128,15 +133,21 @@ class Pod:
             metadata["deletionTimestamp"] = rfc3339(self.deletion_ns)
             metadata["deletionGracePeriodSeconds"] = self.deletion_grace_seconds
         spec: Json = {
-            "containers": [{"name": c.name, "image": c.image} for c in self.containers.values()],
+            "containers": [{"name": c.name, "image": c.image} for c in self._containers(sidecars=False)],
             "restartPolicy": "Always",
             "serviceAccountName": self.owner,
         }
-        if self.init_containers:
-            spec["initContainers"] = [{"name": name, "image": "falcoctl"} for name in self.init_containers]
+        sidecars = self._containers(sidecars=True)
+        if self.init_containers or sidecars:
+            spec["initContainers"] = [
+                *({"name": name, "image": "falcoctl"} for name in self.init_containers),
+                *({"name": c.name, "image": c.image, "restartPolicy": "Always"} for c in sidecars),
+            ]
         status: Json = {"phase": self.phase, "qosClass": "Burstable"}
         if self.node is not None:
             spec["nodeName"] = self.node
             status["startTime"] = rfc3339(self.created_ns)
-            status["containerStatuses"] = [c.status() for c in self.containers.values()]
+            status["containerStatuses"] = [c.status() for c in self._containers(sidecars=False)]
+            if sidecars:
+                status["initContainerStatuses"] = [c.status() for c in sidecars]
         return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}

@@ -69,8 +69,9 @@ class OpenStream:
 
 def choose_container(pod: Pod, name: str) -> Container:
     """The container that a log request means; 400 if it names none and there are several."""
-    if not name and len(pod.containers) == 1:
-        return next(iter(pod.containers.values()))
+    regular = [container for container in pod.containers.values() if not container.sidecar]
+    if not name and len(regular) == 1:
+        return regular[0]
     if not name:
         names = f"[{' '.join(pod.containers)}]"
         if pod.init_containers:

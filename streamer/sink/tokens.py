@@ -6,6 +6,7 @@ import asyncio
 import base64
 import importlib
 import inspect
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from aiokafka.errors import KafkaError
 from streamer.config.oauth import OAuth
 from streamer.config.secret import SecretError
 from streamer.flow.failure import one_line
+from streamer.flow.proxy import ProxyConfigError, Way
 from streamer.sink.errors import KafkaUnavailable
 
 _SECONDS: Final = 5.0
@@ -98,8 +100,11 @@ class EndpointTokens(AbstractTokenProvider):  # type: ignore[misc]
         try:
             secret = oauth.secret.read()
             tls = ssl.create_default_context(cafile=oauth.ca_file)
+            way = Way.to(str(oauth.token_endpoint), os.environ)
         except SecretError as error:
             raise TokenUnavailable(str(error), "mount the secret there or name another file") from error
+        except ProxyConfigError as error:
+            raise TokenUnavailable(str(error), "the token endpoint is reached through it") from error
         except OSError as error:
             cause = f"kafka.security.sasl.oauth.ca_file: {oauth.ca_file} cannot be used: {one_line(error)}"
             raise TokenUnavailable(cause, "it must be a readable PEM file") from error
@@ -108,15 +113,21 @@ class EndpointTokens(AbstractTokenProvider):  # type: ignore[misc]
         headers = {"authorization": f"Basic {base64.b64encode(user).decode()}"}
         try:
             async with (
-                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as session,
-                session.post(oauth.token_endpoint, data=form, headers=headers, ssl=tls) as response,
+                aiohttp.ClientSession(
+                    connector=way.connector(), timeout=aiohttp.ClientTimeout(total=_SECONDS)
+                ) as session,
+                session.post(
+                    oauth.token_endpoint, data=form, headers=headers, ssl=tls, proxy=way.http_proxy
+                ) as response,
             ):
                 body = await response.content.read(_LONGEST_ANSWER)
                 status = response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             what = f"no answer in {_SECONDS:.0f} s" if isinstance(error, TimeoutError) else one_line(error)
+            by = f" through the proxy {way.shown}" if way.address else ""
+            also = f", {way.named_by} and NO_PROXY" if way.address else ""
             raise self._unavailable(
-                f"cannot be reached: {what}", "check the address, the network and oauth.ca_file"
+                f"cannot be reached{by}: {what}", f"check the address, the network and oauth.ca_file{also}"
             ) from error
         return self._read(status, body, now)
 

@@ -92,7 +92,8 @@ def is_pod(found: Mapping[str, Any]) -> bool:
         case {"metadata": {"uid": str(), "name": str(), "namespace": str()}}:
             spec, status = found.get("spec") or {}, found.get("status") or {}
             if isinstance(spec, dict) and isinstance(status, dict):
-                return all(isinstance(one, dict) and "name" in one for one in spec.get("containers") or ())
+                named = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
+                return all(isinstance(one, dict) and "name" in one for one in named)
     return False
 
 

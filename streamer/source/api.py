@@ -8,6 +8,7 @@ orjson reads in a fraction (docs/decisions/0003-own-api-adapter.md).
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
+from streamer.flow.proxy import ProxyConfigError, Way
 from streamer.source.answers import ApiError, LogAnswer, LogQuery, error_of, is_html, is_pod
 from streamer.source.budget import Budget, Lane, NoSlotError, Permit
 from streamer.source.credentials import ApiConfigError, Credentials, CredentialsError
@@ -62,10 +64,11 @@ class KubernetesApi:
     """Lists, watches and reads logs, within a budget. Made by `connect`; every method raises `ApiError`."""
 
     def __init__(
-        self, credentials: Credentials, tls: ApiTls, session: aiohttp.ClientSession, budget: Budget
+        self, credentials: Credentials, tls: ApiTls, way: Way, session: aiohttp.ClientSession, budget: Budget
     ) -> None:
         self._credentials = credentials
         self._tls = tls
+        self._way = way
         self._session = session
         self._budget = budget
         self._host = credentials.configuration.host.rstrip("/")
@@ -187,7 +190,8 @@ class KubernetesApi:
                 json=body,
                 headers=headers,
                 ssl=self._tls.context(),
-                proxy=self._credentials.configuration.proxy,
+                server_hostname=self._credentials.configuration.tls_server_name,
+                proxy=self._way.http_proxy,
                 read_bufsize=_LOG_READ_BYTES if lane in (Lane.OPEN, Lane.PROBE) else None,
             )
 
@@ -198,7 +202,7 @@ class KubernetesApi:
         except TimeoutError as error:
             raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            cause, fix = unreachable(error)
+            cause, fix = unreachable(error, self._way)
             raise ApiError(0, f"cannot reach the API server: {cause}", fix=fix) from error
         retry_after = response.headers.get("retry-after", "")
         seconds = float(retry_after) if retry_after.isdecimal() else None
@@ -221,14 +225,25 @@ async def connect(
         tls = ApiTls(credentials.configuration)
     except (OSError, ValueError) as error:
         raise ApiConfigError(credentials.explain(error)) from error
-    connector = aiohttp.TCPConnector(limit=0, socket_factory=_keepalive_socket)
+    way = _way(credentials.configuration)
+    connector = way.connector(limit=0, socket_factory=_keepalive_socket)
     # No limit on the whole: a log stream lives for hours. The wait for headers is bounded in `_ask`.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     try:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-            yield KubernetesApi(credentials, tls, session, budget or Budget())
+            yield KubernetesApi(credentials, tls, way, session, budget or Budget())
     finally:
         await credentials.close()
+
+
+def _way(configuration: Any) -> Way:
+    """Through the kubeconfig's proxy, whatever NO_PROXY says, or else as the environment has it; as kubectl does."""
+    try:
+        if configuration.proxy:
+            return Way.named(configuration.proxy, "proxy-url in the kubeconfig")
+        return Way.to(configuration.host, os.environ)
+    except ProxyConfigError as error:
+        raise ApiConfigError(f"no way to the Kubernetes API: {error}") from error
 
 
 def _keepalive_socket(address: Any) -> socket.socket:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
+import base64
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any, Final
 import structlog
 
 from streamer.flow.failure import one_line
+from streamer.source.exec_plugin import ExecPlugin, PluginError
 from streamer.source.kubeconfig import trouble
 from streamer.source.kubernetes_client import (
     ConfigException,
     Configuration,
-    ExecProvider,
     kube_config,
     load_incluster_config,
     parse_rfc3339,
@@ -30,6 +29,9 @@ _RENEW_SECONDS: Final = 5.0
 _PLUGIN_SECONDS: Final = 60.0
 """For what a kubeconfig's exec plug-in may take: it may ask somebody to log in."""
 _ABANDONED_SECONDS: Final = 1.0
+_BEFORE_PLUGIN: Final = ("token", "tokenFile", "username", "client-certificate", "client-certificate-data")
+"""What a user may have besides an exec plug-in, which is not run then."""
+_EXTENSION: Final = "client.authentication.k8s.io/exec"
 _NO_WAY: Final = "no way to the Kubernetes API: "
 
 log = structlog.get_logger()
@@ -136,9 +138,10 @@ class Credentials:
 
 
 class _Loader(kube_config.KubeConfigLoader):
-    """The library's, except for exec plug-ins: it waits for them without a limit, and ignores their failure.
+    """The library's, except for exec plug-ins and the cluster's section, which are read as kubectl reads them.
 
-    A plug-in that names no expiry is run again only once its credentials are refused.
+    The library waits for plug-ins without a limit, and ignores their failure. A plug-in that names no expiry is run
+    again only once its credentials are refused.
     """
 
     plugin_seconds = _PLUGIN_SECONDS
@@ -154,30 +157,45 @@ class _Loader(kube_config.KubeConfigLoader):
         return made
 
     async def load_from_exec_plugin(self) -> bool:
-        """Take a plug-in's token or certificate. Raises ConfigException that names the plug-in."""
+        """Take a plug-in's token or certificate; False where the user has others. Raises PluginError that names it."""
+        user: Any = self._user
+        if any(user.value.get(key) for key in _BEFORE_PLUGIN):
+            return False
         expiry = self.exec_plugin_expiry
         expired = expiry is not None and kube_config._is_expired(expiry)  # noqa: SLF001  # as the library does
         if self.plugin_has_run and not expired:
             return True
-        user: Any = self._user
-        provider = ExecProvider(user["exec"])
-        named = f"its exec plug-in {provider.args[0]}"
-        try:
-            status = await _run(provider, self.plugin_seconds)
-        except TimeoutError:
-            raise ConfigException(f"{named} did not end within {self.plugin_seconds:g} s") from None
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise ConfigException(f"{named} cannot be run: {reason}") from error
-        except ValueError as error:
-            raise ConfigException(f"{named} failed: {error}") from error
+        plugin = ExecPlugin.of(_plain(user["exec"].value), _folder(user), cluster_info(self._cluster))
+        status = await plugin.run(self.plugin_seconds)
         if not status.get("token") and not (
             status.get("clientCertificateData") and status.get("clientKeyData")
         ):
-            raise ConfigException(f"{named} gives neither token nor certificate")
+            raise PluginError(f"its exec plug-in {plugin.command} gives neither token nor certificate")
         self._take(status)
         self.plugin_has_run = True
         return True
+
+    def _load_user_token(self) -> bool:
+        """Without the newline at the end of a token's file, which no header may have."""
+        found = bool(super()._load_user_token())  # type: ignore[no-untyped-call]
+        if found:
+            self.token = self.token.strip()
+        return found
+
+    def _load_cluster_info(self) -> None:
+        """Take the address and the TLS, each file relative to the kubeconfig that names it."""
+        cluster: Any = self._cluster
+        user: Any = self._user
+        self.host = str(cluster["server"]).rstrip("/")
+        if self.host.startswith("https"):
+            self.ssl_ca_cert = _file(cluster, "certificate-authority")
+            if "cert_file" not in self.__dict__ and user is not None:  # else it is the plug-in's
+                self.cert_file, self.key_file = (
+                    _file(user, f"client-{one}") for one in ("certificate", "key")
+                )
+        self.verify_ssl = not cluster.value.get("insecure-skip-tls-verify")
+        self.tls_server_name = cluster.value.get("tls-server-name") or None
+        self.proxy = cluster.value.get("proxy-url") or None
 
     def _take(self, status: dict[str, Any]) -> None:
         if status.get("token"):
@@ -190,37 +208,35 @@ class _Loader(kube_config.KubeConfigLoader):
         self.exec_plugin_expiry = parse_rfc3339(expiry) if expiry else None
 
 
-async def _run(provider: Any, seconds: float) -> dict[str, Any]:
-    """Run a plug-in and give the status that it prints. Raises OSError, TimeoutError, ValueError; it has ended then."""
-    info = {
-        "apiVersion": provider.api_version,
-        "kind": "ExecCredential",
-        "spec": {"interactive": sys.stdin.isatty()},
-    }
-    environment = {**provider.env, "KUBERNETES_EXEC_INFO": json.dumps(info)}
-    process = await asyncio.create_subprocess_exec(
-        *provider.args,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            printed, said = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_ABANDONED_SECONDS):
-                    await process.wait()
-    if process.returncode:
-        *_, last = said.decode(errors="replace").strip().splitlines() or [""]
-        raise ValueError(f"process returned {process.returncode}" + (f": {last}" if last else ""))
-    try:
-        answer = json.loads(printed)
-    except ValueError as error:
-        raise ValueError(f"failed to decode process output: {error}") from error
-    match answer:
-        case {"apiVersion": provider.api_version, "status": dict(status)}:
-            return status
-    raise ValueError(f"it prints no ExecCredential of {provider.api_version} with a status")
+def _folder(node: Any) -> Path:
+    """The folder of the file that a part of the configuration is from."""
+    return Path(node.path).absolute().parent
+
+
+def _file(node: Any, name: str) -> str | None:
+    """The path of what `name` or `name-data` holds."""
+    given = {key: value for key, value in node.value.items() if value}
+    made = kube_config.FileOrData(given, name, file_base_path=str(_folder(node)))
+    path: str | None = made.as_file()
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """A part of the configuration without the library's wrapping."""
+    return value.value if isinstance(value, kube_config.ConfigNode) else value
+
+
+def cluster_info(node: Any) -> dict[str, Any]:
+    """A cluster's section as exec plug-ins get it with `provideClusterInfo`."""
+    cluster = node.value
+    found: dict[str, Any] = {"server": cluster.get("server", "")}
+    for key in ("tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression"):
+        if cluster.get(key):
+            found[key] = cluster[key]
+    authority = _file(node, "certificate-authority")
+    if authority:
+        found["certificate-authority-data"] = base64.b64encode(Path(authority).read_bytes()).decode()
+    for extension in cluster.get("extensions") or ():
+        if extension.get("name") == _EXTENSION:
+            found["config"] = extension.get("extension")
+    return found

@@ -10,13 +10,15 @@ from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Target, Verdict
 from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, connect
 from streamer.source.examine_logs import examine_logs, few
-from streamer.source.pods import Origin, container_names, view
+from streamer.source.pods import Origin, container_names, containers_of, runs_falco, view
 from streamer.transform.plan import Plan
 
 _NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
 _SKEW_SECONDS: Final = 3.0
 """An HTTP date has whole seconds, and an answer its way."""
 _PAGE: Final = "500"
+_OF_A_ROLLOUT: Final = ("controller-revision-hash", "pod-template-generation", "pod-template-hash")
+"""Labels that change with every rollout."""
 
 
 async def examine_kubernetes(settings: Kubernetes, plan: Plan) -> AsyncIterator[Finding]:
@@ -158,12 +160,7 @@ async def _lookalikes(api: KubernetesApi, namespaces: Iterable[str]) -> list[Map
 
 async def _running_falco(api: KubernetesApi, namespace: str) -> list[Mapping[str, Any]]:
     answer = await api.get(_path(namespace), {"limit": _PAGE})
-    found = []
-    for pod in answer.get("items") or ():
-        images = [str(one.get("image", "")) for one in (pod.get("spec") or {}).get("containers") or ()]
-        if any(image.split("@")[0].split(":")[0].endswith("/falco") for image in images):
-            found.append(pod)
-    return found
+    return [pod for pod in answer.get("items") or () if any(map(runs_falco, containers_of(pod)))]
 
 
 def _examine_pods(
@@ -174,7 +171,9 @@ def _examine_pods(
         fix = "set kubernetes.selectors and kubernetes.namespaces to where Falco runs"
         if lookalikes:
             labels = lookalikes[0]["metadata"].get("labels") or {}
-            shown = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+            shown = ",".join(
+                f"{key}={value}" for key, value in sorted(labels.items()) if key not in _OF_A_ROLLOUT
+            )
             theirs = sorted({pod["metadata"]["namespace"] for pod in lookalikes})
             elsewhere = settings.namespaces and not {*theirs} & {*settings.namespaces}
             where = f"kubernetes.namespaces to theirs ({','.join(theirs)}), and " if elsewhere else ""
@@ -207,7 +206,7 @@ def _examine_pods(
                 "container",
                 Verdict.FAULT,
                 f"{_names(without)}: no container is called {settings.container}, but {', '.join(names)}",
-                f"set kubernetes.container to Falco's (is it {names[0]}?)",
+                _container_fix(without),
             ),
             [],
         )
@@ -219,6 +218,27 @@ def _examine_pods(
             ),
             targets,
         )
+
+
+def _container_fix(pods: Sequence[Mapping[str, Any]]) -> str:
+    """What to do where no container has the name that is set. Only a container with Falco's image is proposed."""
+    falco = sorted({one["name"] for pod in pods for one in containers_of(pod) if runs_falco(one)})
+    if falco:
+        return f"set kubernetes.container to {' or '.join(falco)}, which runs Falco's image"
+    for kind, key in (
+        ("an ephemeral container", "ephemeralContainers"),
+        ("an init container", "initContainers"),
+    ):
+        others = [one for pod in pods for one in (pod.get("spec") or {}).get(key) or () if runs_falco(one)]
+        if others:
+            return (
+                f"Falco's image runs in {kind} ({others[0].get('name')}), which is not followed: run it as a "
+                "container, or as an init container with restartPolicy: Always"
+            )
+    return (
+        "none of them runs an image that is called falco: set kubernetes.selectors to Falco's own pods, or "
+        "kubernetes.container to the one that runs it under another name"
+    )
 
 
 def _path(namespace: str) -> str:

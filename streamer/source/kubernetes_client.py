@@ -29,13 +29,11 @@ _enter("kubernetes.aio")
 from kubernetes.aio.client import ApiClient, Configuration  # noqa: E402
 from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config  # noqa: E402
 from kubernetes.aio.config.dateutil import parse_rfc3339  # noqa: E402
-from kubernetes.aio.config.exec_provider import ExecProvider  # noqa: E402
 
 __all__ = [
     "ApiClient",
     "ConfigException",
     "Configuration",
-    "ExecProvider",
     "kube_config",
     "load_incluster_config",
     "parse_rfc3339",

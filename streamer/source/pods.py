@@ -12,6 +12,8 @@ from streamer.model import Instance, Target
 NOT_AN_OBJECT: Final = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 """What reading an answer raises that is JSON, or not even that, but not what it should be."""
 
+_FALCO_IMAGES: Final = ("falco", "falco-no-driver")
+
 
 @dataclass(frozen=True, slots=True)
 class PodView:
@@ -40,7 +42,8 @@ def view(pod: Mapping[str, Any], container: str) -> PodView | None:
     if not spec.get("nodeName") or container not in container_names(pod):
         return None
     target = Target(metadata["namespace"], metadata["name"], metadata["uid"], container, spec["nodeName"])
-    known = _status(status.get("containerStatuses") or (), container)
+    statuses = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
+    known = _status(statuses, container)
     state = known.get("state") or {}
     ended = state.get("terminated") or {}
     last = (known.get("lastState") or {}).get("terminated") or {}
@@ -127,9 +130,25 @@ def is_leaving(pod: Mapping[str, Any], uid: str) -> bool:
     return bool(metadata["uid"] != uid or metadata.get("deletionTimestamp"))
 
 
+def containers_of(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The containers that run as long as the pod: regular ones, and init containers that are native sidecars (KEP-753).
+
+    Other init containers and ephemeral ones are left out (docs/decisions/0024-which-containers.md).
+    """
+    spec = pod.get("spec") or {}
+    first = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    return [*(spec.get("containers") or ()), *first]
+
+
 def container_names(pod: Mapping[str, Any]) -> list[str]:
-    """The names of a pod's containers, init containers left out."""
-    return [container["name"] for container in (pod.get("spec") or {}).get("containers") or ()]
+    """The names of the containers that can be followed."""
+    return [container["name"] for container in containers_of(pod)]
+
+
+def runs_falco(container: Mapping[str, Any]) -> bool:
+    """Whether a container's image is Falco's, from whatever registry; its loaders and companions are not."""
+    repository = str(container.get("image") or "").partition("@")[0]
+    return repository.rpartition("/")[2].partition(":")[0] in _FALCO_IMAGES
 
 
 def _status(statuses: Iterable[Mapping[str, Any]], container: str) -> Mapping[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Final, NamedTuple
 
 import aiohttp
 
 from streamer.flow.failure import one_line
+from streamer.flow.proxy import Way
 
 
 class Trouble(NamedTuple):
@@ -31,8 +33,35 @@ PROXY: Final = f"{_ADDRESS}; is there a proxy in between that wants a login?"
 """What to do where something else than an API server answers."""
 
 
-def trouble(error: Exception) -> Trouble:
+def trouble(error: Exception, way: Way) -> Trouble:
     """What an exception of aiohttp's means: its own words name sockets and objects in memory."""
+    found = _proxy_trouble(error, way) if way.address else None
+    return found or _trouble(error)
+
+
+def _proxy_trouble(error: Exception, way: Way) -> Trouble | None:
+    """What is wrong with the proxy; None where it is with what is behind it."""
+    fix = f"{way.named_by} names this proxy: is it right?"
+    if way.named_by.isidentifier():
+        fix += " NO_PROXY lists what is reached without it"
+    match error:
+        case aiohttp.ClientHttpProxyError(status=407):
+            return Trouble(f"the proxy {way.shown} wants a user and a password (407)", fix)
+        case aiohttp.ClientHttpProxyError():
+            return Trouble(f"the proxy {way.shown} answers {error.status} ({error.message})", fix)
+        case (
+            aiohttp.ClientConnectorDNSError() | aiohttp.ClientProxyConnectionError(os_error=socket.gaierror())
+        ):
+            return Trouble(f"the name of the proxy {way.shown} is not known", fix)
+        case aiohttp.ClientProxyConnectionError(os_error=OSError() as found):
+            refused = isinstance(found, ConnectionRefusedError)
+            return Trouble(
+                f"the proxy {way.shown}: {'connection refused' if refused else one_line(found)}", fix
+            )
+    return None
+
+
+def _trouble(error: Exception) -> Trouble:
     match error:
         case aiohttp.ClientConnectorDNSError():
             return Trouble(f"the name {error.host} is not known", f"{_ADDRESS}, and the DNS")
@@ -41,8 +70,8 @@ def trouble(error: Exception) -> Trouble:
         ):
             return Trouble(
                 f"its certificate is not trusted: {found.verify_message.rstrip('.')}",
-                "the kubeconfig's certificate-authority must be the one that signed it, for this name; "
-                "is there a proxy in between that presents its own?",
+                "the kubeconfig's certificate-authority must be the one that signed it, and the name its own: "
+                "`tls-server-name` sets another than that in `server`; does a proxy in between present its own?",
             )
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
             return Trouble(

@@ -457,3 +457,23 @@ async def test_a_server_that_is_away_is_waited_for(
         await server.start()
         await recorder.until_read("falco-a", numbered(0, 20))
     assert recorder.gaps == []
+
+
+async def test_a_native_sidecar_is_followed_through_its_restarts(
+    cluster: Cluster, server: SimulatedApiServer, tmp_path: Path
+) -> None:
+    pod = cluster.add_pod("team", "app-a", containers=["app"], sidecars=["falco"], images={"app": "app:1"})
+    cluster.append(pod, *numbered(0, 20))
+    cluster.append(pod, b"the application's", container="app")
+    recorder = Recorder()
+    async with following(server, recorder, tmp_path, patience=HASTY):
+        await recorder.until_read("app-a", numbered(0, 20))
+        cluster.append(pod, *numbered(20, 30))
+        cluster.restart_container(pod)
+        cluster.append(pod, *numbered(30, 40))
+        await recorder.until_read("app-a", numbered(0, 40))
+        cluster.crash(pod)
+        cluster.start_container(pod)
+        cluster.append(pod, *numbered(40, 50))
+        await recorder.until_read("app-a", numbered(0, 50))
+    assert recorder.gaps == []

@@ -250,7 +250,7 @@ async def test_the_container_has_another_name(api_server: KubeApiServer, cluster
             "container",
             Verdict.FAULT,
             f"{cluster.namespace}/falco-a: no container is called falco, but falco-ebpf, falcoctl",
-            "set kubernetes.container to Falco's (is it falco-ebpf?)",
+            "set kubernetes.container to falco-ebpf, which runs Falco's image",
         )
     ]
 

@@ -68,16 +68,22 @@ class FalcoCluster:
         *,
         node: str | None = None,
         containers: Sequence[str] = ("falco",),
+        sidecars: Sequence[str] = (),
         labels: Mapping[str, str] = FALCO_LABELS,
         scheduled: bool = True,
         started: bool = True,
     ) -> Pod:
         """Add a pod on a node, by default the cluster's first, and start it, so that its log can be written.
 
-        `scheduled=False` leaves it without a node (Pod.schedule), `started=False` in ContainerCreating (Pod.start).
+        `sidecars` are init containers that are restarted always. `scheduled=False` leaves the pod without a node
+        (Pod.schedule), `started=False` in ContainerCreating (Pod.start).
         """
         spec: dict[str, Any] = {
-            "containers": [{"name": container, "image": "falcosecurity/falco"} for container in containers],
+            "containers": [{"name": container, "image": _image(container)} for container in containers],
+            "initContainers": [
+                {"name": container, "image": _image(container), "restartPolicy": "Always"}
+                for container in sidecars
+            ],
             "terminationGracePeriodSeconds": 30,
         }
         if scheduled:
@@ -92,3 +98,11 @@ class FalcoCluster:
         elif scheduled:
             await pod.report()
         return pod
+
+
+def _image(container: str) -> str:
+    return (
+        "falcosecurity/falco"
+        if container.startswith("falco") and container != "falcoctl"
+        else f"{container}:1"
+    )

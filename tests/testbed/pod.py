@@ -122,7 +122,9 @@ class Pod:
         self.namespace: str = meta["namespace"]
         self.uid: str = meta["uid"]
         self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
-        self._names: Sequence[str] = [container["name"] for container in spec["containers"]]
+        self._sidecars = {container["name"] for container in spec.get("initContainers", ())}
+        regular = [container["name"] for container in spec["containers"]]
+        self._names: Sequence[str] = [*sorted(self._sidecars), *regular]
         self.node: str | None = None
         self.containers: dict[str, Container] = {}
         """Empty until the pod has a node: no kubelet knows it before."""
@@ -207,7 +209,8 @@ class Pod:
             "phase": self._phase(),
             "hostIP": "127.0.0.1",
             "conditions": [{"type": kind, "status": ready} for kind in ("Ready", "ContainersReady")],
-            "containerStatuses": containers,
+            "containerStatuses": [one for one in containers if one["name"] not in self._sidecars],
+            "initContainerStatuses": [one for one in containers if one["name"] in self._sidecars],
         }
         await self._api.patch(f"{self.path}/status", {"status": status})
 

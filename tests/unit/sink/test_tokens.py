@@ -11,6 +11,7 @@ import pytest
 
 from streamer.config.oauth import OAuth
 from streamer.sink.tokens import EndpointTokens, TokenUnavailable
+from tests.testbed.forward_proxy import HttpProxy, SocksProxy
 from tests.testbed.identity_provider import IdentityProvider
 
 LIFE_SECONDS = 100
@@ -99,3 +100,29 @@ async def test_what_is_wrong_is_told_in_one_line_without_the_secret(
         await tokens(provider, Clock(), **wrong).token()
     assert "\n" not in str(found.value)
     assert "hunter" not in str(found.value)
+
+
+@pytest.mark.parametrize("kind", [HttpProxy, SocksProxy])
+async def test_the_endpoint_is_reached_through_the_proxy_of_the_environment(
+    provider: IdentityProvider, kind: type[HttpProxy | SocksProxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int(provider.token_endpoint.split(":")[2].partition("/")[0])
+    endpoint = "http://login.example.test/token"
+    async with kind({"login.example.test": port}, login=("u", "pass")) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url_with("u:pass"))
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        assert await tokens(provider, Clock(), token_endpoint=endpoint).token()
+        assert proxy.asked == ["login.example.test:80"]
+        proxy.forbids = True
+        if kind is SocksProxy:
+            named = rf"through the proxy socks5://127.0.0.1:{proxy.port}: .*forbid.*HTTP_PROXY and NO_PROXY"
+            with pytest.raises(TokenUnavailable, match=named) as found:
+                await tokens(provider, Clock(), token_endpoint=endpoint).token()
+            assert "pass" not in str(found.value)
+        monkeypatch.setenv("NO_PROXY", "example.test")
+        with pytest.raises(TokenUnavailable, match="/token cannot be reached: "):
+            await tokens(provider, Clock(), token_endpoint=endpoint).token()
+    monkeypatch.setenv("HTTP_PROXY", "ftp://proxy.example.test")
+    monkeypatch.delenv("NO_PROXY")
+    with pytest.raises(TokenUnavailable, match="HTTP_PROXY is not the address of a proxy"):
+        await tokens(provider, Clock(), token_endpoint=endpoint).token()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,3 +107,63 @@ class TestSources:
         assert len(found) == 17
         assert max(len(one.told) for one in found) < 500
         assert found[-1].told == "84 more sources are not configured"
+
+
+async def examined(cluster: Cluster, tmp_path: Path, **settings: Any) -> dict[str, Finding]:
+    async with SimulatedApiServer(cluster) as server:
+        given = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"), **settings)
+        return {finding.check: finding async for finding in examine_kubernetes(given, PLAN)}
+
+
+NO_FALCO = (
+    "none of them runs an image that is called falco: set kubernetes.selectors to Falco's own pods, or "
+    "kubernetes.container to the one that runs it under another name"
+)
+APP = {"app": "registry.example.com:5000/app:1"}
+
+
+async def test_falco_as_a_native_sidecar_is_found(tmp_path: Path) -> None:
+    cluster = Cluster(seed=1)
+    cluster.append(
+        cluster.add_pod("team", "app-a", containers=["app"], sidecars=["falco"], images=APP),
+        alert(cluster.clock_ns()),
+    )
+    found = await examined(cluster, tmp_path)
+    assert "container" not in found
+    assert found["pods"].told == "1 pod of Falco on 1 node"
+
+
+@pytest.mark.parametrize(
+    ("pod", "fix"),
+    [
+        (
+            {"containers": ["app"], "sidecars": ["sensor"], "images": APP},
+            "set kubernetes.container to sensor, which runs Falco's image",
+        ),
+        (
+            {"containers": ["app", "sensor"], "images": APP},
+            "set kubernetes.container to sensor, which runs Falco's image",
+        ),
+        ({"containers": ["app"], "images": APP}, NO_FALCO),
+    ],
+)
+async def test_only_a_container_with_falcos_image_is_proposed(
+    pod: dict[str, Any], fix: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(seed=1)
+    cluster.add_pod("team", "app-a", **pod)
+    found = await examined(cluster, tmp_path)
+    assert found["container"].verdict is Verdict.FAULT
+    assert found["container"].fix == fix
+
+
+async def test_a_pod_with_a_sidecar_that_no_selector_matches_is_named_by_lasting_labels(
+    tmp_path: Path,
+) -> None:
+    cluster = Cluster(seed=1)
+    labels = {"app": "shop", "pod-template-hash": "6d4f"}
+    cluster.add_pod("team", "shop-a", labels=labels, containers=["app"], sidecars=["falco"], images=APP)
+    found = await examined(cluster, tmp_path)
+    assert found["pods"].fix == (
+        "these run Falco's image: team/shop-a; set kubernetes.selectors to labels of theirs (app=shop)"
+    )
