@@ -31,7 +31,7 @@ async def of_version(minor: int, tmp_path: Path) -> dict[str, Finding]:
     cluster.add_pod("falco", "falco-a")
     async with SimulatedApiServer(cluster, minor_version=minor) as server:
         settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
-        return {finding.check: finding async for finding in examine_kubernetes(settings)}
+        return {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
 
 
 @pytest.mark.parametrize("minor", [19, 25])
