@@ -17,7 +17,7 @@ from streamer.cli.options import fail
     epilog="""\b
 Examples:
   falco-streamer simulate --kubeconfig sim.kubeconfig
-  kubectl --kubeconfig sim.kubeconfig logs -n falco -l app.kubernetes.io/name=falco -c falco --follow
+  kubectl --kubeconfig sim.kubeconfig logs -n falco -l app.kubernetes.io/name=falco -c falco --tail=-1 --follow
 """,
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0: any free one.")

@@ -36,9 +36,29 @@ class Node:
     """What is wrong with it has been told; nothing that follows from that is to be told too."""
 
 
+_IPV6_SERVER: Final = re.compile(r"\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:\d{1,5}(?![^\0\s,\]}])")
+_IPV6_SERVER_MOST: Final = 64
+
+
 class _Loader(yaml.SafeLoader):
     # None: all plain scalars stay text.
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+    def fetch_flow_sequence_start(self) -> None:
+        # `[::1]:9092` is no list of YAML's: whoever writes it means the address.
+        server = _IPV6_SERVER.match(self.prefix(_IPV6_SERVER_MOST))
+        if server is None:
+            super().fetch_flow_sequence_start()
+            return
+        if not self.flow_level:
+            self.fetch_plain()
+            return
+        # Within a list, a plain text of YAML's would end at the bracket.
+        self.save_possible_simple_key()
+        self.allow_simple_key = False
+        start = self.get_mark()
+        self.forward(server.end())
+        self.tokens.append(yaml.ScalarToken(server[0], True, start, self.get_mark()))
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         # Aliases can swell a small file without bound, and make one value stand in two places.

@@ -13,18 +13,6 @@ if TYPE_CHECKING:
 
     from streamer.simulator.pods import Json
 
-VERSION: Json = {
-    "major": "1",
-    "minor": "36",
-    "gitVersion": "v1.36.3+simulated",
-    "gitCommit": "0000000000000000000000000000000000000000",
-    "gitTreeState": "clean",
-    "buildDate": "2026-01-01T00:00:00Z",
-    "goVersion": "none",
-    "compiler": "none",
-    "platform": "linux/amd64",
-}
-
 CORE_RESOURCES: Json = {
     "kind": "APIResourceList",
     "groupVersion": "v1",
@@ -49,16 +37,30 @@ CORE_RESOURCES: Json = {
 }
 
 DOCUMENTS: dict[str, Json] = {
-    "/version": VERSION,
     "/api": {"kind": "APIVersions", "versions": ["v1"]},
     "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
     "/api/v1": CORE_RESOURCES,
 }
 
 
-def add_routes(app: web.Application) -> None:
+def version(minor: int) -> Json:
+    """What a server of Kubernetes 1.`minor` says of itself."""
+    return {
+        "major": "1",
+        "minor": str(minor),
+        "gitVersion": f"v1.{minor}.3+simulated",
+        "gitCommit": "0000000000000000000000000000000000000000",
+        "gitTreeState": "clean",
+        "buildDate": "2026-01-01T00:00:00Z",
+        "goVersion": "none",
+        "compiler": "none",
+        "platform": "linux/amd64",
+    }
+
+
+def add_routes(app: web.Application, minor_version: int) -> None:
     """Add the fixed answers to an application."""
-    for path, document in DOCUMENTS.items():
+    for path, document in {"/version": version(minor_version), **DOCUMENTS}.items():
         app.router.add_get(path, _fixed(document))
     for path in ("/healthz", "/livez", "/readyz"):
         app.router.add_get(path, _healthy)

@@ -40,7 +40,7 @@ class SimulatedApiServer:
     """Serves a cluster on a loopback port; `async with`, or `start` and `stop` (and `start` again).
 
     `port` 0 takes a free one, and keeps it over stop and start. `token`: the bearer token to ask for.
-    `bookmark_seconds`: how often a watch that allows bookmarks gets one.
+    `bookmark_seconds`: how often a watch that allows bookmarks gets one. `minor_version`: of Kubernetes 1.
     `faults` and `access.denied` may be changed at any time; `requests` counts what was asked for pods and their logs,
     by verb and resource (`list`, `watch`, `get`, `get/log`), refused or not, `log_opens` the logs by (namespace, pod);
     `streams` holds what is open.
@@ -54,6 +54,7 @@ class SimulatedApiServer:
         port: int = 0,
         token: str | None = None,
         bookmark_seconds: float = 60,
+        minor_version: int = 36,
     ) -> None:
         self.cluster = cluster
         self.host = host
@@ -64,6 +65,7 @@ class SimulatedApiServer:
         self.requests: collections.Counter[str] = collections.Counter()
         self.log_opens: collections.Counter[tuple[str, str]] = collections.Counter()
         self._bookmark_seconds = bookmark_seconds
+        self._minor_version = minor_version
         self._lists = PodLists(cluster)
         self._hung_nodes: set[str] = set()
         self._runner: web.AppRunner | None = None
@@ -85,7 +87,7 @@ class SimulatedApiServer:
         app.router.add_get(pod, self._pod)
         app.router.add_get(pod + "/log", self._log)
         app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self.access.review)
-        discovery.add_routes(app)
+        discovery.add_routes(app, self._minor_version)
         # A handler whose client has gone is cancelled; else a silent follow would live for ever.
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
         await self._runner.setup()

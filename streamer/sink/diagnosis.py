@@ -26,6 +26,11 @@ _PREFLIGHT_SECONDS: Final = 5.0
 HOW_TO_GRANT: Final = "`falco-streamer topics acls` prints all that is needed"
 
 
+def address(host: str, port: int) -> str:
+    """A broker's address as it stands in the configuration."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 async def preflight(connection: Connection) -> None:
     """Raise KafkaUnavailable, with the cause, unless a bootstrap server and every broker it names can be reached."""
     arguments = connection.arguments("preflight") | {"request_timeout_ms": int(_PREFLIGHT_SECONDS * 1000)}
@@ -35,9 +40,9 @@ async def preflight(connection: Connection) -> None:
             brokers = await _brokers(host, port, arguments)
         except _REFUSALS as error:
             cause, fix = explain(error, connection.kafka.security)
-            failures.append(KafkaUnavailable(f"cannot reach {host}:{port}: {cause}", fix))
+            failures.append(KafkaUnavailable(f"cannot reach {address(host, port)}: {cause}", fix))
             continue
-        await _reach_advertised(f"{host}:{port}", brokers, arguments, connection.kafka.security)
+        await _reach_advertised(address(host, port), brokers, arguments, connection.kafka.security)
         return
     if failures:
         *others, last = failures
@@ -232,6 +237,7 @@ async def _reach_advertised(
         except _REFUSALS as error:
             cause, _ = explain(error, security)
             raise KafkaUnavailable(
-                f"{bootstrap} answers, but broker {node} cannot be reached where it says it is, {host}:{port}: {cause}",
+                f"{bootstrap} answers, but broker {node} cannot be reached where it says it is, "
+                f"{address(host, port)}: {cause}",
                 "the brokers' advertised.listeners must be reachable from here",
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -19,6 +20,8 @@ _SKEW_SECONDS: Final = 3.0
 _PAGE: Final = "500"
 _OF_A_ROLLOUT: Final = ("controller-revision-hash", "pod-template-generation", "pod-template-hash")
 """Labels that change with every rollout."""
+_OLDEST: Final = (1, 26)
+"""The oldest release that we support (docs/deployment.md)."""
 
 
 async def examine_kubernetes(settings: Kubernetes, plan: Plan) -> AsyncIterator[Finding]:
@@ -45,6 +48,8 @@ async def _examine(api: KubernetesApi, settings: Kubernetes, plan: Plan) -> Asyn
     yield Finding("api", Verdict.FINE, f"the API server {api.host} answers and knows us")
     if skew is not None:
         yield skew
+    if (version := await _version(api)) is not None:
+        yield version
     for namespace, need in refused:
         yield _refused(namespace, *need)
     if not refused:
@@ -104,6 +109,24 @@ async def _skew(api: KubernetesApi) -> Finding | None:
         Verdict.FAULT,
         f"our clock is {abs(seconds):.0f} s {direction} the API server's",
         "synchronise the clocks (NTP): tokens, certificates and Kafka's limits on timestamps depend on them",
+    )
+
+
+async def _version(api: KubernetesApi) -> Finding | None:
+    """Whether kubelets as old as the API server, or older, may be those that break long lines."""
+    try:
+        found = re.match(r"v?(\d+)\.(\d+)", str((await api.get("/version")).get("gitVersion", "")))
+    except ApiError:  # whoever may ask for nothing else is told so in other words
+        return None
+    if found is None or (int(found[1]), int(found[2])) >= _OLDEST:
+        return None
+    return Finding(
+        "api.version",
+        Verdict.WARNING,
+        f"Kubernetes {found[1]}.{found[2]} is older than 1.26: its kubelets write a timestamp into lines of more than "
+        "16 KiB",
+        "it is removed where it stands after 16 KiB, which is where Docker and containerd cut; with another runtime, "
+        "and for all else, update the nodes",
     )
 
 

@@ -19,9 +19,10 @@ from streamer.transform import align
 from streamer.transform.context import Context
 from streamer.transform.fingerprint import Fingerprint
 from streamer.transform.parse import parse
+from streamer.transform.parts import PART_BYTES, without_part_stamps
 from streamer.transform.plan import Refusal
 from streamer.transform.split import KEPT_BYTES
-from streamer.transform.stamp import LAST_NS, body_start
+from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import TargetState
 from streamer.transform.treatment import Treatment
 from streamer.transform.window import Window
@@ -81,7 +82,10 @@ class BatchRun:
         ordinals = _Ordinals(position.ring, batch)
         if batch.stamped:
             for index, (line, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
-                self._line(batch, index, line, line[body_start(line) :], line_ns, ordinals)
+                body = line[line.index(b" ", 11) + 1 :]  # body_start(line), without the call
+                if len(body) > PART_BYTES:
+                    body = without_part_stamps(body, line_ns)
+                self._line(batch, index, line, body, line_ns, ordinals)
         else:
             for index, line in enumerate(batch.lines):
                 self._line(batch, index, line, line, self._last_ns, ordinals)

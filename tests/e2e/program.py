@@ -49,7 +49,7 @@ class Program:
             stdout=theirs,
             stderr=theirs,
             env=environment(more),
-            preexec_fn=_take_terminal if terminal else None,  # noqa: PLW1509  # the child has one thread
+            preexec_fn=_take_terminal if terminal else heed_interrupts,  # noqa: PLW1509  # the child has one thread
         )
         os.close(theirs)
         self.output = b""
@@ -103,10 +103,16 @@ class Program:
         os.close(self._reading)
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell without job control leaves to `make test &`: SIGINT ignored, by all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _take_terminal() -> None:
     """Make stdin the controlling terminal, so that Ctrl-C typed there is a signal."""
     import fcntl
     import termios
 
+    heed_interrupts()
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -6,15 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.program import COMMAND, environment, run
+from tests.e2e.program import COMMAND, environment, heed_interrupts, run
 
 SCRIPT = Path(sys.executable).with_name("falco-streamer")
 
 
+@pytest.fixture(params=[signal.SIG_DFL, signal.SIG_IGN], ids=["in front", "as a shell starts jobs"])
+def inherited(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a shell without job control does with Ctrl-C for `make test &` must not decide a test."""
+    former = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("inherited")
 @pytest.mark.parametrize("command", [COMMAND, [str(SCRIPT)]], ids=["module", "script"])
 def test_interrupted_while_it_loads_it_ends_without_a_word(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(30)\n")
@@ -23,6 +33,7 @@ def test_interrupted_while_it_loads_it_ends_without_a_word(command: list[str], t
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment({"PYTHONPATH": str(tmp_path)}),
+        preexec_fn=heed_interrupts,  # noqa: PLW1509  # the child has one thread
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"loading\n"

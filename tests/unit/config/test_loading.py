@@ -97,11 +97,44 @@ def test_dotted_names_of_topic_settings_can_be_given_everywhere(write: Write) ->
         ("kafka:9092", ("kafka:9092",)),
         ("a:1, b:2", ("a:1", "b:2")),
         ("[a:1, '[::1]:2']", ("a:1", "[::1]:2")),
+        ("[::1]:9092", ("[::1]:9092",)),
+        ("[::1]:1, [fe80::2]:2", ("[::1]:1", "[fe80::2]:2")),
+        ("kafka:9092,[2001:db8::1]:9092", ("kafka:9092", "[2001:db8::1]:9092")),
+        ("[[::1]:9092]", ("[::1]:9092",)),
+        ("[ [::1]:1 , [::ffff:10.0.0.1]:2,a:3 ]", ("[::1]:1", "[::ffff:10.0.0.1]:2", "a:3")),
+        ("- [::1]:1\n- b:2\n- [::]:3", ("[::1]:1", "b:2", "[::]:3")),
     ],
 )
-def test_servers_are_a_list_or_text_with_commas(text: str, servers: tuple[str, ...]) -> None:
-    settings = load(None, ["cluster=x", f"kafka.bootstrap_servers={text}"], {})
-    assert settings.kafka.bootstrap_servers == servers
+@pytest.mark.parametrize("way", ["flag", "variable", "file", "variable in a file"])
+def test_servers_are_a_list_or_text_with_commas(
+    text: str, servers: tuple[str, ...], way: str, write: Write
+) -> None:
+    flags, environ, path = ["cluster=x"], {}, None
+    if way == "flag":
+        flags.append(f"kafka.bootstrap_servers={text}")
+    elif way == "variable":
+        environ["FALCO_STREAMER__KAFKA__BOOTSTRAP_SERVERS"] = text
+    elif way == "file":
+        shown = text.replace("\n", "\n    ")
+        path = write(f"kafka:\n  bootstrap_servers:\n    {shown}  # of the other cluster\n  client_id: x\n")
+    else:
+        # A variable's text never becomes a list: it has commas.
+        text = ",".join(servers)
+        environ["BROKERS"] = text
+        path = write("kafka: {bootstrap_servers: '${BROKERS}'}\n")
+    assert load(path, flags, environ).kafka.bootstrap_servers == servers
+
+
+@pytest.mark.parametrize("text", ["[::1]", "[::1]:", "[::1]:a", "[::1]9092", "[::1]:9092x", "[a, b]:9092"])
+def test_what_is_no_address_is_an_error_as_before(text: str) -> None:
+    with pytest.raises(ConfigError):
+        load(None, ["cluster=x", f"kafka.bootstrap_servers={text}"], {})
+
+
+def test_the_place_of_an_address_is_that_of_its_bracket(write: Write) -> None:
+    path = write("cluster: x\nkafka: {bootstrap_servers: [a:1, [::1]:99999]}\n")
+    with pytest.raises(ConfigError, match=r"streamer\.yaml:2:34(.|\n)*\^{11} expected a broker's address"):
+        load(path, [], {})
 
 
 def test_a_selector_keeps_its_commas() -> None:

@@ -81,6 +81,29 @@ async def test_what_answers_is_fit(where: Connection) -> None:
     await preflight(where)
 
 
+async def test_a_broker_may_have_an_address_of_ipv6(broker: MockBroker) -> None:
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = broker.bootstrap.rpartition(":")
+        theirs, to_them = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(_copy(reader, to_them), _copy(theirs, writer))
+
+    try:
+        listener = await asyncio.start_server(relay, "::1", 0)
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    async with listener:
+        port = listener.sockets[0].getsockname()[1]
+        await preflight(connection(f"[::1]:{port}"))
+    with pytest.raises(KafkaUnavailable, match=rf"cannot reach \[::1\]:{port}: connection refused"):
+        await preflight(connection(f"[::1]:{port}"))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while chunk := await reader.read(65_536):
+        writer.write(chunk)
+    writer.close()
+
+
 async def test_every_server_is_tried_and_named(broker: MockBroker) -> None:
     dead = Kafka(bootstrap_servers=("127.0.0.1:1", "127.0.0.1:2"))
     told = await why_not(Connection(dead))

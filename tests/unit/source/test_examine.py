@@ -27,6 +27,26 @@ async def pods_found(owners: tuple[str, ...], tmp_path: Path, *, other: bool) ->
         return {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
 
 
+async def of_version(minor: int, tmp_path: Path) -> dict[str, Finding]:
+    cluster = Cluster(seed=1)
+    cluster.add_pod("falco", "falco-a")
+    async with SimulatedApiServer(cluster, minor_version=minor) as server:
+        settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
+        return {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
+
+
+@pytest.mark.parametrize("minor", [19, 25])
+async def test_kubelets_that_break_long_lines_are_a_warning(minor: int, tmp_path: Path) -> None:
+    found = (await of_version(minor, tmp_path))["api.version"]
+    assert found.verdict is Verdict.WARNING
+    assert found.told.startswith(f"Kubernetes 1.{minor} is older than 1.26: ")
+
+
+@pytest.mark.parametrize("minor", [26, 36])
+async def test_nothing_is_said_of_those_that_do_not(minor: int, tmp_path: Path) -> None:
+    assert "api.version" not in await of_version(minor, tmp_path)
+
+
 async def test_a_pod_of_another_owner_is_named_with_the_cause_and_the_fix(tmp_path: Path) -> None:
     found = await pods_found(("DaemonSet/falco",), tmp_path, other=True)
     assert found["pods.origin"].verdict is Verdict.WARNING
