@@ -12,10 +12,9 @@ limit, or the end of the container. Where to go on is found by the content of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import aiohttp
 
@@ -120,29 +119,6 @@ class Follower:
         """The last lines taken when the last stream ended."""
         self._kept: tuple[LogStream, Instance | None] | None = None
         """Opened before the status was awaited, and not read: what is rotated away meanwhile stays readable."""
-        self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
-            Step.ASK_POD: self._ask_pod,
-            Step.AWAIT_STATUS: self._await_status,
-            Step.SKIP_TO_NOW: self._skip_to_now,
-            Step.FOLLOW_TAIL: self._follow_tail,
-            Step.FOLLOW_LONGER: self._follow_longer,
-            Step.FOLLOW_FIRST: self._follow_first,
-            Step.FOLLOW_NEXT: self._follow_next,
-            Step.READ_TAIL: self._read_tail,
-            Step.READ_LONGER_TAIL: self._read_longer_tail,
-            Step.READ_WHOLE: self._read_whole,
-            Step.READ_PREVIOUS_TAIL: partial(self._read_previous, patience.tail_lines),
-            Step.READ_PREVIOUS: partial(self._read_previous, None),
-            Step.TAKE_PREVIOUS: self._take_previous,
-            Step.LOOK_AT_END: self._look_at_end,
-            Step.JUDGE_END_AGAIN: self._judge_end_again,
-            Step.TAKE_REST: self._take_rest,
-            Step.RETRY: self._retry,
-            Step.RETRY_AT_ONCE: self._search_again,
-            Step.RETRY_IN_TURN: self._retry,
-            Step.AWAIT_START: self._await_start,
-            Step.AWAIT_RESTART: self._await_restart,
-        }
 
     @property
     def last_read_at(self) -> float:
@@ -255,7 +231,7 @@ class Follower:
                 await self._waits.pace()
             if step is not Step.FOLLOW_FIRST:
                 self._drop_kept()
-            await self._steps[step]()
+            await self._steps[step](self)
             if step is not Step.RETRY:
                 self._waits.error = None
         except PodGoneError:
@@ -429,7 +405,13 @@ class Follower:
             raise LogChangedError("the log was cut off, or rotated, while it was read")
         self._saw(current=if_absent)
 
-    async def _read_previous(self, tail_lines: int | None) -> None:
+    async def _read_previous_tail(self) -> None:
+        await self._search_previous(self._patience.tail_lines)
+
+    async def _read_previous(self) -> None:
+        await self._search_previous(None)
+
+    async def _search_previous(self, tail_lines: int | None) -> None:
         found = await self._previous.search(tail_lines)
         self._saw(previous=found)
         if found is InPrevious.HELD:
@@ -500,3 +482,28 @@ class Follower:
         await self._waits.for_change(
             self._patience.start_seconds if finished else self._patience.probe_seconds
         )
+
+    _steps: ClassVar[Mapping[Step, Callable[[Follower], Awaitable[None]]]] = {
+        Step.ASK_POD: _ask_pod,
+        Step.AWAIT_STATUS: _await_status,
+        Step.SKIP_TO_NOW: _skip_to_now,
+        Step.FOLLOW_TAIL: _follow_tail,
+        Step.FOLLOW_LONGER: _follow_longer,
+        Step.FOLLOW_FIRST: _follow_first,
+        Step.FOLLOW_NEXT: _follow_next,
+        Step.READ_TAIL: _read_tail,
+        Step.READ_LONGER_TAIL: _read_longer_tail,
+        Step.READ_WHOLE: _read_whole,
+        Step.READ_PREVIOUS_TAIL: _read_previous_tail,
+        Step.READ_PREVIOUS: _read_previous,
+        Step.TAKE_PREVIOUS: _take_previous,
+        Step.LOOK_AT_END: _look_at_end,
+        Step.JUDGE_END_AGAIN: _judge_end_again,
+        Step.TAKE_REST: _take_rest,
+        Step.RETRY: _retry,
+        Step.RETRY_AT_ONCE: _search_again,
+        Step.RETRY_IN_TURN: _retry,
+        Step.AWAIT_START: _await_start,
+        Step.AWAIT_RESTART: _await_restart,
+    }
+    """One table for all: a dict with a bound method for each takes 2.5 KiB of each target."""
