@@ -79,7 +79,8 @@ def main() -> None:
         if "quiet" in asked.which:
             print(asyncio.run(latency.quiet(folder, kafka)), flush=True)
         if "streams" in asked.which:
-            print(asyncio.run(streams.bench(folder, kafka)), flush=True)
+            counts = (asked.pods,) if asked.pods else streams.COUNTS
+            print(asyncio.run(streams.bench(folder, kafka, counts)), flush=True)
         for which in asked.which:
             if which in READING:
                 print(asyncio.run(_reading(which, folder, kafka, asked)), flush=True)

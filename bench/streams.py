@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,9 @@ _SETTLE_SECONDS: Final = 15.0
 _IDLE_SECONDS: Final = 60.0
 
 
-async def bench(folder: Path, kafka: Kafka) -> str:
+async def bench(folder: Path, kafka: Kafka, counts: Sequence[int] = COUNTS) -> str:
     """The table of this benchmark."""
-    allow_streams(max(COUNTS))
+    allow_streams(max(counts))
     lines = [
         f"### Idle streams, over TLS, for {_IDLE_SECONDS:.0f} s",
         "",
@@ -27,7 +28,7 @@ async def bench(folder: Path, kafka: Kafka) -> str:
         "|---:|---:|---:|---:|---:|---:|",
     ]
     base = 0
-    for count in (0, *COUNTS):
+    for count in (0, *counts):
         resident, share, asked, opened = await _measure(folder, kafka, count)
         base = base or resident
         each = f"{(resident - base) / count / 1024:.0f} KiB" if count else ""

@@ -114,7 +114,22 @@ class _LeanTls(_Tls):  # type: ignore[misc]
 
     max_size = READ_BYTES
 
+    # The base class has more attributes than objects of one class can share the names of: each has a dict of 1.9 KiB.
+    __slots__ = (
+        *("_app_protocol", "_app_protocol_buffer_updated", "_app_protocol_get_buffer"),
+        *("_app_protocol_is_buffer", "_app_reading_paused", "_app_state", "_app_transport"),
+        *("_app_transport_created", "_app_writing_paused", "_conn_lost", "_eof_received", "_extra"),
+        *("_handshake_start_time", "_handshake_timeout_handle", "_incoming", "_incoming_high_water"),
+        *("_incoming_low_water", "_loop", "_outgoing", "_outgoing_high_water", "_outgoing_low_water"),
+        *("_server_hostname", "_server_side", "_shutdown_timeout_handle", "_ssl_buffer"),
+        *("_ssl_buffer_view", "_ssl_handshake_timeout", "_ssl_reading_paused", "_ssl_shutdown_timeout"),
+        *("_ssl_writing_paused", "_sslcontext", "_sslobj", "_state", "_transport", "_waiter"),
+        *("_write_backlog", "_write_buffer_size"),
+    )
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
+        # Attributes of the base class, which the slots hide.
+        self._handshake_start_time = self._handshake_timeout_handle = self._shutdown_timeout_handle = None
         super().__init__(*arguments, **named)
         self._ssl_buffer = self._ssl_buffer_view = _buffer
         # A reader that has paused holds one record here, and not 256 KiB; the kernel and TCP hold the rest.

@@ -119,8 +119,7 @@ class KubernetesApi:
         """Ask for a log. `node` is the pod's: where it hangs, only requests for its logs wait."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         response, permit = await self._ask(lane, path, query.params(container), node=node)
-        # A stream lasts for hours, and nobody looks at its headers again: 2.5 KiB each, in forty pieces.
-        del response._headers, response._raw_headers  # noqa: SLF001
+        _forget_headers(response)
         return _Log(response, permit)
 
     async def pod(self, namespace: str, name: str, *, node: str = "") -> dict[str, Any]:  # noqa: ARG002
@@ -212,6 +211,12 @@ class KubernetesApi:
         permit.free()
         async with response:
             raise await error_of(response, seconds)
+
+
+def _forget_headers(response: aiohttp.ClientResponse) -> None:
+    """Drop what nobody looks at again: a stream lasts for hours, and there may be thousands."""
+    del response._headers, response._raw_headers, response._request_info  # noqa: SLF001
+    response._cache.clear()  # noqa: SLF001  # the headers, and the address with its parts
 
 
 @asynccontextmanager

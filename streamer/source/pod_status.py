@@ -8,6 +8,7 @@ from contextlib import suppress
 from math import inf
 from typing import Final
 
+from streamer.flow.waker import Waker
 from streamer.model import Instance
 from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.patience import Patience
@@ -36,7 +37,7 @@ class PodStatusCache:
         self.departed_at = inf
         """When the watch reported that the pod is gone, on the loop's clock."""
         self._ended_ns: dict[Instance, int] = {}
-        self._news = asyncio.Event()
+        self._news = Waker()
         self._note_ends(found)
         self.departed = False
         """The watch has reported that the pod is gone."""
@@ -49,17 +50,17 @@ class PodStatusCache:
             self._reported = found
             self._see(found)
             self.departed, self.departed_at = False, inf
-            self._news.set()
+            self._news.wake()
 
     def depart(self, last: PodView | None) -> None:
         """The pod is gone from the API; `last` is its last description, where that is known."""
         self._see(last or self.view)
         self.departed, self.departed_at = True, asyncio.get_running_loop().time()
-        self._news.set()
+        self._news.wake()
 
     def wake(self) -> None:
         """Let a wait for news end now."""
-        self._news.set()
+        self._news.wake()
 
     def _see(self, found: PodView) -> None:
         if found.running:
@@ -147,17 +148,15 @@ class PodStatusCache:
 
     async def wait_for_news(self, seconds: float) -> None:
         """Wait for a report, for at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
+        await self._news.wait(seconds)
 
     async def wait_while(self, condition: Callable[[PodView], bool], seconds: float | None = None) -> None:
         """Wait while the view meets a condition and the pod is there, for at most so long."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while condition(self.view) and not self.departed:
-                    self._news.clear()
-                    await self._news.wait()
+        clock = asyncio.get_running_loop().time
+        end = inf if seconds is None else clock() + seconds
+        while condition(self.view) and not self.departed and (left_seconds := end - clock()) > 0:
+            self._news.clear()
+            await self._news.wait(None if seconds is None else left_seconds)
 
 
 class _NameTakenError(PodGoneError):

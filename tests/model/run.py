@@ -14,7 +14,7 @@ from unittest import mock
 
 from streamer.simulator import logs
 from streamer.simulator.pods import Pod
-from streamer.source import actor, departure, fleet, reader, waits
+from streamer.source import actor, departure, fleet, intake, open_stream, reader, silence, waits
 from streamer.source.api import ApiError
 from streamer.source.patience import PATIENCE
 from tests.model.oracle import Circumstances, check
@@ -169,9 +169,9 @@ class WallClock:
 @contextmanager
 def scaled(plan: Plan) -> Iterator[Muted]:
     muted = Muted()
-    modules = (actor, departure, fleet, reader, waits)
+    modules = (actor, departure, fleet, reader, silence, waits)
     patches: list[Any] = [mock.patch.object(module, "log", muted) for module in modules]
-    patches.append(mock.patch.object(reader, "time", WallClock()))
+    patches.extend(mock.patch.object(module, "time", WallClock()) for module in (intake, open_stream))
     if plan.small:
         patches.append(mock.patch.object(logs, "RECORD_BYTES", 64))
     for patch in patches:
