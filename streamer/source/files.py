@@ -82,7 +82,8 @@ class FileReader:
                     rest = io.BufferedReader(_PutBack(head.content, cast("BinaryIO", file)), _CHUNK_BYTES)
                     self._kept[name] = rest, stack.pop_all()
             if (fault := fault_of(head, is_rotated=instance_of(name) is not None)) is not None:
-                raise FileError(f"{name}: {fault.what}{_way_out(name, fault, packed=_is_packed(name))}")
+                label = "standard input" if name == "-" else name
+                raise FileError(f"{label}: {fault.what}{_way_out(name, fault, packed=_is_packed(name))}")
         return in_order(names)
 
     def read(

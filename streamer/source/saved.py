@@ -20,6 +20,8 @@ from streamer.transform.stamp import StampReader, stamp_bytes
 BOM: Final = b"\xef\xbb\xbf"
 _PRINTED: Final = re.compile(rb'\{(?!"log":")')
 """Begins with this, it is JSON that no runtime has wrapped."""
+_SERVED: Final = re.compile(rb"\d[^ {]+ \{")
+"""Begins with this, it is JSON behind a timestamp, if that is one."""
 _DOCKER: Final = b'{"log":"'
 # `2026-11-20T10:00:00.7+02:00 stdout F text`; tags may follow the F or P. An editor may have cut off the last space.
 _CRI: Final = re.compile(
@@ -62,9 +64,13 @@ class SavedLines:
         return self._runs_of(piece for splitter in streams.values() for piece in _pieces(splitter.finish()))
 
     def _runs(self, found: Lines) -> Iterator[Run]:
-        is_printed = _PRINTED.match
-        if not found.oversize and all(map(is_printed, found.lines)):
-            return iter([found] if found.lines else [])
+        if not found.oversize:  # most files are of one kind, and these two are the usual ones
+            if all(map(_PRINTED.match, found.lines)):
+                return iter([found] if found.lines else [])
+            if all(map(_SERVED.match, found.lines)):
+                times = [time for line in found.lines if (time := self._stamps.line_time(line)) is not None]
+                if len(times) == len(found.lines):
+                    return iter([StampedLines(found.lines, times)])
         return self._runs_of(whole for piece in _pieces(found) for whole in self._completed(*piece))
 
     def _completed(self, line: bytes, oversize: Oversize | None) -> Iterable[_Piece]:

@@ -198,7 +198,7 @@ def test_what_is_refused_is_one_line_before_anything_is_printed(tmp_path: Path) 
         assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"error: {said}\n")
     piped = run("replay", "-", stdin=array.read_bytes())
     assert piped.returncode == 1
-    assert piped.stderr == b"error: -: an array in JSON: put jq -c '.[]' before it\n"
+    assert piped.stderr == b"error: standard input: an array in JSON: put jq -c '.[]' before it\n"
 
 
 @pytest.mark.parametrize("target", ["falco", "a/b/c", "a/b/c/d/e", "a//b/c"])
