@@ -1,5 +1,6 @@
 """`python -m tests.testbed.compiled [pytest's arguments]`: the core's tests on its compiled form, the image's."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import sysconfig
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.testbed.parts import BuildError, Part, PartMissing, run
@@ -39,21 +41,28 @@ def libraries() -> Path:
     return Part("compiled-core", version, inputs, [], takes="1 min", build=_build).folder()
 
 
-def main() -> int:
-    """Return pytest's exit code; 0 with one line on stderr where the core cannot be compiled, in CI 1."""
-    try:
-        compiled = libraries()
-    except (PartMissing, BuildError) as failure:
-        sys.stderr.write(f"testbed: {failure}\n")
-        return 1 if os.environ.get("CI") or isinstance(failure, BuildError) else 0
+@contextlib.contextmanager
+def installed() -> Iterator[dict[str, str]]:
+    """Give the environment in which `streamer` is this source with its core compiled. Raises as `libraries` does."""
+    compiled = libraries()
     with tempfile.TemporaryDirectory(prefix="falco-streamer-compiled-") as name:
         shutil.copytree(ROOT / "streamer", Path(name, "streamer"))
         shutil.copytree(compiled, name, dirs_exist_ok=True)
         # Before the source, to which the editable install leads: and that folder is not to be looked into first.
         environment = {**os.environ, "PYTHONPATH": name, "PYTHONSAFEPATH": "1"}
         subprocess.run([sys.executable, "-c", _CHECK], cwd=ROOT, env=environment, check=True)
-        tests = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *(sys.argv[1:] or _TESTS)]
-        return subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode
+        yield environment
+
+
+def main() -> int:
+    """Return pytest's exit code; 0 with one line on stderr where the core cannot be compiled, in CI 1."""
+    try:
+        with installed() as environment:
+            tests = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *(sys.argv[1:] or _TESTS)]
+            return subprocess.run(tests, cwd=ROOT, env=environment, check=False).returncode
+    except (PartMissing, BuildError) as failure:
+        sys.stderr.write(f"testbed: {failure}\n")
+        return 1 if os.environ.get("CI") or isinstance(failure, BuildError) else 0
 
 
 if __name__ == "__main__":
