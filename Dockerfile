@@ -1,10 +1,10 @@
 # docker build -t falco-streamer:0.1.0 .
 #
-# BASE builds: any image with glibc and Python 3.11 or newer with its venv module. RUNTIME runs what was built: the same
-# Python at the same path, glibc and libstdc++ are all that it needs, so it may be an image without a shell and without
-# pip. Release builds give both by digest.
-ARG BASE=python:3.13-slim-bookworm
-ARG RUNTIME=${BASE}
+# BASE builds: any image with glibc, a C compiler, and Python 3.11 or newer with its venv module and headers. RUNTIME runs
+# what was built: the same Python at the same path, glibc and libstdc++ are all that it needs, so it may be an image
+# without a shell and without pip. Release builds give both by digest.
+ARG BASE=python:3.13-bookworm
+ARG RUNTIME=python:3.13-slim-bookworm
 
 FROM ${BASE} AS build
 # The Python of the base, never one that is fetched; files, not links into a cache that stays behind; nothing compiled
@@ -28,12 +28,13 @@ RUN /opt/uv/bin/uv venv --python python3 /opt/falco-streamer \
 
 # What builds the wheel is held to the hashes of requirements/dev.txt, of which it is a part.
 COPY requirements/dev.txt requirements/
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY streamer streamer
-# By pip, as uv would write down when the wheel was built. Compiled here, as nothing can be written next to the code
-# later; by hash, as times differ between builds; without the Kubernetes client's models, which would be a quarter of
-# all and of which the worker imports none. Then away with what is for a shell.
-RUN /opt/uv/bin/uv build --wheel --out-dir /dist --build-constraints requirements/dev.txt --require-hashes \
+# The core by the C compiler (hatch_build.py). Installed by pip, as uv would write down when the wheel was built. Byte
+# code is written here, as nothing can be written next to the code later; by hash, as times differ between builds; without
+# the Kubernetes client's models, which would be a quarter of all and of which the worker imports none. Then away with
+# what is for a shell.
+RUN HATCH_BUILD_HOOKS_ENABLE=true /opt/uv/bin/uv build --wheel --out-dir /dist --build-constraints requirements/dev.txt --require-hashes \
  && /opt/uv/bin/pip --python /opt/falco-streamer/bin/python install --no-index --no-compile --no-deps /dist/*.whl \
  && PYTHONHASHSEED=0 /opt/falco-streamer/bin/python -m compileall -q --invalidation-mode unchecked-hash \
       -x '/kubernetes/.*/(api|models)/(?!__init__)' /opt/falco-streamer/lib \

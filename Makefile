@@ -67,10 +67,15 @@ test-quick: lint  ## What needs Python only, under two minutes: lint, types, uni
 	@$(BIN)/python -m pytest -q -n auto -m 'not real' --ignore=tests/e2e $(ARGS)
 
 .PHONY: test
-test: test-quick parts  ## The quick tests, the commands as processes, more attacks, then real Kafka and a real API server (built once).
+test: test-quick parts  ## The quick tests, the compiled core, the commands as processes, more attacks, then real Kafka and a real API server (built once).
+	@$(BIN)/python -m tests.testbed.compiled
 	@$(BIN)/python -m pytest -q -n auto tests/e2e
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
 	@$(BIN)/python -m pytest -q -m real $(ARGS)
+
+.PHONY: test-compiled
+test-compiled: setup  ## Of these, the core's tests on its compiled form (needs a C compiler): 2 min.
+	@$(BIN)/python -m tests.testbed.compiled $(ARGS)
 
 .PHONY: test-faults
 test-faults: parts  ## Of these, faults alone: worker, brokers and API killed, frozen, cut off; a full disk (7 min).

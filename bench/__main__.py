@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import platform
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,8 @@ from bench import (
     streams,
 )
 from bench.measure import compile_modules
+from streamer.telemetry.build import CORE
+from tests.testbed import compiled
 from tests.testbed.kafka import Kafka
 
 EVERY = ["core", "rollout", "file", "api", "latency", "quiet", "streams"]
@@ -59,8 +63,13 @@ def main() -> None:
     sizes.add_argument(
         "--seconds", type=float, default=75.0, help="deadnodes, pending: how long (default: %(default)s)."
     )
+    parser.add_argument("--compiled", action="store_true", help="The core as the image has it, compiled.")
     asked = parser.parse_args()
-    print(f"{_machine()}\n", flush=True)
+    if asked.compiled and CORE == "python":
+        with compiled.installed() as environment:
+            command = [sys.executable, "-m", "bench", *sys.argv[1:]]
+            sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    print(f"{_machine()}, core: {CORE}\n", flush=True)
     compile_modules()
     if "core" in asked.which:
         print(core.bench(asked.alerts, asked.runs), flush=True)

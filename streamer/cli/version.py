@@ -28,18 +28,20 @@ Examples:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: Python's, the libraries' and the stored state's versions as well.",
+    help="json: also whether the core is compiled, and the versions of Python, libraries and stored state.",
 )
 def version(output: str) -> None:
     """Print the version."""
     if output == "text":
         click.echo(f"falco-streamer {__version__}")
         return
+    from streamer.telemetry.build import CORE
     from streamer.transform.state import FORMAT
 
     told = {
         "name": "falco-streamer",
         "version": __version__,
+        "core": CORE,
         "state_format": FORMAT,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from streamer import __version__
 from streamer.model import CERTAIN_REASONS, GapReason, Health, Priority, Reason
+from streamer.telemetry.build import CORE
 
 PREFIX: Final = "falco_streamer"
 REGISTRY: Final = CollectorRegistry()
@@ -247,7 +248,10 @@ STALLS = _counter(
     "loop_stalls_total", "Times that the event loop stood still for longer than the watchdog allows."
 )
 BUILD = Gauge(
-    f"{PREFIX}_build_info", "The release that runs; always 1.", ["version", "python"], registry=REGISTRY
+    f"{PREFIX}_build_info",
+    "The release that runs; always 1.",
+    ["version", "python", "core"],
+    registry=REGISTRY,
 )
-BUILD.labels(__version__, platform.python_version()).set(1)
+BUILD.labels(__version__, platform.python_version(), CORE).set(1)
 ProcessCollector(registry=REGISTRY)

@@ -294,7 +294,7 @@ class Fingerprinter:
 
     def __init__(self, plan: FingerprintPlan, key: bytes) -> None:
         self._plan = plan
-        self._volatile = _any_of(plan.volatile)
+        self._is_volatile = _any_of(plan.volatile)
         self._normaliser = Normaliser(plan.normalisers)
         self._base = blake2b(digest_size=DIGEST_BYTES, key=key)
         self._memory = _Memory()
@@ -314,7 +314,7 @@ class Fingerprinter:
         groups = [name for name in names if group(name)]
 
         def is_evidence(name: str) -> bool:
-            return variant(name) and (name in keys.variant or not self._volatile(name)) and not group(name)
+            return variant(name) and (name in keys.variant or not self._is_volatile(name)) and not group(name)
 
         variants = [name for name in names if is_evidence(name)]
         return Selection(tuple(groups), tuple(variants), base, self._normaliser, self._memory, is_evidence)

@@ -1,6 +1,7 @@
 """The image, really built from the Dockerfile, on stand-ins for the registry's base images: what is in it."""
 
 import hashlib
+import json
 import os
 import re
 import stat
@@ -107,6 +108,12 @@ def test_it_was_tried_while_it_was_built(image: Image) -> None:
 
 def test_it_runs_with_nothing_to_write_to(image: Image, root: Path, tmp_path: Path) -> None:
     assert printed(run(image, root, tmp_path, args=["version"])) == f"falco-streamer {streamer.__version__}\n"
+
+
+def test_its_core_is_compiled(image: Image, root: Path, tmp_path: Path) -> None:
+    assert (
+        json.loads(printed(run(image, root, tmp_path, args=["version", "-o", "json"])))["core"] == "compiled"
+    )
 
 
 def test_without_arguments_it_looks_for_its_settings_where_they_are_mounted(

@@ -1,9 +1,10 @@
 """The image, built from the Dockerfile by the real buildah.
 
 No registry of images can be counted on here, so Debian's packages stand in for what would be pulled from one, put
-together by mmdebstrap: BASE has Python, its venv module and a shell, as python:3-slim has; RUNTIME is like a
-distroless image: Python and libraries, no shell, no pip, no package manager. What pip and uv need on this machine to
-reach the package registry goes into the stand-in for BASE, where a company's own base image would have it.
+together by mmdebstrap: BASE has Python with its venv module and headers, a C compiler and a shell, as python:3 has;
+RUNTIME is like a distroless image: Python and libraries, no shell, no pip, no package manager. What pip and uv need on
+this machine to reach the package registry goes into the stand-in for BASE, where a company's own base image would have
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 
 # Its Python, 3.11, is the oldest that we support.
 _SUITE = "bookworm"
-_BUILD = ["--variant=essential", "--include=python3,python3-venv,ca-certificates,libstdc++6"]
+_BUILD = ["--variant=essential"]
+_BUILD += ["--include=python3,python3-venv,python3-dev,gcc,libc6-dev,ca-certificates,libstdc++6"]
 # `extract` unpacks these packages and what they need, and not even all that Debian calls essential.
 _RUNTIME = ["--variant=extract", "--include=python3.11,libstdc++6"]
 _RUNTIME += ['--extract-hook=ln -s python3.11 "$1/usr/bin/python3" && cd "$1" && rm usr/bin/dpkg* bin/tar']
@@ -99,7 +101,7 @@ class Images:
 
     def build(self, name: str, **arguments: str) -> Image:
         """Build the repository's Dockerfile anew, with nothing of an earlier build; BuildError if that fails."""
-        given = {"BASE": "localhost/base", **arguments}
+        given = {"BASE": "localhost/base", "RUNTIME": "localhost/base", **arguments}
         flags = [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
         # One time for all files: when it was built is not what is compared.
         how = ["--isolation", "chroot", "--pull-never", "--no-cache", "--timestamp", "0"]

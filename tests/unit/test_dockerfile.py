@@ -103,7 +103,9 @@ def test_the_bases_are_the_builders_to_choose() -> None:
     base, runtime = instructions()[:2]
     assert {base.name, runtime.name} == {"ARG"}
     assert base.text.startswith("BASE=python:3.")
-    assert runtime.text == "RUNTIME=${BASE}"
+    # What compiles stays behind: the same Python at the same path, in the smaller image.
+    release = base.text.removeprefix("BASE=python:").removesuffix("-bookworm")
+    assert runtime.text == f"RUNTIME=python:{release}-slim-bookworm"
 
 
 def test_what_is_copied_is_there_and_sent() -> None:
@@ -144,7 +146,8 @@ def test_all_that_is_installed_is_held_to_hashes() -> None:
 def test_what_builds_the_wheel_has_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     pins = (ROOT / "requirements/dev.txt").read_text()
-    for requirement in project["build-system"]["requires"]:
+    (hook,) = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"].values()
+    for requirement in [*project["build-system"]["requires"], *hook["dependencies"]]:
         assert re.search(rf"^{re.escape(requirement)} \\\n +--hash=", pins, re.MULTILINE), requirement
 
 
@@ -160,12 +163,19 @@ def test_the_copied_files_are_enough_for_the_wheel(tmp_path: Path) -> None:
     built = subprocess.run(build, cwd=tmp_path / "src", capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     (wheel,) = (tmp_path / "dist").iterdir()
+    assert wheel.name.endswith("-py3-none-any.whl")  # compiled only where that is asked for
     with zipfile.ZipFile(wheel) as archive:
         entry_points = next(name for name in archive.namelist() if name.endswith("/entry_points.txt"))
         assert "falco-streamer = streamer.__main__:main" in archive.read(entry_points).decode()
         packed = {name for name in archive.namelist() if name.startswith("streamer/")}
     ours = (path for path in (ROOT / "streamer").rglob("*") if path.is_file() and path.suffix != ".pyc")
     assert packed == {str(path.relative_to(ROOT)) for path in ours}
+
+
+def test_the_core_is_compiled() -> None:
+    (build,) = [one.text for one in named("RUN") if "uv build" in one.text]
+    assert "HATCH_BUILD_HOOKS_ENABLE=true /opt/uv/bin/uv build" in build
+    assert "hatch_build.py" in copied()
 
 
 def test_it_starts_a_script_that_the_package_has() -> None:

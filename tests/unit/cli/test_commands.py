@@ -56,6 +56,7 @@ def test_the_version_is_told_to_programs_too() -> None:
     assert told["libraries"].keys() == {"aiohttp", "aiokafka", "kubernetes", "orjson", "pydantic", "uvloop"}
     assert all(told["libraries"].values())
     assert told["state_format"] >= 1
+    assert told["core"] in {"compiled", "python"}
 
 
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
