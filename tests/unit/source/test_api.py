@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from streamer.source.api import ApiError, KubernetesApi, LogQuery, connect
 from streamer.source.budget import Budget, Lane
@@ -146,6 +148,23 @@ async def test_a_log_holds_its_slot_until_it_is_settled_or_released(tmp_path: Pa
         assert await one.content.readany()  # it is open still
         one.release()
     assert nothing_left(budget)
+
+
+async def test_an_open_log_keeps_no_headers(tmp_path: Path) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"audit-id": "of-this-answer"})
+        await response.prepare(request)
+        while True:
+            await response.write(b"line\n")
+            await asyncio.sleep(0.01)
+
+    async with serving(handler, tmp_path, Budget()) as api:
+        answer = await api.log("n", "p", "c", LogQuery(follow=True))
+        assert await answer.content.readany()
+        gc.collect()
+        received = [one for one in gc.get_objects() if isinstance(one, CIMultiDictProxy)]
+        answer.release()
+    assert not [one for one in received if one.get("audit-id") == "of-this-answer"]
 
 
 async def test_a_watch_holds_no_slot_while_it_lasts(tmp_path: Path) -> None:
