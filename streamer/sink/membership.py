@@ -116,6 +116,10 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take note. aiokafka sends no heartbeat while this runs, so all work is done elsewhere."""
         self._consumer.pause(*assigned)
+        if not assigned:
+            # There may be more workers than shards. Or the leader had odd metadata: then our own, if they differ, have
+            # us join again. aiokafka would ask after five minutes.
+            self._consumer._client.force_metadata_update()  # noqa: SLF001
         self.assigned = frozenset(partition.partition for partition in assigned)
         self._confirm(asyncio.get_running_loop().time())
         self._news.set()
@@ -210,9 +214,10 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 f"another worker is in the group under our name {self._instance_id}",
                 "give each worker a kafka.group_instance_id of its own, such as its pod's name, or none",
             )
+        refusal, self._assignor.refusal = self._assignor.refusal, None
+        if refusal is not None:  # aiokafka passes on a copy of the error, without its cause
+            return refusal  # type: ignore[no-any-return]
         match error:
-            case KafkaUnavailable():
-                return error
             case kafka_errors.GroupAuthorizationFailedError():
                 return refused(self._group_id)
             case kafka_errors.InvalidSessionTimeoutError():
@@ -232,12 +237,30 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 def _sticky(generation: Any) -> type[Any]:
     """An assignor of one's own for each membership.
 
+    It refuses to assign a topic of which the leader knows no partitions: every worker would lose its shards. The
+    leader then leaves the group and joins again, with new metadata.
+
     aiokafka keeps what a member had on the class, where all consumers of a process would meet (aiokafka#1175), and
     never tells the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
     had as if nobody had it now.
     """
 
     class Sticky(StickyPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
+        refusal: KafkaUnavailable | None = None
+        """Why the last assignment was refused, until somebody has reported it."""
+
+        @classmethod
+        def assign(cls, cluster: Any, members: Any) -> Any:
+            """Divide the partitions; raises `KafkaUnavailable` if a topic has none."""
+            for topic in sorted({topic for member in members.values() for topic in member.subscription}):
+                if not cluster.partitions_for_topic(topic):
+                    cls.refusal = KafkaUnavailable(
+                        f"topic {topic} has no partitions by the metadata of this worker",
+                        "it asks again at once; if this goes on, look at the topic with `kafka-topics.sh --describe`",
+                    )
+                    raise cls.refusal
+            return super().assign(cluster, members)
+
         @classmethod
         def on_assignment(cls, assignment: Any) -> None:
             super().on_assignment(assignment)
