@@ -13,10 +13,10 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from streamer.flow.backoff import Backoff
 from streamer.flow.failure import one_line
+from streamer.sink.assignor import sticky_assignor
 from streamer.sink.client import drop_consumer, guard, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
@@ -67,7 +67,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._session_seconds = session_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._consumer: Any = None
-        self._assignor = _sticky(lambda: self.generation)
+        self._assignor = sticky_assignor(lambda: self.generation)
         self._news = asyncio.Event()
         self._confirmation = asyncio.Event()
         self._confirmed_at = float("-inf")
@@ -232,38 +232,3 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 )
             case _:
                 return await diagnose(self._connection, error)
-
-
-def _sticky(generation: Any) -> type[Any]:
-    """An assignor of one's own for each membership.
-
-    It refuses to assign a topic of which the leader knows no partitions: every worker would lose its shards. The
-    leader then leaves the group and joins again, with new metadata.
-
-    aiokafka keeps what a member had on the class, where all consumers of a process would meet (aiokafka#1175), and
-    never tells the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
-    had as if nobody had it now.
-    """
-
-    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
-        refusal: KafkaUnavailable | None = None
-        """Why the last assignment was refused, until somebody has reported it."""
-
-        @classmethod
-        def assign(cls, cluster: Any, members: Any) -> Any:
-            """Divide the partitions; raises `KafkaUnavailable` if a topic has none."""
-            for topic in sorted({topic for member in members.values() for topic in member.subscription}):
-                if not cluster.partitions_for_topic(topic):
-                    cls.refusal = KafkaUnavailable(
-                        f"topic {topic} has no partitions by the metadata of this worker",
-                        "it asks again at once; if this goes on, look at the topic with `kafka-topics.sh --describe`",
-                    )
-                    raise cls.refusal
-            return super().assign(cluster, members)
-
-        @classmethod
-        def on_assignment(cls, assignment: Any) -> None:
-            super().on_assignment(assignment)
-            cls.generation = generation()
-
-    return Sticky

@@ -10,7 +10,8 @@ from aiokafka.cluster import ClusterMetadata
 from aiokafka.protocol.metadata import MetadataResponse_v1
 
 from streamer.sink import KafkaUnavailable
-from streamer.sink.membership import GroupMembership, _sticky
+from streamer.sink.assignor import sticky_assignor
+from streamer.sink.membership import GroupMembership
 from tests.unit.sink.samples import connection
 
 TOPIC = "falco-streamer.test.state"
@@ -30,13 +31,13 @@ def members(assignor: type[Any], *names: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("metadata", [ClusterMetadata(), cluster(0)], ids=["unknown", "no partitions"])
 def test_the_assignor_refuses_to_assign_a_topic_without_partitions(metadata: ClusterMetadata) -> None:
-    assignor = _sticky(lambda: 1)
+    assignor = sticky_assignor(lambda: 1)
     with pytest.raises(KafkaUnavailable, match=f"{TOPIC} has no partitions"):
         assignor.assign(metadata, members(assignor, "a", "b"))
 
 
 def test_more_workers_than_shards_leave_one_with_nothing() -> None:
-    assignor = _sticky(lambda: 1)
+    assignor = sticky_assignor(lambda: 1)
     assigned = assignor.assign(cluster(1), members(assignor, "a", "b"))
     assert sorted(len(one.partitions()) for one in assigned.values()) == [0, 1]
 
