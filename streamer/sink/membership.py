@@ -13,10 +13,10 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
 from streamer.flow.backoff import Backoff
 from streamer.flow.failure import one_line
+from streamer.sink.assignor import sticky_assignor
 from streamer.sink.client import drop_consumer, guard, learn_topics
 from streamer.sink.connection import Connection
 from streamer.sink.diagnosis import diagnose
@@ -67,7 +67,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
         self._session_seconds = session_seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._consumer: Any = None
-        self._assignor = _sticky(lambda: self.generation)
+        self._assignor = sticky_assignor(lambda: self.generation)
         self._news = asyncio.Event()
         self._confirmation = asyncio.Event()
         self._confirmed_at = float("-inf")
@@ -116,6 +116,10 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take note. aiokafka sends no heartbeat while this runs, so all work is done elsewhere."""
         self._consumer.pause(*assigned)
+        if not assigned:
+            # There may be more workers than shards. Or the leader had odd metadata: then our own, if they differ, have
+            # us join again. aiokafka would ask after five minutes.
+            self._consumer._client.force_metadata_update()  # noqa: SLF001
         self.assigned = frozenset(partition.partition for partition in assigned)
         self._confirm(asyncio.get_running_loop().time())
         self._news.set()
@@ -210,9 +214,10 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 f"another worker is in the group under our name {self._instance_id}",
                 "give each worker a kafka.group_instance_id of its own, such as its pod's name, or none",
             )
+        refusal, self._assignor.refusal = self._assignor.refusal, None
+        if refusal is not None:  # aiokafka passes on a copy of the error, without its cause
+            return refusal  # type: ignore[no-any-return]
         match error:
-            case KafkaUnavailable():
-                return error
             case kafka_errors.GroupAuthorizationFailedError():
                 return refused(self._group_id)
             case kafka_errors.InvalidSessionTimeoutError():
@@ -227,20 +232,3 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
                 )
             case _:
                 return await diagnose(self._connection, error)
-
-
-def _sticky(generation: Any) -> type[Any]:
-    """An assignor of one's own for each membership.
-
-    aiokafka keeps what a member had on the class, where all consumers of a process would meet (aiokafka#1175), and
-    never tells the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
-    had as if nobody had it now.
-    """
-
-    class Sticky(StickyPartitionAssignor):  # type: ignore[misc]  # aiokafka has no types
-        @classmethod
-        def on_assignment(cls, assignment: Any) -> None:
-            super().on_assignment(assignment)
-            cls.generation = generation()
-
-    return Sticky

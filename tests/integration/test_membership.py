@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from structlog.testing import capture_logs
 
 from streamer.config import load
@@ -134,6 +135,22 @@ async def test_members_share_the_shards_and_keep_what_they_can(kafka: Kafka) -> 
         assert await until(lambda: shared(first, second)) < 1.5
         for member, before in had.items():
             assert (member.assigned or frozenset()) > before, "who gains some gives none away"
+
+
+async def test_a_leader_with_odd_metadata_assigns_nothing_and_joins_again(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failures() -> list[str]:
+        return [one["cause"] for one in logs if one["event"] == "group_failed"]
+
+    async with group_on(kafka) as group:
+        with capture_logs() as logs, monkeypatch.context() as planted:
+            planted.setattr(ClusterMetadata, "partitions_for_topic", lambda *_: set())
+            member = group.join()
+            await until(lambda: bool(failures()))
+        assert failures()[0] == f"topic {group.state_topic} has no partitions by the metadata of this worker"
+        assert member.assigned is None, "nothing was assigned"
+        await until(lambda: shared(member))
 
 
 async def test_a_confirmation_is_an_answer_to_what_was_asked_later(private_kafka: Kafka) -> None:
