@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -21,8 +21,14 @@ class Alert(NamedTuple):
     time_ns: int
     """`time` in nanoseconds; the line's where `time` is ""."""
     hostname: str
-    tags: tuple[str, ...]
+    tag_list: Sequence[Any]
+    """As it was read; `tags` are the texts in it."""
     fields: Mapping[str, Any]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What the rule's author has tagged it with."""
+        return tuple([tag for tag in self.tag_list if type(tag) is str])
 
 
 class TextClass(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Priority(IntEnum):
@@ -25,11 +26,12 @@ class Priority(IntEnum):
     @staticmethod
     def parse(text: str) -> Priority | None:
         """Read a priority in any case; `Info` is accepted as Falco's own configuration accepts it."""
-        return _BY_NAME.get(text) or _BY_NAME.get(text.lower())
+        return PRIORITIES.get(text) or PRIORITIES.get(text.lower())
 
 
 # `Priority.EMERGENCY` is 0 and so false: the table holds it under its capitalised name too, and `parse`
 # falls through to the same answer.
-_BY_NAME = {
+PRIORITIES: Final[dict[str, Priority]] = {
     spelling: priority for priority in Priority for spelling in (priority.label, priority.label.capitalize())
 } | {"info": Priority.INFORMATIONAL}
+"""By name, as Falco and people write it."""

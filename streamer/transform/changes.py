@@ -4,8 +4,8 @@ One key for each target's position, bucket, window, and what a window has counte
 key of the fingerprints (and one for each target that has brought another with it). Only what a transaction changes is
 written; what is over leaves a tombstone. Samples and variants' fields, the long parts, are written once.
 
-Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows
-and counts), as the first of packed bytes, which cost a tenth.
+Every value carries the version of its format: as JSON in the key `v`, or, where nearly each line changes one (windows,
+counts and limits), as the first of packed bytes, which cost a tenth.
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ def drain(state: ShardState, now_ns: int) -> list[Change]:
                     windows.due_at_latest(what, repeats, what.counted_ns, now_ns)
                     what.is_counted = False
                 counts.append(Change(path, _PACKED + repeats.pack()))
+        elif kind == "limit":
+            assert isinstance(what, StormBucket)
+            found.append(Change(path, _PACKED + what.pack()))
         elif isinstance(what, TargetState):
             positions.append(position_change(what))
         else:
@@ -122,8 +125,6 @@ def _path(place: Place) -> str:
 
 
 def _value(kind: str, what: object) -> dict[str, Any]:
-    if isinstance(what, StormBucket):
-        return _limit(what)
     if isinstance(what, Bucket):
         return _bucket(what)
     if isinstance(what, Repeats):

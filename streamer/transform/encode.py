@@ -41,6 +41,8 @@ _HEADER_BYTES: Final = 256
 _COUNTERS_CHARACTERS: Final = 16_384
 """Of a report's names and values: a health record too large for its topic could not be replaced."""
 
+_MOST_RULES: Final = 1000
+"""Rules are few; whoever floods us with names pays for it."""
 _NO_FIELDS: Final[Mapping[str, str]] = {}
 _TYPES: Final = {
     kind: f"org.falco.{kind.replace('-', '')}.v{2 if kind is RecordKind.SUMMARY else 1}"
@@ -63,6 +65,7 @@ class TargetEncoder:
     """Encodes what one target's log gives; what is the same for all its records is made once."""
 
     __slots__ = (
+        "_alert_headers",
         "_annotate",
         "_cluster",
         "_common",
@@ -94,6 +97,8 @@ class TargetEncoder:
             *((name, value.encode()) for name, value in fields.items()),
         ]
         self._rule_headers: dict[tuple[RecordKind, str, Priority], Headers] = {}
+        self._alert_headers: dict[str, tuple[Priority, Headers]] = {}
+        # By rule: mostly all its alerts have one priority.
 
     def line_id(self, line_digest: str, ordinal: int) -> str:
         """The `ce_id` of what comes of a line: the same each time the line is read.
@@ -109,8 +114,13 @@ class TargetEncoder:
     ) -> Record:
         """The record of an alert; `limited_by` names the limit that diverted it to this topic."""
         time = alert.time or to_rfc3339(line_ns)
-        headers = [("ce_id", identity.encode()), ("ce_time", time.encode())]
-        headers += self._headers_of_rule(RecordKind.ALERT, alert)
+        known = self._alert_headers.get(alert.rule)
+        if known is None or known[0] is not alert.priority:
+            known = alert.priority, self._headers_of_rule(RecordKind.ALERT, alert)
+            if len(self._alert_headers) >= _MOST_RULES:
+                self._alert_headers.clear()
+            self._alert_headers[alert.rule] = known
+        headers = [("ce_id", identity.encode()), ("ce_time", time.encode()), *known[1]]
         if limited_by:
             headers.append(("limited_by", limited_by.encode()))
         return Record(
@@ -295,7 +305,7 @@ class TargetEncoder:
         """The headers that all records of a rule share."""
         known = self._rule_headers.get((kind, alert.rule, alert.priority))
         if known is None:
-            if len(self._rule_headers) >= 1000:  # rules are few; whoever floods us with names pays for it
+            if len(self._rule_headers) >= _MOST_RULES:
                 self._rule_headers.clear()
             known = self._rule_headers[kind, alert.rule, alert.priority] = [
                 ("rule", alert.rule.encode()[:_HEADER_BYTES].decode(errors="ignore").encode()),

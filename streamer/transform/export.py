@@ -10,10 +10,11 @@ import base64
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.limit import StormBucket
 from streamer.transform.load import packed_of, value_of
 from streamer.transform.repeats import Repeats
 from streamer.transform.state import FORMAT, StateUnreadableError
@@ -93,11 +94,13 @@ def _shown(key: str, raw: bytes) -> dict[str, Any] | None:
         match key.partition("/")[0]:
             case "window":
                 return {"v": FORMAT, **_window(Window.read(b"", packed_of(key, raw)))}
+            case "limit":
+                return {"v": FORMAT, **asdict(StormBucket.unpack(packed_of(key, raw)))}
             case "repeats":
                 return {"v": FORMAT, **_repeats(Repeats.unpack(packed_of(key, raw)))}
             case _:
                 return {"v": FORMAT, **value_of(key, raw)}
-    except (StateUnreadableError, ValueError, struct.error):
+    except (StateUnreadableError, TypeError, ValueError, AttributeError, struct.error):
         return None
 
 

@@ -23,9 +23,10 @@ from streamer.model import Alert
 from streamer.transform.normalise import NORMALISERS, Normaliser
 
 DIGEST_BYTES: Final = 16
-_MOST_KNOWN: Final = 2048
-_KNOWN_BYTES: Final = 2048
-"""Of one alert's fields; at most 4 MiB in all."""
+_MOST_KNOWN_BYTES: Final = 4 * 1024 * 1024
+"""Of encoded fields and their hashes."""
+_ENTRY_BYTES: Final = 256
+"""What an entry takes beside its key."""
 _MOST_COARSE: Final = 16
 """Sets of volatile fields of one kind of alert; targets mostly learn the same one."""
 FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
@@ -76,7 +77,7 @@ class FieldSelector:
 
     def __init__(self, names: tuple[str, ...], base: Any, normaliser: Normaliser) -> None:
         self.names = names
-        self._get = _getter(names)
+        self._get = getter(names)
         self._base = _base_of(base, names)
         self._normaliser = normaliser
 
@@ -98,11 +99,14 @@ class Selection:
         "_group",
         "_group_base",
         "_is_evidence",
-        "_known",
         "_memory",
         "_names",
+        "_normalise",
+        "_normalised_at",
         "_normaliser",
         "_own",
+        "_seen",
+        "_sign",
         "_variant_base",
         "key",
     )
@@ -122,34 +126,66 @@ class Selection:
         self._names = group + self._own
         self._group = len(group)
         self._is_evidence = is_evidence
-        self._get = _getter(self._names)
+        self._get = getter(self._names)
         self._group_base = _base_of(base, group)
         self._variant_base = _base_of(base, group + self._own)
         self.key = self._variant_base.digest()
         """What tells this kind of alert from others."""
         self._coarse: dict[tuple[str, ...], FieldSelector] = {}
         self._normaliser = normaliser
-        self._known = memory.one_more()
+        self._sign, self._normalise = normaliser.first or ("", str)
+        self._normalised_at = -1
+        # Which value the first normaliser has changed lately.
+        self._seen = memory.one_more()
         self._memory = memory
 
     def fingerprint(self, alert: Alert) -> Fingerprint | None:
-        """The alert's two hashes; None if its fields are nested too deep to be compared."""
-        hostname, values = alert.hostname, self._get(alert.fields)
+        """The alert's two hashes; None if its fields are nested too deep to be compared.
+
+        Most alerts are like one before, or like one but for what the first normaliser takes out of one field, such as
+        a client's port. Those are found by their encoding, and no normaliser looks at their other fields.
+        """
+        hostname, values, at = alert.hostname, self._get(alert.fields), self._normalised_at
         try:
-            encoded = orjson.dumps((hostname, values))
-            if signs := self._normaliser.signs_in(encoded):
-                values = self._normaliser.values(values, signs)
+            if at >= 0 and type(value := values[at]) is str and self._sign in value:
+                encoded = orjson.dumps((hostname, (*values[:at], self._normalise(value), *values[at + 1 :])))
+                seen = self._seen.but_one
+            else:
                 encoded = orjson.dumps((hostname, values))
-            if (known := self._known.get(encoded)) is not None:
-                return known
-            group = _hash(self._group_base, orjson.dumps((hostname, values[: self._group])))
+                seen = self._seen.plain
         except TypeError:  # orjson writes 254 levels, and reads 1024
             return None
-        found = Fingerprint(group, _hash(self._variant_base, encoded))
-        if len(encoded) <= _KNOWN_BYTES:
-            self._memory.make_room()
-            self._known[encoded] = found
+        return seen.get(encoded) or self._work_out(hostname, values, encoded, seen)
+
+    def _work_out(
+        self, hostname: str, values: tuple[Any, ...], encoded: bytes, seen: dict[bytes, Fingerprint]
+    ) -> Fingerprint:
+        whole = orjson.dumps((hostname, values))
+        signs = self._normaliser.signs_in(whole)
+        if signs and seen is self._seen.plain:  # what is like it but for a normalised part is not the same
+            seen = self._seen.normalised
+            self._normalised_at = self._place_of_sign(values)
+        if signs:
+            values = self._normaliser.values(values, signs)
+            whole = orjson.dumps((hostname, values))
+            if seen is self._seen.normalised:
+                encoded = whole
+                if (known := seen.get(encoded)) is not None:
+                    return known
+        own = orjson.dumps((hostname, values[: self._group]))
+        if (group := self._seen.groups.get(own)) is None:
+            group = _hash(self._group_base, own)
+        found = Fingerprint(group, _hash(self._variant_base, whole))
+        self._memory.make_room(len(encoded) + len(own))
+        self._seen.groups[own], seen[encoded] = group, found
         return found
+
+    def _place_of_sign(self, values: tuple[Any, ...]) -> int:
+        """Which of the values the first normaliser may change; -1 if it changes none."""
+        for at, value in enumerate(values):
+            if self._sign and type(value) is str and self._sign in value:
+                return at
+        return -1
 
     def evidence(self, alert: Alert) -> dict[str, Any]:
         """The fields that tell its variants apart."""
@@ -175,8 +211,8 @@ class Selection:
         for name, value in zip(self._own, self._get(alert.fields)[self._group :], strict=True):
             if name not in sample or not self._are_same(value, sample[name]):
                 found[name] = value
-        for name in sample.keys() - alert.fields.keys():
-            if self._is_evidence(name):
+        for name in sample:
+            if name not in alert.fields and self._is_evidence(name):
                 found[name] = None
         return found
 
@@ -201,30 +237,50 @@ class Selection:
         return _public([group_id.hex(), dict(zip(self._own, values, strict=True))])
 
 
+class _Seen:
+    """The hashes of one kind of alert, by its encoded fields."""
+
+    __slots__ = ("but_one", "groups", "normalised", "plain")
+
+    def __init__(self) -> None:
+        self.plain: dict[bytes, Fingerprint] = {}
+        """Of fields in which no normaliser has anything to do."""
+        self.but_one: dict[bytes, Fingerprint] = {}
+        """Of fields of which the first normaliser has changed one; what the others do to them follows from that."""
+        self.normalised: dict[bytes, Fingerprint] = {}
+        """Of all other fields, normalised. The three differ: what is normalised may be normalised once more."""
+        self.groups: dict[bytes, bytes] = {}
+
+    def clear(self) -> None:
+        for known in (self.plain, self.but_one, self.normalised):
+            known.clear()
+        self.groups.clear()
+
+
 class _Memory:
     """The hashes of what was seen lately: most alerts repeat others, and hashing one costs more than finding it.
 
     All are forgotten from time to time, so that memory stays bounded.
     """
 
-    __slots__ = ("_every", "_held")
+    __slots__ = ("_every", "_held_bytes")
 
     def __init__(self) -> None:
-        self._every: list[dict[bytes, Fingerprint]] = []
-        self._held = 0
+        self._every: list[_Seen] = []
+        self._held_bytes = 0
 
-    def one_more(self) -> dict[bytes, Fingerprint]:
-        """Room for one kind of alert: by its fields, encoded."""
-        self._every.append({})
+    def one_more(self) -> _Seen:
+        """Room for one kind of alert."""
+        self._every.append(_Seen())
         return self._every[-1]
 
-    def make_room(self) -> None:
-        """Make room for one more."""
-        if self._held >= _MOST_KNOWN:
-            self._held = 0
-            for known in self._every:
-                known.clear()
-        self._held += 1
+    def make_room(self, size_bytes: int) -> None:
+        """Make room for so much more."""
+        if self._held_bytes >= _MOST_KNOWN_BYTES:
+            self._held_bytes = 0
+            for seen in self._every:
+                seen.clear()
+        self._held_bytes += size_bytes + _ENTRY_BYTES
 
 
 class Fingerprinter:
@@ -284,7 +340,8 @@ def _hash(base: Any, encoded: bytes) -> bytes:
     return digest.digest()  # type: ignore[no-any-return]
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Takes these fields out of others."""
     if len(names) > 1:
         return itemgetter(*names)
     return lambda fields: tuple([fields[name] for name in names])

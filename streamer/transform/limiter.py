@@ -44,7 +44,6 @@ class Limiter:
         treatment: Treatment,
         alert: Alert,
         topic: str,
-        *,
         is_first: bool,
         elapsed_ns: int,
         now_ns: int,
@@ -54,44 +53,37 @@ class Limiter:
         `is_first` says that nothing is known of the alert's group.
         """
         if treatment.limited:
-            bucket = self._of_workload(tracked, treatment, alert, elapsed_ns)
+            keys = treatment.workload.keys(alert)
+            bucket = tracked.use_limit(keys.workload) or self._begin(
+                tracked, treatment, alert, keys.workload, elapsed_ns
+            )
             if not bucket.admit(treatment.rate, elapsed_ns):
                 bucket.workload = bucket.workload or treatment.workload.workload_texts(alert)
                 return bucket, elapsed_ns
-            if not self._has_share(tracked, treatment, alert, is_first, elapsed_ns):
-                assert tracked.shares is not None
-                bucket = tracked.shares.storm
-                bucket.blame(treatment.workload.tenant_texts(alert))
-                return bucket, elapsed_ns
+            if (limit := self._plan.target) is not None:
+                if (shares := tracked.shares) is None:
+                    shares = TargetShares(
+                        Share(limit.open.burst, elapsed_ns), Share(limit.reserved.burst, elapsed_ns)
+                    )
+                tracked.note_shares(shares)
+                if not shares.open.admit(limit.open, keys.tenant, elapsed_ns) and not (
+                    is_first and shares.reserved.admit(limit.reserved, keys.tenant, elapsed_ns)
+                ):
+                    shares.storm.blame(treatment.workload.tenant_texts(alert))
+                    return shares.storm, elapsed_ns
+        if self._plan.per_topic is None and self._plan.overall is None:
+            return None
         return self._of_kafka(topic, now_ns)
 
-    def _of_workload(
-        self, tracked: TargetState, treatment: Treatment, alert: Alert, elapsed_ns: int
+    def _begin(
+        self, tracked: TargetState, treatment: Treatment, alert: Alert, key: bytes, elapsed_ns: int
     ) -> StormBucket:
-        key = treatment.workload.workload(alert)
-        bucket = tracked.use_limit(key)
-        if bucket is None:
-            self._make_room(tracked, elapsed_ns)
-            bucket = _full(treatment.rate, elapsed_ns, "workload", alert.rule[:256])
-            self._buckets += 1
-            tracked.put_limit(key, bucket)
+        """The bucket of a workload that has none."""
+        self._make_room(tracked, elapsed_ns)
+        bucket = _full(treatment.rate, elapsed_ns, "workload", alert.rule[:256])
+        self._buckets += 1
+        tracked.put_limit(key, bucket)
         return bucket
-
-    def _has_share(
-        self, tracked: TargetState, treatment: Treatment, alert: Alert, is_first: bool, elapsed_ns: int
-    ) -> bool:
-        """Whether the target's own limit lets an alert through: of what is open to all, or of what is reserved."""
-        if (limit := self._plan.target) is None:
-            return True
-        if (shares := tracked.shares) is None:
-            shares = TargetShares(
-                Share(limit.open.burst, elapsed_ns), Share(limit.reserved.burst, elapsed_ns)
-            )
-        tracked.note_shares(shares)
-        tenant = treatment.workload.tenant(alert)
-        if shares.open.admit(limit.open, tenant, elapsed_ns):
-            return True
-        return is_first and shares.reserved.admit(limit.reserved, tenant, elapsed_ns)
 
     def _of_kafka(self, topic: str, now_ns: int) -> tuple[StormBucket, int] | None:
         plan = self._plan

@@ -149,9 +149,9 @@ def _load_bucket(state: ShardState, name: str, value: Value, _: object) -> None:
         tracked.dead_letters[Reason(reason)] = bucket
 
 
-def _load_limit(state: ShardState, name: str, value: Value, _: object) -> None:
+def _load_limit(state: ShardState, name: str, packed: bytes, _: object) -> None:
     identity, _, key = name.rpartition("/")
-    bucket = _storm_bucket(value)
+    bucket = StormBucket.unpack(packed)
     if (tracked := state.tracked.get(identity)) is not None:
         tracked.limits[_digest(key)] = bucket
 
@@ -276,7 +276,7 @@ _LOADERS: Final[dict[str, Callable[[ShardState, str, Any, Any], None]]] = {
     "sample": _load_sample,
     "variant": _load_variant,
 }
-PACKED: Final = frozenset({"window", "repeats"})
+PACKED: Final = frozenset({"window", "repeats", "limit"})
 """What stands in packed bytes; the rest is JSON."""
 
 

@@ -58,10 +58,16 @@ class Normaliser:
 
     def signs_in(self, encoded: bytes) -> Chosen:
         """The normalisers that may change any of these values; `encoded` is their JSON."""
-        for sign, _ in self._signs:
+        found: Chosen = ()
+        for sign, chosen in self._signs:
             if sign in encoded:
-                return tuple([chosen for sign, chosen in self._signs if sign in encoded])
-        return ()
+                found = (*found, chosen)
+        return found
+
+    @property
+    def first(self) -> tuple[str, Callable[[str], str]] | None:
+        """The normaliser that is applied before all others, with its sign."""
+        return self._chosen[0] if self._chosen else None
 
     def values(self, values: tuple[Any, ...], chosen: Chosen | None = None) -> tuple[Any, ...]:
         """The values, normalised; by fewer normalisers if it is known that the others have nothing to do."""

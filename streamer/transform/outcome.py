@@ -39,16 +39,20 @@ class BatchRun:
     """One batch on its way through the verbs, with the target's clock as it advances."""
 
     __slots__ = (
-        "_context",
+        "_deduplicator",
         "_elapsed_ns",
         "_encoder",
+        "_filters",
         "_last_ns",
         "_ledger",
+        "_limiter",
         "_newest_ns",
         "_now_ns",
+        "_ordinals",
         "_plan",
         "_publication",
         "_refused",
+        "_stamps",
         "_tracked",
         "_treatments",
         "_windows",
@@ -56,8 +60,11 @@ class BatchRun:
     )
 
     def __init__(self, context: Context, tracked: TargetState, writer: Writer) -> None:
-        self._context = context
         self._plan = context.plan
+        self._filters = context.plan.filters or None
+        self._deduplicator = context.deduplicator
+        self._limiter = context.limiter
+        self._stamps = context.stamps
         self._ledger = context.state.ledger
         self._encoder = context.encoder(tracked.target)
         self._treatments = context.treatments_of(tracked)
@@ -79,16 +86,19 @@ class BatchRun:
         position = self._tracked.position
         if batch.gap is not None:
             self._gap(batch, position)
-        ordinals = _Ordinals(position.ring, batch)
-        if batch.stamped:
-            for index, (line, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
-                body = line[line.index(b" ", 11) + 1 :]  # body_start(line), without the call
+        self._ordinals = _Ordinals(position.ring, batch)
+        if batch.oversize:
+            self._take_oversize(batch)
+        elif batch.stamped:
+            line = self._line
+            for index, (raw, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
+                body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`, without the call
                 if len(body) > PART_BYTES:
                     body = without_part_stamps(body, line_ns)
-                self._line(batch, index, line, body, line_ns, ordinals)
+                line(index, raw, body, line_ns, True)
         else:
-            for index, line in enumerate(batch.lines):
-                self._line(batch, index, line, line, self._last_ns, ordinals)
+            for index, raw in enumerate(batch.lines):
+                self._line(index, raw, raw, self._last_ns, False)
         self._ledger.lines += len(batch.lines)
         self._ledger.fragments += batch.fragments
         self._publication.lines += len(batch.lines)
@@ -104,32 +114,43 @@ class BatchRun:
             )
         )
 
-    def _line(
-        self, batch: LogBatch, index: int, line: bytes, body: bytes, line_ns: int, ordinals: _Ordinals
-    ) -> None:
-        if batch.oversize and (oversize := batch.oversize.get(index)) is not None:
-            ordinal = self._tick(line_ns, ordinals, index)
+    def _take_oversize(self, batch: LogBatch) -> None:
+        """The same, where lines are among them that were too long to keep."""
+        for index, line in enumerate(batch.lines):
+            line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
+            body = line
+            if batch.stamped:
+                body = line[body_start(line) :]
+                if len(body) > PART_BYTES:
+                    body = without_part_stamps(body, line_ns)
+            if (oversize := batch.oversize.get(index)) is None:
+                self._line(index, line, body, line_ns, batch.stamped)
+                continue
+            ordinal = self._tick(line_ns, index)
             found = Malformed(Reason.LINE_TOO_LONG, "longer than kubernetes.max_line_bytes")
             identity = self._encoder.line_id(oversize.digest.hex(), ordinal)
             original_bytes = oversize.original_bytes - (len(line) - len(body))
             self._invalid(found, self._refused.get(identity), body, original_bytes, identity, line_ns)
-            return
-        parsed = parse(body, line_ns, self._context.stamps)
+
+    def _line(self, index: int, line: bytes, body: bytes, line_ns: int, is_stamped: bool) -> None:
+        """A line's outcome; `line_ns` is its time, where it `is_stamped`, or that of the one before."""
+        parsed = parse(body, line_ns, self._stamps)
         if type(parsed) is Alert:
-            if not batch.stamped:
+            if not is_stamped:
                 line_ns = parsed.time_ns
-            self._alert(parsed, line, self._tick(line_ns, ordinals, index), line_ns)
+            self._alert(parsed, line, self._tick(line_ns, index), line_ns)
         elif type(parsed) is TextLine:
-            self._tick(line_ns)
+            self._tick(line_ns, -1)
             self._ledger.log_lines += 1
         else:
             assert isinstance(parsed, Malformed)
-            ordinal = self._tick(line_ns, ordinals, index)
+            ordinal = self._tick(line_ns, index)
             identity = self._encoder.line_id(hashlib.sha256(line).hexdigest(), ordinal)
             self._invalid(parsed, self._refused.get(identity), body, len(body), identity, line_ns)
 
     def _alert(self, alert: Alert, line: bytes, ordinal: int, line_ns: int) -> None:
         """Filter, deduplicate, limit, publish: an alert's one outcome."""
+        ledger = self._ledger
         digest = b""
         if self._refused:
             digest = hashlib.sha256(line).digest()
@@ -137,9 +158,9 @@ class BatchRun:
             if (refusal := self._refused.get(identity)) is not None:
                 self._invalid(alert, refusal, alert.body, len(alert.body), identity, line_ns)
                 return
-        self._ledger.alerts += 1
-        if self._plan.filters and (name := self._plan.filters.drops(alert, line_ns)) is not None:
-            self._ledger.filtered += 1
+        ledger.alerts += 1
+        if self._filters is not None and (name := self._filters.drops(alert, line_ns)) is not None:
+            ledger.filtered += 1
             self._publication.filtered[name] += 1
             return
         treatment = self._treatments.of(alert)
@@ -149,25 +170,25 @@ class BatchRun:
             if treatment.learns:
                 fingerprint = self._learn(alert, treatment, fingerprint, line_ns)
             window = self._windows.get(fingerprint.group)
-            if window is not None and self._context.deduplicator.counts(
-                window, fingerprint, treatment, alert
-            ):
-                self._repeat(alert, window, fingerprint, treatment, line_ns)
+            if window is not None and self._deduplicator.counts(window, fingerprint, treatment, alert):
+                ledger.deduplicated += 1
+                if self._deduplicator.count(
+                    self._windows, window, fingerprint.variant, treatment, alert, line_ns, self._elapsed_ns
+                ):
+                    self._writer.summarise(self._tracked, window, reason="variants")
                 return
         digest = digest or hashlib.sha256(line).digest()
         identity = self._encoder.line_id(digest.hex(), ordinal)
         topic = self._plan.router.topic(alert)
         # Of what is not deduplicated nobody knows whether its group is new.
         is_first = fingerprint is not None and window is None
-        if treatment.may_be_diverted and self._diverted(
-            alert, treatment, topic, identity, line_ns, is_first=is_first
-        ):
+        if treatment.may_be_diverted and self._diverted(alert, treatment, topic, identity, line_ns, is_first):
             return
         self._publication.records.append(self._encoder.alert(alert, identity, topic, line_ns, self._now_ns))
-        self._ledger.published += 1
+        ledger.published += 1
         if fingerprint is not None:
             head = digest[:16] + bytes((min(ordinal, 255),))
-            self._context.deduplicator.passed(
+            self._deduplicator.passed(
                 self._windows, window, fingerprint, treatment, head, self._elapsed_ns, line_ns
             )
             self._writer.evict()
@@ -185,36 +206,13 @@ class BatchRun:
             self._writer.volatile_fields(self._tracked, kind, line_ns)
         return fingerprint._replace(coarse=coarse)
 
-    def _repeat(
-        self, alert: Alert, window: Window, fingerprint: Fingerprint, treatment: Treatment, line_ns: int
-    ) -> None:
-        full = self._context.deduplicator.count(
-            self._windows, window, fingerprint.variant, treatment, alert, line_ns, self._elapsed_ns
-        )
-        self._ledger.deduplicated += 1
-        if full:
-            self._writer.summarise(self._tracked, window, reason="variants")
-
     def _diverted(
-        self,
-        alert: Alert,
-        treatment: Treatment,
-        topic: str,
-        identity: str,
-        line_ns: int,
-        *,
-        is_first: bool,
+        self, alert: Alert, treatment: Treatment, topic: str, identity: str, line_ns: int, is_first: bool
     ) -> bool:
         """Send an alert to the overflow topic if a limit is exceeded."""
-        limiter = self._context.limiter
+        limiter = self._limiter
         exceeded = limiter.admit(
-            self._tracked,
-            treatment,
-            alert,
-            topic,
-            is_first=is_first,
-            elapsed_ns=self._elapsed_ns,
-            now_ns=self._now_ns,
+            self._tracked, treatment, alert, topic, is_first, self._elapsed_ns, self._now_ns
         )
         while limiter.dropped_storms:
             self._writer.settle(self._tracked, limiter.dropped_storms.pop(0))
@@ -227,7 +225,7 @@ class BatchRun:
             self._writer.storm(self._tracked, bucket, ended=False)
         overflow = self._plan.overflow_topic
         self._publication.records.append(
-            self._encoder.alert(alert, identity, overflow, line_ns, self._now_ns, limited_by=bucket.limit)
+            self._encoder.alert(alert, identity, overflow, line_ns, self._now_ns, bucket.limit)
         )
         self._ledger.limited += 1
         return True
@@ -241,23 +239,25 @@ class BatchRun:
         )
         self._ledger.health_records += 1
 
-    def _tick(self, line_ns: int, ordinals: _Ordinals | None = None, index: int = 0) -> int:
+    def _tick(self, line_ns: int, index: int) -> int:
         """Advance the target's clock, and end the windows that are over; how many equal lines are before this one.
 
-        A step back of more than ten seconds re-bases the clock.
+        A step back of more than ten seconds re-bases the clock. `index` is the line's in its batch, -1 where nobody
+        asks for equal lines.
         """
         ordinal = 0
         if line_ns > self._newest_ns:
             self._newest_ns = line_ns
-        elif ordinals is not None:
-            ordinal = ordinals.of(index)
-        if (step_ns := line_ns - self._last_ns) >= 0:
-            if self._last_ns:
-                self._elapsed_ns = min(self._elapsed_ns + step_ns, LAST_NS)
+        elif index >= 0:
+            ordinal = self._ordinals.of(index)
+        last_ns = self._last_ns
+        if line_ns >= last_ns:
+            if last_ns:
+                self._elapsed_ns = min(self._elapsed_ns + line_ns - last_ns, LAST_NS)
             self._last_ns = line_ns
             if self._elapsed_ns >= self._windows.next_ns:
                 self._writer.end_windows(self._tracked, self._elapsed_ns)
-        elif -step_ns > _REBASE_NS:
+        elif last_ns - line_ns > _REBASE_NS:
             self._last_ns = line_ns
         return ordinal
 

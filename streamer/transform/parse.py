@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from streamer.model import Alert, Malformed, Priority, Reason, TextClass, TextLine
+from streamer.model.priority import PRIORITIES
 from streamer.transform.stamp import StampReader, to_rfc3339
 
 _PRIORITY_WORDS: Final = "|".join(p.name.capitalize() for p in Priority).encode()
@@ -38,7 +39,6 @@ _ALERT_KEYS: Final = (b'"priority":', b'"output_fields":', b'"rule":')
 _MEMBER: Final = re.compile(rb'":["{\[\d-]')
 _OBJECT_END: Final = re.compile(rb'(?:["\]}]|:[\w.+-]*)\}$')
 
-_ONLY_TEXT: Final = frozenset({str})
 _INTERNAL: Final = "Falco internal: "
 
 
@@ -62,7 +62,7 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
     if type(rule) is not str or type(priority_name) is not str:
         missing = "rule" if type(rule) is not str else "priority"
         return Malformed(Reason.NOT_AN_ALERT, f'no "{missing}" of type string')
-    priority = Priority.parse(priority_name)
+    priority = PRIORITIES.get(priority_name) or Priority.parse(priority_name)
     if priority is None:
         return Malformed(Reason.UNKNOWN_PRIORITY, f"priority {priority_name[:40]!r}")
     time = get("time")
@@ -80,15 +80,9 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
         time,
         time_ns,
         hostname if type(hostname) is str else "",
-        _texts(tags) if type(tags) is list else (),
+        tags if type(tags) is list else (),
         fields if type(fields) is dict else {},
     )
-
-
-def _texts(tags: list[Any]) -> tuple[str, ...]:
-    if _ONLY_TEXT.issuperset(map(type, tags)):
-        return tuple(tags)
-    return tuple([tag for tag in tags if type(tag) is str])
 
 
 def _parse_text(body: bytes) -> Alert | TextLine | Malformed:

@@ -23,7 +23,7 @@ class Router:
     __slots__ = ("_by_priority", "_routes")
 
     def __init__(self, by_priority: Mapping[Priority, str], routes: Sequence[Route] = ()) -> None:
-        self._by_priority = dict(by_priority)
+        self._by_priority = [by_priority[priority] for priority in Priority]
         self._routes = [(route.topic, [matcher.compile() for matcher in route.matchers]) for route in routes]
 
     def topic(self, alert: Alert) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 _RFC3339: Final = re.compile(
@@ -94,7 +95,12 @@ def stamp_bytes(line: bytes) -> int:
 def to_rfc3339(time_ns: int) -> str:
     """Nanoseconds since the epoch as RFC 3339 in UTC with nine digits."""
     second, rest = divmod(time_ns, _SECOND_NS)
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second_text(second)}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=256)  # times that are written together are mostly of few seconds
+def _second_text(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _from_match(match: re.Match[bytes]) -> int | None:

@@ -99,6 +99,10 @@ class LimitPlan:
 class Treatment:
     """All that was worked out for one kind of alert."""
 
+    names: tuple[str, ...]
+    """Of its fields, in their order."""
+    priority: Priority
+    source: str
     selection: Selection
     internal: bool
     deduplicated: bool
@@ -128,17 +132,30 @@ class Treatments:
         self._fingerprinter = Fingerprinter(dedupe.fingerprint, key)
         self._overrides = [(_any_glob(item.rules), item) for item in dedupe.overrides]
         self._rates = [(_any_glob(item.rules), item.rate) for item in limits.overrides]
-        self._known: dict[tuple[str, Priority, str, tuple[str, ...]], Treatment] = {}
+        self._known: dict[tuple[str, int, str, tuple[str, ...]], Treatment] = {}
+        self._last: dict[str, Treatment] = {}
+        # By rule: mostly all its alerts are of one kind.
 
     def of(self, alert: Alert) -> Treatment:
         """The treatment of an alert."""
         # Falco writes the fields in the order of their names: in another they are another kind, treated alike.
-        kind = (alert.rule, alert.priority, alert.source, tuple(alert.fields))
+        names = tuple(alert.fields)
+        last = self._last.get(alert.rule)
+        if (
+            last is not None
+            and last.names == names
+            and last.priority is alert.priority
+            and last.source == alert.source
+        ):
+            return last
+        kind = (alert.rule, int(alert.priority), alert.source, names)
         if (known := self._known.get(kind)) is None:
             if len(self._known) >= _MOST_KINDS:
                 self._known.clear()
+                self._last.clear()
                 self._fingerprinter.forget()
             known = self._known[kind] = self._work_out(alert)
+        self._last[alert.rule] = known
         return known
 
     def definition(self, rule: str, source: str) -> bytes | None:
@@ -163,6 +180,9 @@ class Treatments:
         enabled = plan.enabled if ours.enabled is None else ours.enabled
         most = plan.max_variants if ours.max_variants is None else ours.max_variants
         return Treatment(
+            names=tuple(alert.fields),
+            priority=alert.priority,
+            source=alert.source,
             selection=self._fingerprinter.select(alert, ours.fields),
             internal=internal,
             # Without fields there is nothing to tell one alert from another by.

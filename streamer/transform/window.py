@@ -353,8 +353,15 @@ class Windows:
             self.drop(group)
 
     def next_ended(self, elapsed_ns: int) -> Window | None:
-        """The next window that has ended, or is to be forgotten, by now; it must be reported and ended."""
-        group = self._ends.pop(elapsed_ns, self._deadline_ns)
+        """The next window that has ended by now; it must be reported and ended. Those to be forgotten are forgotten."""
+        while (group := self._ends.pop(elapsed_ns, self._deadline_ns)) is not None:
+            found = self._every[group]
+            if isinstance(found, Window):
+                break
+            if found[_FLAGS_AT] == _BUSY:
+                break
+            self._forget(group)  # it has ended before, or never was busy: there is nothing to report
+            self._journal.delete(("window", self._name, group))
         self._look_ahead()
         return None if group is None else self.get(group)
 

@@ -47,7 +47,7 @@ class TestAnAlert:
             "2026-11-20T10:00:00.000000000Z",
             START_NS,
             "node-1",
-            ("T1059", "container", "mitre_execution"),
+            ["T1059", "container", "mitre_execution"],
             orjson.loads(body)["output_fields"],
         )
 

@@ -268,8 +268,6 @@ WRONG_VALUES: list[tuple[str, str, Any]] = [
     *itertools.product([BUCKET_KEY], ["tokens"], [None, "1", [], True]),
     *itertools.product([BUCKET_KEY], ["at_ns", "held", "held_from_ns", "held_to_ns"], WRONG_COUNTS),
     (BUCKET_KEY, "unknown", 1),
-    *itertools.product([LIMIT_KEY], ["tokens", "name", "storm", "limit"], [None, [], {}]),
-    *itertools.product([LIMIT_KEY], ["at_ns", "held", "since_ns", "last_ns", "due_ns"], WRONG_COUNTS),
     *itertools.product([SAMPLE_KEY], ["alert"], [None, 1, "text", "{}", '{"rule":"a"}']),
     *itertools.product([SAMPLE_KEY], ["group_id"], [None, 1, "x", "00"]),
     *itertools.product([VARIANT_KEY], ["id"], [None, 1, "x", "00"]),
@@ -291,9 +289,12 @@ WRONG_PACKED: list[tuple[str, int, bytes]] = [
     (REPEATS_KEY, 1, NEVER),  # when it is due
     (REPEATS_KEY, 9, b"\xff" * 8),  # when its evidence is
     (REPEATS_KEY, 17, NEVER),  # its last line's time
+    (LIMIT_KEY, 1, b"\xff" * 8),  # its tokens are no number
+    *itertools.product([LIMIT_KEY], range(9, 80, 8), [NEVER]),  # its counts and times
+    (LIMIT_KEY, 82, b"null"),  # its texts
     *itertools.product([REPEATS_KEY], [49, 57], [NEVER]),  # its first and last time
 ]
-PACKED_KEYS = {WINDOW_KEY, REPEATS_KEY}
+PACKED_KEYS = {WINDOW_KEY, REPEATS_KEY, LIMIT_KEY}
 
 
 def of_format(raw: bytes, version: int) -> bytes:
