@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import statistics
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -55,16 +55,17 @@ def _flooded(groups: int) -> tuple[int, Sequence[int]]:
 
 
 def _bytes_each(groups: int) -> float:
+    """What is free again once they are forgotten; what is remembered of alerts lately stays."""
     processor = _unbounded()
-    publications = _publications(processor, 2 * groups)
-    for _ in islice(publications, groups // _COMMIT_LINES):
-        pass  # what is made once stands before what is measured
-    before = _kept(processor)
     tracemalloc.start()
-    for _ in publications:
+    for _ in _publications(processor, groups):
         pass
-    grown_bytes, _ = tracemalloc.get_traced_memory()
-    return grown_bytes / (_kept(processor) - before)
+    windows, targets = _kept(processor), [known.target for known in processor.state.tracked.values()]
+    gc.collect()
+    held_bytes, _ = tracemalloc.get_traced_memory()
+    processor.forget(targets, time.time_ns())
+    gc.collect()
+    return (held_bytes - tracemalloc.get_traced_memory()[0]) / windows
 
 
 def _loading(groups: int) -> tuple[int, float]:

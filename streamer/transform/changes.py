@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from streamer.model import Change, PositionStatus
-from streamer.transform.fingerprint import DIGEST_BYTES
+from streamer.transform.fingerprint import DIGEST_BYTES, kept
 from streamer.transform.journal import Place
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.repeats import Repeats, Variant
@@ -187,4 +187,4 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def _change(key: str, value: dict[str, Any] | None) -> Change:
-    return Change(key, None if value is None else orjson.dumps({"v": FORMAT, **value}))
+    return Change(key, None if value is None else kept(orjson.dumps({"v": FORMAT, **value})))
