@@ -12,6 +12,7 @@ from bench import (
     api_to_kafka,
     core,
     core_memory,
+    core_path,
     deadnodes,
     file_to_kafka,
     herd,
@@ -63,6 +64,7 @@ def main() -> None:
     compile_modules()
     if "core" in asked.which:
         print(core.bench(asked.alerts, asked.runs), flush=True)
+        print(core_path.bench(), flush=True)
         print(core_memory.bench(2 * asked.alerts), flush=True)
     if "rollout" in asked.which:
         print(rollout.bench(asked.pods or 5_000), flush=True)

@@ -27,7 +27,7 @@ class StateNotOursError(StateUnreadableError):
     """The stored state is another cluster's, or was moved elsewhere: nothing here may use it, or change it."""
 
 
-class TargetState:
+class TargetState:  # noqa: PLW1641 -- it changes
     """What a shard knows of one target."""
 
     __slots__ = (
@@ -64,8 +64,6 @@ class TargetState:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TargetState) and self._parts() == other._parts()
-
-    __hash__ = None  # type: ignore[assignment]
 
     def _parts(self) -> tuple[object, ...]:
         kinds = self.kinds
@@ -155,7 +153,7 @@ class TargetState:
         journal.delete(("position", name, b""))
 
 
-class ShardState:
+class ShardState:  # noqa: PLW1641 -- it changes
     """All that a shard must know to go on where it was.
 
     `sequence` counts commits and `owner` names the process and start that made the last one: after a commit of
@@ -204,8 +202,6 @@ class ShardState:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ShardState) and self._parts() == other._parts()
-
-    __hash__ = None  # type: ignore[assignment]
 
     def _parts(self) -> tuple[object, ...]:
         return self.cluster, self.tracked, self.ledger, self.sequence, self.owner, self.key, self.shards

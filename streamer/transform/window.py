@@ -184,7 +184,7 @@ class Usage:
         """Of samples and variants' fields."""
 
 
-class Windows:
+class Windows:  # noqa: PLW1641 -- they change
     """The windows of one target, the one not used for longest first."""
 
     __slots__ = (
@@ -226,8 +226,6 @@ class Windows:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Windows) and self.stored() == other.stored()
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[bytes]:
         """The groups."""
