@@ -120,7 +120,7 @@ class BatchRun:
             line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
             body = line
             if batch.stamped:
-                body = line[body_start(line) :]
+                body = line[line.index(b" ", 11) + 1 :]
                 if len(body) > PART_BYTES:
                     body = without_part_stamps(body, line_ns)
             if (oversize := batch.oversize.get(index)) is None:
