@@ -17,7 +17,7 @@ from streamer.transform.outcome import BatchRun
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader, body_start, to_rfc3339
 from streamer.transform.state import ShardState
-from streamer.transform.window import Windows
+from streamer.transform.windows import Windows
 from streamer.transform.writer import Writer
 
 _ROUNDS: Final = 40

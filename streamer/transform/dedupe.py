@@ -22,7 +22,8 @@ from streamer.transform.sample import sample_of, shortened
 from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import ShardState, TargetState
 from streamer.transform.treatment import DedupePlan, Treatment
-from streamer.transform.window import Window, Windows
+from streamer.transform.window import Window
+from streamer.transform.windows import Windows
 
 _MOST_VARIANTS: Final = 500
 _MOST_EVIDENCE_BYTES: Final = 192 * 1024

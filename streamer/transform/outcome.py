@@ -22,7 +22,7 @@ from streamer.transform.parse import parse
 from streamer.transform.parts import PART_BYTES, without_part_stamps
 from streamer.transform.plan import Refusal
 from streamer.transform.split import KEPT_BYTES
-from streamer.transform.stamp import LAST_NS, body_start
+from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import TargetState
 from streamer.transform.treatment import Treatment
 from streamer.transform.window import Window
@@ -92,7 +92,7 @@ class BatchRun:
         elif batch.stamped:
             line = self._line
             for index, (raw, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
-                body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`
+                body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`, without the call
                 if len(body) > PART_BYTES:
                     body = without_part_stamps(body, line_ns)
                 line(index, raw, body, line_ns, True)
@@ -120,7 +120,9 @@ class BatchRun:
             line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
             body = line
             if batch.stamped:
-                body = without_part_stamps(line[body_start(line) :], line_ns)
+                body = line[line.index(b" ", 11) + 1 :]
+                if len(body) > PART_BYTES:
+                    body = without_part_stamps(body, line_ns)
             if (oversize := batch.oversize.get(index)) is None:
                 self._line(index, line, body, line_ns, batch.stamped)
                 continue

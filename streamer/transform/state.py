@@ -12,7 +12,7 @@ from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.share import TargetShares
 from streamer.transform.stamp import NEVER
 from streamer.transform.volatile import Kind, Kinds
-from streamer.transform.window import Usage, Windows
+from streamer.transform.windows import Usage, Windows
 
 FORMAT: Final = 1
 """The version of the stored form of every value. A new one is read by one minor release before the next writes it, so
