@@ -178,9 +178,9 @@ class KubernetesApi:
             raise ApiError(401, f"cannot read the API token: {error}", fix=fix) from error
 
         async def send() -> aiohttp.ClientResponse:
-            headers = {"accept": "application/json, */*"}
+            headers = [("accept", "application/json, */*"), *self._credentials.impersonation]
             if self._credentials.header:
-                headers["authorization"] = self._credentials.header
+                headers.append(("authorization", self._credentials.header))
             return await self._session.request(
                 "GET" if body is None else "POST",
                 self._host + path,
