@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import orjson
 
-from streamer.source.unreachable import REFUSED
+from streamer.source.unreachable import PROXY, REFUSED
 
 _SECOND_NS: Final = 1_000_000_000
 _TEXT_SECONDS: Final = 30.0
@@ -97,10 +97,17 @@ def is_pod(found: Mapping[str, Any]) -> bool:
     return False
 
 
-def is_html(response: aiohttp.ClientResponse, text: bytes) -> bool:
-    """Whether an answer is a page for people."""
+def is_html(response: aiohttp.ClientResponse, text: bytes = b"") -> bool:
+    """Whether an answer is a page for people, by its type and as far as its text is known."""
     start = text[:64].lstrip().lower()
     return response.content_type == "text/html" or start.startswith((b"<!doctype html", b"<html"))
+
+
+def page_error(response: aiohttp.ClientResponse) -> ApiError:
+    """What to say of a page for people. Its address may be another than the one that was asked for."""
+    status = response.status if response.status >= 400 else 0
+    what = "an error page of a proxy?" if status >= 500 else "a login page?"
+    return ApiError(status, f"an HTML page ({what}) at {response.url.with_query(None)}", fix=PROXY)
 
 
 async def error_of(response: aiohttp.ClientResponse, retry_after_seconds: float | None) -> ApiError:
@@ -110,6 +117,10 @@ async def error_of(response: aiohttp.ClientResponse, retry_after_seconds: float 
             text = await response.content.read(4096)
     except (aiohttp.ClientError, TimeoutError):
         text = b""
+    if is_html(response, text):
+        page = page_error(response)
+        page.retry_after_seconds = retry_after_seconds
+        return page
     message, kind = text.decode(errors="replace").strip(), ""
     try:
         status = orjson.loads(text)

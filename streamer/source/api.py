@@ -20,11 +20,11 @@ import aiohttp
 import orjson
 
 from streamer.flow.proxy import ProxyConfigError, Way
-from streamer.source.answers import ApiError, LogAnswer, LogQuery, error_of, is_html, is_pod
+from streamer.source.answers import ApiError, LogAnswer, LogQuery, error_of, is_html, is_pod, page_error
 from streamer.source.budget import Budget, Lane, NoSlotError, Permit
 from streamer.source.credentials import ApiConfigError, Credentials, CredentialsError
 from streamer.source.tls import ApiTls
-from streamer.source.unreachable import PLUGIN, PROXY, REFUSED
+from streamer.source.unreachable import PLUGIN, REFUSED
 from streamer.source.unreachable import trouble as unreachable
 
 __all__ = ["ApiConfigError", "ApiError", "KubernetesApi", "LogAnswer", "LogQuery", "connect"]
@@ -147,8 +147,7 @@ class KubernetesApi:
                 aiohttp.ClientError,
             ) as error:
                 if is_html(response, text):
-                    where = response.url.with_query(None)
-                    raise ApiError(0, f"an HTML page (a login page?) at {where}", fix=PROXY) from error
+                    raise page_error(response) from error
                 raise ApiError(0, f"{path}: the answer is not a JSON object: {error!r}") from error
 
     @asynccontextmanager
@@ -179,9 +178,9 @@ class KubernetesApi:
             raise ApiError(401, f"cannot read the API token: {error}", fix=fix) from error
 
         async def send() -> aiohttp.ClientResponse:
-            headers = {"accept": "application/json, */*"}
+            headers = [("accept", "application/json, */*"), *self._credentials.impersonation]
             if self._credentials.header:
-                headers["authorization"] = self._credentials.header
+                headers.append(("authorization", self._credentials.header))
             return await self._session.request(
                 "GET" if body is None else "POST",
                 self._host + path,
@@ -206,9 +205,12 @@ class KubernetesApi:
         retry_after = response.headers.get("retry-after", "")
         seconds = float(retry_after) if retry_after.isdecimal() else None
         permit.answered(response.status, seconds)
-        if response.status in {200, 201}:
+        if response.status in {200, 201} and not is_html(response):
             return response, permit
         permit.free()
+        if response.status in {200, 201}:  # no log, watch or object is of this type
+            response.release()
+            raise page_error(response)
         async with response:
             raise await error_of(response, seconds)
 

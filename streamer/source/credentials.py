@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 
@@ -54,6 +55,8 @@ class Credentials:
         self.configuration: Any = Configuration()
         self.header = ""
         """The Authorization header's value; "" where there is none."""
+        self.impersonation: list[tuple[str, str]] = []
+        """Headers that ask to be taken for somebody else."""
         self._kubeconfig = kubeconfig
         self._context = context
         self._plugin_seconds = plugin_seconds
@@ -135,6 +138,7 @@ class Credentials:
         loader: Any = _Loader.of(self._kubeconfig, self._context, self._plugin_seconds)
         await loader.load_and_set(self.configuration)
         self._loader = loader
+        self.impersonation = loader.impersonation()
 
 
 class _Loader(kube_config.KubeConfigLoader):
@@ -196,6 +200,20 @@ class _Loader(kube_config.KubeConfigLoader):
         self.verify_ssl = not cluster.value.get("insecure-skip-tls-verify")
         self.tls_server_name = cluster.value.get("tls-server-name") or None
         self.proxy = cluster.value.get("proxy-url") or None
+
+    def impersonation(self) -> list[tuple[str, str]]:
+        """Headers for whom the user acts (`as` and what belongs to it)."""
+        user: Any = self._user
+        given = {} if user is None else user.value
+        headers = [
+            (header, str(given[key]))
+            for header, key in (("Impersonate-User", "as"), ("Impersonate-Uid", "as-uid"))
+            if given.get(key)
+        ]
+        headers += [("Impersonate-Group", str(group)) for group in given.get("as-groups") or ()]
+        for name, values in (given.get("as-user-extra") or {}).items():
+            headers += [(f"Impersonate-Extra-{quote(name, safe='')}", str(value)) for value in values]
+        return headers
 
     def _take(self, status: dict[str, Any]) -> None:
         if status.get("token"):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from streamer.config.kubernetes import Kubernetes
 from streamer.model import Finding, Target, Verdict
 from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, connect
 from streamer.source.examine_logs import examine_logs, few
+from streamer.source.overload import OverloadedError, overloaded, patiently
 from streamer.source.pods import Origin, container_names, containers_of, runs_falco, view
+from streamer.source.unreachable import PROXY
 from streamer.transform.plan import Plan
 
 _NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
@@ -31,8 +34,11 @@ async def examine_kubernetes(settings: Kubernetes, plan: Plan) -> AsyncIterator[
     """
     try:
         async with connect(settings.kubeconfig, settings.context) as api:
-            async for finding in _examine(api, settings, plan):
-                yield finding
+            try:
+                async for finding in _examine(api, settings, plan):
+                    yield finding
+            except OverloadedError as error:
+                yield overloaded(api.host, error)
     except ApiConfigError as error:
         yield Finding("api", Verdict.UNAVAILABLE, str(error))
 
@@ -59,7 +65,7 @@ async def _examine(api: KubernetesApi, settings: Kubernetes, plan: Plan) -> Asyn
     try:
         pods = await _pods(api, namespaces, settings.selectors)
     except ApiError as error:
-        yield Finding("pods", Verdict.FAULT, f"pods cannot be listed: {error}")
+        yield Finding("pods", Verdict.FAULT, f"pods cannot be listed: {error}", error.fix)
         return
     targets: list[Target] = []
     lookalikes = await _lookalikes(api, namespaces) if not pods else ()
@@ -73,7 +79,7 @@ async def _examine(api: KubernetesApi, settings: Kubernetes, plan: Plan) -> Asyn
 
 
 def _no_api(host: str, error: ApiError) -> Finding:
-    if error.status == 401:
+    if error.status == 401 and error.fix != PROXY:
         return Finding(
             "api.token",
             Verdict.FAULT,
@@ -82,9 +88,8 @@ def _no_api(host: str, error: ApiError) -> Finding:
         )
     if error.status:
         told = f"the API server {host} answers {error.status}: {error}"
-        return Finding(
-            "api", Verdict.UNAVAILABLE, told, "is this the address of an API server, and not of another?"
-        )
+        fix = error.fix or "is this the address of an API server, and not of another?"
+        return Finding("api", Verdict.UNAVAILABLE, told, fix)
     return Finding(
         "api",
         Verdict.UNAVAILABLE,
@@ -95,7 +100,7 @@ def _no_api(host: str, error: ApiError) -> Finding:
 
 async def _skew(api: KubernetesApi) -> Finding | None:
     asked_at = time.time()
-    theirs = await api.server_time()
+    theirs = await patiently(api.server_time)
     if theirs is None:
         return None
     ours = (asked_at + time.time()) / 2
@@ -137,7 +142,8 @@ async def _allowed(api: KubernetesApi, namespace: str, resource: str, part: str,
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": attributes},
     }
-    answer = await api.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    answer = await patiently(lambda: api.create(path, review))
     return bool((answer.get("status") or {}).get("allowed"))
 
 
@@ -162,7 +168,7 @@ async def _pods(
         for selector in selectors:
             params = {"labelSelector": selector, "limit": _PAGE}
             while True:
-                answer = await api.get(_path(namespace), params)
+                answer = await patiently(partial(api.get, _path(namespace), params))
                 found |= {pod["metadata"]["uid"]: pod for pod in answer.get("items") or ()}
                 if not (more := (answer.get("metadata") or {}).get("continue")):
                     break
@@ -182,7 +188,7 @@ async def _lookalikes(api: KubernetesApi, namespaces: Iterable[str]) -> list[Map
 
 
 async def _running_falco(api: KubernetesApi, namespace: str) -> list[Mapping[str, Any]]:
-    answer = await api.get(_path(namespace), {"limit": _PAGE})
+    answer = await patiently(lambda: api.get(_path(namespace), {"limit": _PAGE}))
     return [pod for pod in answer.get("items") or () if any(map(runs_falco, containers_of(pod)))]
 
 

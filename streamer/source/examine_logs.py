@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Final
 
 from streamer.model import Finding, Target, Verdict
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.examine_sources import examine_sources
+from streamer.source.overload import patiently
 from streamer.source.stream import Where, open_log
 from streamer.transform.plan import Plan
 from streamer.transform.symptoms import Symptoms, symptoms
@@ -29,9 +31,9 @@ async def examine_logs(
     for target in targets[:_LOGS]:
         name = target.pod_name
         try:
-            lines = await _lines(api, target, max_line_bytes)
+            lines = await patiently(partial(_lines, api, target, max_line_bytes))
         except ApiError as error:
-            yield Finding("log", Verdict.FAULT, f"the log of {name} cannot be read: {error}")
+            yield Finding("log", Verdict.FAULT, f"the log of {name} cannot be read: {error}", error.fix)
         else:
             read[name] = symptoms(lines)
             sources.take(lines)

@@ -52,3 +52,16 @@ async def test_a_line_of_stderr_inside_a_long_line_breaks_that_line_only(stage: 
     assert found.broken > 0
     assert found.published == 2 * 200 - found.broken
     assert found.dead_letters > found.broken  # two pieces of each, until their limit
+
+
+async def test_a_native_sidecar_is_read_through_its_crashes_and_to_its_end(stage: Stage) -> None:
+    """Its status is among those of init containers, and it ends after the pod's own container."""
+    count = 500
+    arguments = [f"-count={count}", "-rate=200", "-then=crash"]
+    pods = [await stage.cluster.add_pod(f"app-{number}", *arguments, sidecar=True) for number in range(2)]
+    await asyncio.gather(*(pod.until_running(2) for pod in pods))
+    found = await stage.finish()
+    assert found.exact, found
+    assert found.written >= 2 * 2 * count
+    assert found.missing == []
+    assert found.gaps == []

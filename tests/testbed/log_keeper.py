@@ -108,6 +108,8 @@ class LogKeeper:
 def _files(root: Path) -> Iterator[tuple[Path, int]]:
     for pod in _scan(root):
         for container in _scan(pod.path):
+            if container.name != "falco":
+                continue
             for file in _scan(container.path):
                 yield Path(file.path), file.inode()
 

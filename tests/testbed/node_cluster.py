@@ -35,8 +35,12 @@ class NodePod:
         """Return the container's status as the API has it, empty before the kubelet has reported one."""
         pod = await self._api.get(self.path)
         assert pod["metadata"]["uid"] == self.uid, f"{self.name} is another pod by now"
-        statuses: Sequence[Status] = pod["status"].get("containerStatuses", [{}])
-        return statuses[0]
+        found = pod["status"]
+        statuses: Sequence[Status] = (
+            *found.get("containerStatuses", ()),
+            *found.get("initContainerStatuses", ()),
+        )
+        return next((status for status in statuses if status["name"] == "falco"), {})
 
     async def until(self, condition: Callable[[Status], bool], seconds: float = 60) -> Status:
         """Wait until the container's status meets a condition."""
@@ -138,11 +142,13 @@ class NodeCluster:
         *arguments: str,
         labels: Mapping[str, str] = FALCO_LABELS,
         running: bool = True,
+        sidecar: bool = False,
         missing_volume: bool = False,
         finalizer: bool = False,
     ) -> NodePod:
         """Add a pod that runs the printer with these arguments, and wait until it runs unless told otherwise.
 
+        As a sidecar, it is an init container that is restarted always, and the pod's own container is another.
         With a volume that there is not, it waits in ContainerCreating. With a finalizer, its object stays after its
         deletion, until release().
         """
@@ -164,6 +170,10 @@ class NodeCluster:
         if missing_volume:
             spec["volumes"] = [{"name": "missing", "configMap": {"name": "missing"}}]
             spec["containers"][0]["volumeMounts"] = [{"name": "missing", "mountPath": "/missing"}]
+        if sidecar:
+            [falco] = spec["containers"]
+            spec["initContainers"] = [falco | {"restartPolicy": "Always"}]
+            spec["containers"] = [falco | {"name": "app", "args": ["-count=10"]}]
         metadata: dict[str, Any] = {"name": name, "labels": dict(labels)}
         if finalizer:
             metadata["finalizers"] = [_FINALIZER]

@@ -106,6 +106,21 @@ async def test_an_html_page_is_reported_with_its_address(
             assert "proxy" in caught.value.fix
 
 
+async def test_a_page_is_neither_a_watch_nor_a_log(tmp_path: Path) -> None:
+    async def handler(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<p>log in</p>", content_type="text/html")
+
+    budget = Budget()
+    async with serving(handler, tmp_path, budget) as api:
+        for opened in (
+            api.lines("/api/v1/pods", {"watch": "1"}).__aenter__(),
+            api.log("n", "p", "c", LogQuery()),
+        ):
+            with pytest.raises(ApiError, match=r"^an HTML page \(a login page\?\) at http://"):
+                await opened
+    assert nothing_left(budget)
+
+
 async def test_what_is_asked_of_a_log(tmp_path: Path) -> None:
     asked: list[str] = []
 

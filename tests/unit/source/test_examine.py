@@ -187,3 +187,63 @@ async def test_a_pod_with_a_sidecar_that_no_selector_matches_is_named_by_lasting
     assert found["pods"].fix == (
         "these run Falco's image: team/shop-a; set kubernetes.selectors to labels of theirs (app=shop)"
     )
+
+
+OVERLOADED = "is overloaded: it answers 429 (too many requests), also after a pause"
+
+
+@pytest.mark.parametrize("path", ["/version", "reviews", r"pods\?", "/log"])
+async def test_an_overloaded_server_is_asked_once_more(path: str, tmp_path: Path) -> None:
+    """What it does not do in time is not taken for silence, and one refusal not for a fault."""
+    cluster = Cluster(seed=1)
+    cluster.append(cluster.add_pod("falco", "falco-a"), alert(cluster.clock_ns()))
+    found = {}
+    for times in (1, 2):
+        async with SimulatedApiServer(cluster) as server:
+            fault = server.faults.answer(path, 429, times=times, retry_after_seconds=1, body=b"too many")
+            settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
+            found[times] = [finding async for finding in examine_kubernetes(settings, PLAN)]
+            assert fault.struck == times
+    assert {finding.verdict for finding in found[1]} == {Verdict.FINE}
+    assert found[2][-1].verdict is Verdict.UNAVAILABLE
+    assert found[2][-1].told.endswith(OVERLOADED)
+    assert "falco.json" not in {finding.check for finding in found[2]}
+
+
+async def test_a_long_pause_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    async with SimulatedApiServer(Cluster(seed=1)) as server:
+        server.faults.answer("/version", 429, retry_after_seconds=300)
+        settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
+        [finding] = [finding async for finding in examine_kubernetes(settings, PLAN)]
+    assert finding.told.endswith("is overloaded: it answers 429 and asks for a pause of 300 s")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "check", "told"),
+    [
+        ("reviews", 200, "api", "an HTML page (a login page?) at URL/apis/"),
+        (".*", 401, "api", "answers 401: an HTML page (a login page?) at URL/version"),
+        (".*", 403, "api", "answers 403: an HTML page (a login page?) at URL/version"),
+        (".*", 502, "api", "answers 502: an HTML page (an error page of a proxy?) at URL/version"),
+        (r"pods\?", 200, "pods", "pods cannot be listed: an HTML page (a login page?) at URL/api/v1/pods"),
+        (
+            "/log",
+            200,
+            "log",
+            "the log of falco/falco-a cannot be read: an HTML page (a login page?) at URL/api/",
+        ),
+    ],
+)
+async def test_a_page_for_people_is_told_with_its_address(
+    path: str, status: int, check: str, told: str, tmp_path: Path
+) -> None:
+    cluster = Cluster(seed=1)
+    cluster.append(cluster.add_pod("falco", "falco-a"), alert(cluster.clock_ns()))
+    async with SimulatedApiServer(cluster) as server:
+        page = b"<!DOCTYPE html><title>Log in</title>"
+        server.faults.answer(path, status, times=1000, body=page, content_type="text/html")
+        settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
+        found = {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
+    assert told.replace("URL", server.url) in found[check].told
+    assert "is there a proxy in between that wants a login?" in found[check].fix
+    assert "falco.json" not in found

@@ -34,6 +34,13 @@ async def told(path: Path) -> tuple[str, str]:
     return cause, caught.value.fix
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy would look up the name that is not known."""
+    for variable in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 @pytest.fixture
 def deaf() -> Iterator[int]:
     """A port where nobody listens."""
