@@ -69,6 +69,10 @@ def load(cluster: str, items: Iterable[tuple[str, bytes]], shards: int = 0) -> S
             )
         if not isinstance(parse(repeats.sample, 0, stamps), Alert):
             raise StateUnreadableError(f"state key '{_named('sample', path)}' is damaged: it holds no alert")
+        if not all(variant.id for variant in repeats.variants.values()):
+            raise StateUnreadableError(
+                f"the state is damaged: {_named('repeats', path)} without one of its variants"
+            )
         found.windows[path].repeats = repeats
     for identity, tracked in state.tracked.items():
         tracked.windows.restore(found.of_target[identity])

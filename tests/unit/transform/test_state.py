@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamer.model import (
@@ -412,6 +412,13 @@ RAW = st.one_of(
 )
 
 
+_WITHOUT_A_VARIANT = {
+    "repeats/falco/falco-x7k2p/0d2b4c1e-5f60-4f6e-9a51-7e1d2c3b4a59/falco/67676767676767676767676767676767": b"\x01\x04\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00vvvvvvvvvvvvvvv\x07\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+}
+"""Counts of a variant that no other key describes."""
+
+
+@example(_WITHOUT_A_VARIANT)
 @given(st.dictionaries(KEYS, RAW, max_size=3))
 def test_any_bytes_load_or_raise_only_that(damage: dict[str, bytes]) -> None:
     """And what was loaded can be worked with: it would end all shards of the worker if it could not."""
