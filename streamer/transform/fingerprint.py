@@ -165,7 +165,7 @@ class Selection:
     def _work_out(
         self, hostname: str, values: tuple[Any, ...], encoded: bytes, seen: dict[bytes, Fingerprint]
     ) -> Fingerprint:
-        whole = orjson.dumps((hostname, values))
+        whole = encoded if seen is self._seen.plain else orjson.dumps((hostname, values))
         signs = self._normaliser.signs_in(whole)
         if signs and seen is self._seen.plain:  # what is like it but for a normalised part is not the same
             seen = self._seen.normalised
