@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import struct
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -413,7 +414,9 @@ RAW = st.one_of(
 
 
 _WITHOUT_A_VARIANT = {
-    "repeats/falco/falco-x7k2p/0d2b4c1e-5f60-4f6e-9a51-7e1d2c3b4a59/falco/67676767676767676767676767676767": b"\x01\x04\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x00vvvvvvvvvvvvvvv\x07\x00\x00\x00\x00\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00"
+    f"repeats/falco/falco-x7k2p/0d2b4c1e-5f60-4f6e-9a51-7e1d2c3b4a59/falco/{'67' * 16}": (
+        b"\x01" + struct.pack("<QQQ16sQQQ", 4, 9, 5, b"\0" + b"v" * 15, 7, 5, 6)
+    )
 }
 """Counts of a variant that no other key describes."""
 
