@@ -13,6 +13,7 @@ from streamer.config import Settings
 from streamer.model import Finding, Verdict
 from streamer.sink import Connection, KafkaUnavailable, examine_kafka, prepare_topics
 from tests.e2e.program import Program
+from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kafka import Kafka, compiled
 from tests.testbed.topics import create_topic
 
@@ -37,12 +38,8 @@ JAVA = Path(__file__).parents[1] / "testbed" / "java"
 
 @contextmanager
 def broker(properties: Mapping[str, str], **more: Any) -> Iterator[Kafka]:
-    kafka = Kafka(extra_properties=properties, **more)
-    try:
-        kafka.start()
+    with parts_or_skip(), Kafka(extra_properties=properties, **more) as kafka:
         yield kafka
-    finally:
-        kafka.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +52,8 @@ def unmakeable() -> Iterator[Kafka]:
 @pytest.fixture(scope="module")
 def serverless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """It refuses what MSK Serverless refuses."""
-    classes = compiled(JAVA / "ServerlessPolicy.java", tmp_path_factory.mktemp("classes"))
+    with parts_or_skip():
+        classes = compiled(JAVA / "ServerlessPolicy.java", tmp_path_factory.mktemp("classes"))
     policy = {"create.topic.policy.class.name": "ServerlessPolicy"}
     with broker(policy, classes=[classes]) as kafka:
         yield kafka

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.testbed import parts
+from tests.testbed.parts import PartMissing
 from tests.testbed.process import Process, StartError, free_port
 from tests.testbed.served import Served
 
@@ -200,7 +201,13 @@ def _not_ours() -> parts.PartMissing:
 
 
 def compiled(source: Path, folder: Path) -> Path:
-    """Compile a class that runs inside the broker; returns the folder to give as one of `classes`."""
+    """Compile a class that runs inside the broker; returns the folder to give as one of `classes`.
+
+    Raises PartMissing where Java comes without its compiler.
+    """
+    modules = subprocess.run([parts.java(), "--list-modules"], capture_output=True, text=True, check=True)
+    if "jdk.compiler@" not in modules.stdout:
+        raise PartMissing("a broker's policy is compiled by a JDK: apt-get install openjdk-17-jdk-headless")
     compiler = [parts.java(), "-m", "jdk.compiler/com.sun.tools.javac.Main"]
     jars = ":".join(map(str, Path(parts.kafka()).parent.glob("*.jar")))  # it expands no wildcard
     command = [*compiler, "-cp", jars, "-d", str(folder), str(source)]
