@@ -178,7 +178,7 @@ def sources() -> str:
         (f"`{name}`", source.plugin, *(_names(names) for names in (source.group, source.workload)))
         for name, source in SOURCES.items()
     ]
-    head = ("source", "names as in", "group", "workload, beside the rule")
+    head = ("source", "names as in", "group", "workload, with the rule")
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 

@@ -92,8 +92,8 @@ class Dedupe(Section):
         default=10,
         ge=0,
         le=100,
-        description="How many variants of a group are published in a window beside its first alert: ten are enough to "
-        "see what is going on, and no flood. More are counted, and reported in a summary within the first of "
+        description="How many variants of a group are published in a window in addition to its first alert: ten are "
+        "enough to see what is going on, and no flood. More are counted, and reported in a summary within the first of "
         "window_seconds. It does not bind limits.protected: of these, each variant is published.",
     )
     group_fields: FieldsBySource = Field(

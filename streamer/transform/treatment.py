@@ -46,7 +46,7 @@ class DedupePlan:
     window_ns: tuple[int, ...] = (60 * _SECOND_NS, 300 * _SECOND_NS, 1800 * _SECOND_NS)
     """The lengths of a group's windows, the later ones for a group that stays busy."""
     max_variants: int = 10
-    """How many variants of a group pass in a window beside its first alert."""
+    """How many variants of a group pass in a window in addition to its first alert."""
     max_windows: int = 25_000
     """How many windows a shard keeps."""
     max_evidence_bytes: int = 8 * 1024 * 1024
