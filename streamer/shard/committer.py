@@ -7,7 +7,8 @@ whatever is still on its way, and the state that is loaded tells what had been c
     │     │ │                                │                      │
     │     │ └─ all of it is there ───────────┼──────────────────────┼─────────────────────> committed
     │     └─── another owner has committed ──┼──────────────────────┼─────────────────────> realigned
-    │                                        └─ nothing to publish ─┼─────────────────────> unchanged
+    │                                        ├─ nothing to publish ─┼─────────────────────> unchanged
+    ├── make a dead letter of this line <────┤ the core failed at a line
     │                                                               │
     ├── make it without these records, or send them one by one <────┤ refused
     ├── wait until the group confirms that the shard is ours <──────┤ fenced
@@ -23,6 +24,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from traceback import extract_tb
 from typing import Final, NamedTuple
 
 import structlog
@@ -32,11 +34,16 @@ from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishErr
 from streamer.model import Publication
 from streamer.telemetry import facts
 from streamer.transform.load import load
+from streamer.transform.plan import MOST_FAILURES, LineFailedError
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import ShardState
 
 _LETTER_TRIES: Final = 2
 """A record that is refused more often is a dead letter as small as they get: its topic has to change."""
+
+_FAILURES_AT_ONCE: Final = 8
+_FAILURE_PAUSE_SECONDS: Final = 1.0
+"""After so many refusals and failures of one publication, between two failures of the core."""
 
 log = structlog.get_logger()
 
@@ -160,7 +167,13 @@ class Committer:
                         take_less()
                     state = _State.MAKE
                 case _State.MAKE:
-                    attempt.publication = make(attempt.refused)
+                    attempt.publication = None
+                    try:
+                        attempt.publication = make(attempt.refused)
+                    except LineFailedError as error:
+                        await self._line_failed(error, attempt.refused)
+                        state = _State.OPEN  # the state in memory is half changed
+                        continue
                     if attempt.publication is None:
                         return Settled(Outcome.UNCHANGED)
                     state = _State.PUBLISH
@@ -168,6 +181,27 @@ class Committer:
                     if await self._publish(attempt, attempt.publication):
                         return attempt.settled()
                     state = _State.OPEN  # the processor is ahead of what is known to be committed
+
+    async def _line_failed(self, error: LineFailedError, refused: Refusals) -> None:
+        """Have the line made a dead letter. Raises the error where the core fails at that as well.
+
+        What an exception says may be an alert's text, so the log has its kind and its place.
+        """
+        cause = error.__cause__
+        stack = extract_tb(None if cause is None else cause.__traceback__)
+        log.error(
+            "line_failed",
+            shard=self._index,
+            target=error.target,
+            line=error.number,
+            error=type(cause).__name__,
+            frames=[f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in stack],
+        )
+        log.debug("line_failed_cause", cause=repr(cause))
+        if refused.add_line(error) > MOST_FAILURES:
+            raise error
+        if len(refused) > _FAILURES_AT_ONCE:  # each costs taking the shard over
+            await asyncio.sleep(_FAILURE_PAUSE_SECONDS)
 
     async def _open_again(self, attempt: _Attempt) -> Outcome:
         """Take the shard over again, and find out whether the publication had been committed."""
