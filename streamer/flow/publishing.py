@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from streamer.model import Publication, Reason
-from streamer.transform.plan import Refusal
+from streamer.transform.plan import LineFailedError, Refusal, line_key
 
 
 class PublishError(Exception):
@@ -52,6 +52,13 @@ class Refusals(dict[str, Refusal]):
             before = self[identity].reasons if identity in self else ()
             self[identity] = Refusal((*before, error.reason))
         return max(refusal.times for refusal in self.values())
+
+    def add_line(self, error: LineFailedError) -> int:
+        """Count a failure of the core at a line; returns how often it has failed at it."""
+        key = line_key(error.target, error.number)
+        before = self[key].reasons if key in self else ()
+        self[key] = refusal = Refusal((*before, Reason.INTERNAL_ERROR))
+        return refusal.times
 
 
 class Publisher(Protocol):

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     LINE_TOO_LONG = "line_too_long"
     RECORD_TOO_LARGE = "record_too_large"  # Kafka refused it for its size
     INVALID_TIMESTAMP = "invalid_timestamp"  # Kafka refused it for its time
+    INTERNAL_ERROR = "internal_error"  # the core failed at it
 
 
 class Malformed(NamedTuple):

@@ -1,14 +1,12 @@
-"""One shard: collect lines, process them, commit; and after a failure find out where things stand."""
+"""One shard: collect lines, process them, and have what comes of them committed, by its clock or when much waits."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
 from functools import partial
 from math import ceil
 from typing import Final
@@ -18,26 +16,24 @@ import structlog
 from streamer.flow.backoff import Backoff
 from streamer.flow.inbox import Inbox
 from streamer.flow.portion import Portion
-from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
+from streamer.flow.publishing import Publisher, Refusals
 from streamer.flow.uncommitted import Uncommitted
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
+from streamer.shard.committer import Committer, Condition, Make, Outcome
 from streamer.shard.coverage import CoverageWatch
 from streamer.telemetry import facts
 from streamer.telemetry.status import ShardStatus, TargetStatus
-from streamer.transform.load import load
 from streamer.transform.process import Plan, Processor
-from streamer.transform.state import ShardState, StateUnreadableError
+from streamer.transform.state import StateUnreadableError
 
 _TICK_SECONDS: Final = 1.0
-"""How often it is asked whether something is to be told by our clock."""
+"""How often it is checked whether something is due by our clock."""
 _LOOK_SECONDS: Final = 5.0
-"""How often it is asked how well the targets are covered."""
+"""How often it is checked how well the targets are covered."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
 _MANY_LINES: Final = 8
 """So many are worth a transaction of their own."""
-_LETTER_TRIES: Final = 2
-"""A record that is refused more often is a dead letter as small as they get: its topic has to change."""
 
 log = structlog.get_logger()
 
@@ -67,24 +63,6 @@ class CommitPolicy:
         return ceil((taken_at + interval / 4) / interval) * interval
 
 
-class Condition(StrEnum):
-    """What a shard is doing, for whoever wants to know."""
-
-    OPENING = "opening"  # taking the shard over, loading its state
-    WORKING = "working"
-    FENCED = "fenced"  # waiting to be told that it is still ours
-    UNREADABLE = "unreadable"  # its state was written by another release; needs an operator
-    ENDED = "ended"
-
-
-class _Standing(Enum):
-    """What the state says of a publication whose outcome was unknown."""
-
-    AS_BEFORE = auto()  # nothing of it is there
-    COMMITTED = auto()  # all of it is; only the answer was lost
-    FOREIGN = auto()  # another owner has committed meanwhile
-
-
 class Shard:
     """Owns the targets that are assigned to it.
 
@@ -105,7 +83,6 @@ class Shard:
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.index = index
-        self._plan = plan
         self._next_plan: Plan | None = None
         self._coverage = CoverageWatch(coverage_seconds)
         self.statuses: Callable[[], Iterable[TargetStatus]] = tuple
@@ -117,23 +94,33 @@ class Shard:
         room = uncommitted or Uncommitted(4 * commit.max_bytes)
         self._inbox = Inbox(room.share(), commit.max_bytes, _MANY_LINES)
         self._portion = Portion()
-        self._owner = secrets.token_hex(8)
-        self._processor = Processor(plan, ShardState(plan.cluster))
+        self._committer = Committer(index, plan, publisher, lambda: self.on_fenced(self))
         self._ledger = Ledger()
         self._done_at: dict[str, float] = {}
         self._in_hand: list[LogBatch] = []
         self._taken_at = 0.0
         self._settled = asyncio.Event()
         self._loaded = asyncio.Event()
-        self.trouble = ""
-        """What keeps Kafka from taking what it is handed; "" if nothing does."""
         self.has_committed = False
         """Whether Kafka has taken a transaction of this run of the shard."""
-        self.condition = Condition.OPENING
         self.on_realign: Callable[[Shard], None] = lambda _: None
         """Called when another owner has been at work: all targets must begin again at the positions as they are."""
         self.on_fenced: Callable[[Shard], Awaitable[None]] = _go_on
         """Awaited when another owner has taken the shard over; taking it back at once would fence that one in turn."""
+
+    @property
+    def _processor(self) -> Processor:
+        return self._committer.processor
+
+    @property
+    def condition(self) -> Condition:
+        """What the shard is doing."""
+        return self._committer.condition
+
+    @property
+    def trouble(self) -> str:
+        """What keeps Kafka from taking what it is handed; "" if nothing does."""
+        return self._committer.trouble
 
     @property
     def ledger(self) -> Ledger:
@@ -188,7 +175,7 @@ class Shard:
         await self._inbox.put(batch)
 
     def adjust(self, commit: CommitPolicy, coverage_seconds: float | None) -> None:
-        """Commit, and tell of coverage, at other times from now on: that decides about no line."""
+        """Commit, and report coverage, at other times from now on: that decides about no line."""
         self._commit = commit
         self._inbox.full_from(commit.max_bytes)
         self._coverage.every(coverage_seconds)
@@ -208,18 +195,18 @@ class Shard:
                 await self._work()
         except StateUnreadableError as error:
             self._loaded.clear()
-            self.trouble = str(error)
-            self.condition = Condition.UNREADABLE
+            self._committer.trouble = str(error)
+            self._committer.condition = Condition.UNREADABLE
             log.error("state_unreadable", shard=self.index, cause=str(error))
         finally:
             if self.condition is not Condition.UNREADABLE:
-                self.condition = Condition.ENDED
+                self._committer.condition = Condition.ENDED
                 self._inbox.abandon()
             await self._publisher.close()
 
     async def _load(self) -> bool:
         """Load the state for the first time; False if the end comes before that, with nothing read to commit."""
-        opening = asyncio.create_task(self._open(Backoff(0.2, 5.0)))
+        opening = asyncio.create_task(self._committer.open(Backoff(0.2, 5.0)))
         drained = asyncio.create_task(self._inbox.wait())  # nobody puts anything before the state is loaded
         try:
             await asyncio.wait([opening, drained], return_when=asyncio.FIRST_COMPLETED)
@@ -231,16 +218,16 @@ class Shard:
             drained.cancel()
             await asyncio.wait([opening, drained])
         self._ledger = self._processor.state.ledger.copy()
-        self.trouble = ""
+        self._committer.trouble = ""
         self._loaded.set()
         return True
 
     async def _work(self) -> None:
         clock = asyncio.get_running_loop().time
-        told_at = look_at = clock()
+        ticked_at = look_at = clock()
         while self._inbox or not self._inbox.closed:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(told_at + _TICK_SECONDS):
+                async with asyncio.timeout_at(ticked_at + _TICK_SECONDS):
                     await self._inbox.wait()
             await self._replan()
             if self._inbox:
@@ -251,13 +238,13 @@ class Shard:
                 self._inbox.settled(self._in_hand)
                 self._in_hand = []
                 self._settled.set()
-            if clock() >= told_at + _TICK_SECONDS:
-                told_at = clock()
-                await self._settle(self._due, take_less=self._tell_less)
-                if told_at >= look_at:
-                    look_at = told_at + _LOOK_SECONDS
-                    await self._tell_coverage()
-                if gone := self._gone_for_long(told_at):
+            if clock() >= ticked_at + _TICK_SECONDS:
+                ticked_at = clock()
+                await self._settle(self._due, take_less=self._count_less)
+                if ticked_at >= look_at:
+                    look_at = ticked_at + _LOOK_SECONDS
+                    await self._report_coverage()
+                if gone := self._gone_for_long(ticked_at):
                     fewer = partial(_halve, gone)
                     await self._settle(partial(self._forget, gone), take_less=fewer)
 
@@ -270,33 +257,33 @@ class Shard:
             async with asyncio.timeout_at(self._commit.quiet_until(self._taken_at)):
                 await self._inbox.wait_many()
 
-    async def _tell_coverage(self) -> None:
+    async def _report_coverage(self) -> None:
         now_ns = self._wall_ns()
         reports = self._coverage.due(self.statuses(), now_ns)
-        standing = _Standing.AS_BEFORE
+        outcome = Outcome.UNCHANGED
         if reports:
-            standing = await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused))
-        if standing is _Standing.COMMITTED:
+            outcome = await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused))
+        if outcome is Outcome.COMMITTED:
             self._coverage.told(reports, now_ns)
 
     async def _take(self) -> None:
         """Commit what the lines in hand become. What fails until another plan comes is made anew under that one."""
-        while await self._settle(self._process, take_less=self._take_less) is _Standing.AS_BEFORE:
-            if await self._replan() is _Standing.FOREIGN:
+        while await self._settle(self._process, take_less=self._take_less) is Outcome.UNCHANGED:
+            if await self._replan() is Outcome.REALIGNED:
                 break
 
-    async def _replan(self) -> _Standing:
+    async def _replan(self) -> Outcome:
         """Go over to the plan that waits, if one does; the last one, where others come meanwhile."""
-        standing = _Standing.AS_BEFORE
-        while (plan := self._next_plan) is not None and standing is not _Standing.FOREIGN:
-            tell = partial(self._redefine, plan)
-            standing = await self._settle(tell, towards=plan, take_less=self._tell_less)
-            if standing is _Standing.COMMITTED:
-                continue  # there may be more to tell
+        outcome = Outcome.UNCHANGED
+        while (plan := self._next_plan) is not None and outcome is not Outcome.REALIGNED:
+            redefine = partial(self._redefine, plan)
+            outcome = await self._settle(redefine, towards=plan, take_less=self._count_less)
+            if outcome is Outcome.COMMITTED:
+                continue  # there may be more to report
             if self._next_plan is plan:
-                self._plan, self._next_plan = plan, None
-                self._processor.replan(plan)
-        return standing
+                self._next_plan = None
+                self._committer.replan(plan)
+        return outcome
 
     def _gone_for_long(self, now: float) -> list[Target]:
         """Targets that were read to their end a while ago: a uid never comes back, its state may be forgotten."""
@@ -318,7 +305,7 @@ class Shard:
         self._inbox.put_back(self._in_hand)
         self._fill_hand()
 
-    def _tell_less(self) -> None:
+    def _count_less(self) -> None:
         """The same, of what was counted."""
         self._portion.failed(self._portion.of(self._commit.max_bytes))
 
@@ -338,114 +325,39 @@ class Shard:
 
     async def _settle(
         self,
-        make: Callable[[Refusals], Publication | None],
+        make: Make,
         *,
         towards: Plan | None = None,
         take_less: Callable[[], None] = lambda: None,
-    ) -> _Standing:
-        """Publish what `make` makes, as often as it takes, until it is committed exactly once.
+    ) -> Outcome:
+        """Have what `make` makes committed exactly once (`Committer.commit`).
 
-        `take_less` is called after a failure, once it is known that nothing of it was committed, so that `make` can
-        make something smaller. AS_BEFORE if it made nothing, or if it failed and a plan waits, other than the one that
-        it leads `towards`: what cannot be written as things stand may be under that one.
+        Where it cannot be, it gives way to a plan that waits, other than the one that it leads `towards`.
         """
-        refused = Refusals()
-        isolate: frozenset[str] = frozenset()
-        backoff = Backoff(0.2, 5.0)
-        before = self._processor.state.sequence
-        publication: Publication | None = None
-        began = 0.0
-        moved = False  # the state in memory is ahead of what is known to be committed
-        failed = False
-        while True:
-            if moved or not self._publisher.ready:
-                match await self._reopen(before, backoff):
-                    case _Standing.COMMITTED if publication is not None:
-                        break
-                    case _Standing.FOREIGN:
-                        return _Standing.FOREIGN
-                    case _Standing.AS_BEFORE if self._next_plan is not towards:
-                        return _Standing.AS_BEFORE
-                if failed:
-                    take_less()
-            failed = False
-            publication, moved = make(refused), True
-            if publication is None:
-                return _Standing.AS_BEFORE
-            began = asyncio.get_running_loop().time()
-            try:
-                await self._publisher.publish(publication, isolate=isolate)
-                break
-            except BatchRefused as error:
-                facts.transaction_failed("batch_refused")
-                log.info("batch_refused", shard=self.index, topics=sorted(error.topics), cause=error.reason)
-                isolate |= error.topics
-            except RecordsRefused as error:
-                facts.transaction_failed("records_refused")
-                log.warning(
-                    "records_refused", shard=self.index, topics=sorted(error.records), cause=error.reason
-                )
-                if refused.add(error) > _LETTER_TRIES:
-                    await asyncio.sleep(backoff.next_seconds())
-            except Fenced as error:
-                facts.transaction_failed("fenced")
-                self.trouble = str(error)
-                log.warning("shard_fenced", shard=self.index, cause=str(error))
-                self.condition = Condition.FENCED
-                await self.on_fenced(self)
-            except PublishError as error:
-                facts.transaction_failed("failed")
-                failed = True
-                self.trouble = str(error)
-                log.warning("publish_failed", shard=self.index, cause=str(error))
-                await asyncio.sleep(backoff.next_seconds())
-        seconds = asyncio.get_running_loop().time() - began
-        self._committed(publication, seconds, self._in_hand if towards is None else ())
-        return _Standing.COMMITTED
+        settled = await self._committer.commit(
+            make, gives_way=lambda: self._next_plan is not towards, take_less=take_less
+        )
+        if settled.publication is not None:
+            batches = self._in_hand if towards is None else ()
+            self._committed(settled.publication, settled.seconds, batches)
+        elif settled.outcome is Outcome.REALIGNED:
+            self._realign()
+        return settled.outcome
+
+    def _realign(self) -> None:
+        """Go on from where another owner has left the state."""
+        self._inbox.clear()
+        self._coverage.forget()
+        self._ledger = self._processor.state.ledger.copy()
+        self.on_realign(self)
 
     def _committed(self, publication: Publication, seconds: float, batches: Sequence[LogBatch]) -> None:
-        self.trouble, self.has_committed = "", True
+        self._committer.trouble, self.has_committed = "", True
         self._portion.succeeded(_size(batches), seconds, self._commit.max_bytes)
         self._coverage.note(publication, self._wall_ns())
         facts.committed(publication, self._ledger, seconds, batches)
         self._ledger = publication.ledger
         self._on_commit(publication)
-
-    async def _reopen(self, before: int, backoff: Backoff) -> _Standing:
-        """Take the shard over again and find out whether the publication after `before` had been committed."""
-        last_owner = await self._open(backoff)
-        sequence = self._processor.state.sequence
-        if sequence == before:
-            return _Standing.AS_BEFORE
-        if sequence == before + 1 and last_owner == self._owner:
-            return _Standing.COMMITTED
-        facts.shard_realigned()
-        log.warning("shard_realigned", shard=self.index, sequence=sequence, expected=before)
-        self._inbox.clear()
-        self._coverage.forget()
-        self._ledger = self._processor.state.ledger.copy()
-        self.on_realign(self)
-        return _Standing.FOREIGN
-
-    async def _open(self, backoff: Backoff) -> str:
-        """Take the shard over and load its state; returns who made the last commit."""
-        self.condition = Condition.OPENING
-        while True:
-            try:
-                items = await self._publisher.open()
-                break
-            except PublishError as error:
-                facts.shard_not_opened()
-                self.trouble = str(error)
-                log.warning("shard_not_opened", shard=self.index, cause=str(error))
-                await asyncio.sleep(backoff.next_seconds())
-        facts.shard_opened()
-        state = load(self._plan.cluster, items, self._plan.shards)
-        last_owner, state.owner = state.owner, self._owner
-        self._processor = Processor(self._plan, state, secrets.token_bytes(16))
-        self.condition = Condition.WORKING
-        log.debug("shard_opened", shard=self.index, targets=len(state.tracked), sequence=state.sequence)
-        return last_owner
 
 
 def _size(batches: Iterable[LogBatch]) -> int:

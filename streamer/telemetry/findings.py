@@ -25,6 +25,7 @@ _FIXES: Final[Mapping[Reason, str]] = {
     "(`json_output: true` in falco.yaml)",
     Reason.LINE_TOO_LONG: "raise kubernetes.max_line_bytes, and the topics' max.message.bytes with it",
     Reason.RECORD_TOO_LARGE: "raise max.message.bytes of the topic",
+    Reason.INTERNAL_ERROR: "a fault of ours: report it with `frames` of the event `line_failed`",
 }
 
 log = structlog.get_logger()

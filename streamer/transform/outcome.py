@@ -20,7 +20,14 @@ from streamer.transform.context import Context
 from streamer.transform.fingerprint import Fingerprint
 from streamer.transform.parse import parse
 from streamer.transform.parts import PART_BYTES, without_part_stamps
-from streamer.transform.plan import Refusal
+from streamer.transform.plan import (
+    MOST_FAILURES,
+    LineFailedError,
+    Refusal,
+    WindowFailedError,
+    has_failed_lines,
+    line_key,
+)
 from streamer.transform.split import KEPT_BYTES
 from streamer.transform.stamp import LAST_NS
 from streamer.transform.state import TargetState
@@ -87,18 +94,25 @@ class BatchRun:
         if batch.gap is not None:
             self._gap(batch, position)
         self._ordinals = _Ordinals(position.ring, batch)
-        if batch.oversize:
-            self._take_oversize(batch)
-        elif batch.stamped:
-            line = self._line
-            for index, (raw, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
-                body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`, without the call
-                if len(body) > PART_BYTES:
-                    body = without_part_stamps(body, line_ns)
-                line(index, raw, body, line_ns, True)
-        else:
-            for index, raw in enumerate(batch.lines):
-                self._line(index, raw, raw, self._last_ns, False)
+        index = 0
+        try:
+            if batch.oversize or (self._refused and has_failed_lines(self._refused)):
+                for index, raw in enumerate(batch.lines):
+                    self._one_line(batch, index, raw, position.lines + index)
+            elif batch.stamped:
+                line = self._line
+                for index, (raw, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
+                    body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`, without the call
+                    if len(body) > PART_BYTES:
+                        body = without_part_stamps(body, line_ns)
+                    line(index, raw, body, line_ns, True)
+            else:
+                for index, raw in enumerate(batch.lines):
+                    self._line(index, raw, raw, self._last_ns, False)
+        except WindowFailedError:
+            raise
+        except Exception as error:
+            raise LineFailedError(self._tracked.target.id, position.lines + index) from error
         self._ledger.lines += len(batch.lines)
         self._ledger.fragments += batch.fragments
         self._publication.lines += len(batch.lines)
@@ -114,18 +128,25 @@ class BatchRun:
             )
         )
 
-    def _take_oversize(self, batch: LogBatch) -> None:
-        """The same, where lines are among them that were too long to keep."""
-        for index, line in enumerate(batch.lines):
-            line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
-            body = line
-            if batch.stamped:
-                body = line[line.index(b" ", 11) + 1 :]
-                if len(body) > PART_BYTES:
-                    body = without_part_stamps(body, line_ns)
-            if (oversize := batch.oversize.get(index)) is None:
-                self._line(index, line, body, line_ns, batch.stamped)
-                continue
+    def _one_line(self, batch: LogBatch, index: int, line: bytes, number: int) -> None:
+        """The same for a line that may have been too long to keep, or that the core may have failed at."""
+        line_ns = batch.times_ns[index] if batch.stamped else self._last_ns
+        body = line
+        if batch.stamped:
+            body = line[line.index(b" ", 11) + 1 :]
+            if len(body) > PART_BYTES:
+                body = without_part_stamps(body, line_ns)
+        oversize = batch.oversize.get(index)
+        if (failure := self._refused.get(line_key(self._tracked.target.id, number))) is not None:
+            # The clock stands still: it may be the clock that the core failed at.
+            found = Malformed(Reason.INTERNAL_ERROR, "the worker failed at this line; its log has the place")
+            digest = hashlib.sha256(line).hexdigest() if oversize is None else oversize.digest.hex()
+            identity = self._encoder.line_id(digest, self._ordinals.of(index))
+            kept = b"" if failure.times >= MOST_FAILURES else body
+            self._invalid(found, None, kept, len(body), identity, line_ns)
+        elif oversize is None:
+            self._line(index, line, body, line_ns, batch.stamped)
+        else:
             ordinal = self._tick(line_ns, index)
             found = Malformed(Reason.LINE_TOO_LONG, "longer than kubernetes.max_line_bytes")
             identity = self._encoder.line_id(oversize.digest.hex(), ordinal)
@@ -256,7 +277,10 @@ class BatchRun:
                 self._elapsed_ns = min(self._elapsed_ns + line_ns - last_ns, LAST_NS)
             self._last_ns = line_ns
             if self._elapsed_ns >= self._windows.next_ns:
-                self._writer.end_windows(self._tracked, self._elapsed_ns)
+                try:
+                    self._writer.end_windows(self._tracked, self._elapsed_ns)
+                except Exception as error:
+                    raise WindowFailedError(str(self._tracked.target.id)) from error
         elif last_ns - line_ns > _REBASE_NS:
             self._last_ns = line_ns
         return ordinal

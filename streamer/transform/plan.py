@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from streamer.model import Reason
 from streamer.transform.filter import Filters
@@ -49,4 +50,31 @@ class Refusal:
 
 
 Refused = Mapping[str, Refusal]
-"""By record id."""
+"""By record id; what the core has failed at by `line_key`."""
+
+_LINE: Final = "line/"
+MOST_FAILURES: Final = 2
+"""So often the core may fail at one line: the second time, its dead letter has no text."""
+
+
+def line_key(target: str, number: int) -> str:
+    """The name of a target's line among what was refused; `number` counts the target's lines."""
+    return f"{_LINE}{target}/{number}"
+
+
+def has_failed_lines(refused: Refused) -> bool:
+    """Whether the core has failed at lines, apart from what Kafka refused."""
+    return any(name.startswith(_LINE) for name in refused)
+
+
+class LineFailedError(Exception):
+    """The core has failed at a line; the cause says how. The state that it was working on is half changed."""
+
+    def __init__(self, target: str, number: int) -> None:
+        super().__init__(f"line {number} of {target}")
+        self.target = target
+        self.number = number
+
+
+class WindowFailedError(Exception):
+    """The core has failed at a window that ended before a line: no fault of the line's."""

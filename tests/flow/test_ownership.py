@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 from streamer.flow.membership import Alone
 from streamer.model import Publication, Target
 from streamer.shard.assign import shard_of
+from streamer.shard.committer import Condition
 from streamer.shard.ownership import Ownership
-from streamer.shard.shard import CommitPolicy, Condition, Shard
+from streamer.shard.shard import CommitPolicy, Shard
 from tests.flow.publishers import Fault, MemoryKafka, MemoryPublisher
 from tests.flow.test_shard import GENEROUS, PodLog, alerts, check_published, pod_log, until
 from tests.unit.flow.virtual_time import in_virtual_time
