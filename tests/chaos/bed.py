@@ -184,10 +184,13 @@ class Bed(Site):
     def kafka_proxy(self) -> Proxy:
         return self.kafka.proxy
 
-    def log_requests(self) -> Counter[str]:
-        """How often each pod's log was asked for, by the API server's own account."""
+    def streams_opened(self) -> Counter[str]:
+        """How often a stream of each pod's log was requested, by the API server's own account.
+
+        Checks of streams are not counted: how many there are depends on how long a pod was silent.
+        """
         events = map(orjson.loads, self.audit_log.read_bytes().splitlines())
-        return Counter(event["objectRef"]["name"] for event in events)
+        return Counter(event["objectRef"]["name"] for event in events if "follow=true" in event["requestURI"])
 
 
 @asynccontextmanager

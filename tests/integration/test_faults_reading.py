@@ -23,10 +23,10 @@ async def test_streams_that_are_cut_when_their_time_is_up_cost_nothing(tmp_path:
             await play.conductor.worker.start()
             async with play.conductor.load(play.printer):
                 await play.conductor.settle("the start")
-                opened = made.log_requests()
+                opened = made.streams_opened()
                 await asyncio.sleep(STREAM_SECONDS * CUTS)
                 await play.conductor.settle("the cuts")
-                again = made.log_requests() - opened
+                again = made.streams_opened() - opened
             report = await play.finish()
     assert report.violations == [], f"\n{report}"
     assert report.verdict.missing == 0

@@ -29,7 +29,7 @@ FROZEN_SECONDS = 60.0
 HOUR_NS = 3600 * 1_000_000_000
 
 
-async def test_a_broker_frozen_for_a_minute_costs_no_line_and_no_request(own_servers: Bed) -> None:
+async def test_a_broker_frozen_for_a_minute_costs_no_line_and_no_stream(own_servers: Bed) -> None:
     """One pod's log is rotated meanwhile, another pod is deleted and comes again."""
     meanwhile = (Meanwhile.ROTATE, Meanwhile.RECREATE)
     freeze = Step(Fault.KAFKA_FREEZE, FROZEN_SECONDS, meanwhile=meanwhile)
@@ -42,9 +42,9 @@ async def test_a_broker_frozen_for_a_minute_costs_no_line_and_no_request(own_ser
         async with conductor.load(play.printer):
             await conductor.settle("the silence")
             undisturbed = [name for name in conductor.pods if not name.startswith("mortal")]
-            before = own_servers.log_requests()
+            before = own_servers.streams_opened()
             await conductor.play([freeze], FROZEN_SECONDS)
-            after = own_servers.log_requests()
+            after = own_servers.streams_opened()
         report = await play.finish()
     assert report.violations == [], f"\n{report}"
     assert report.verdict.missing == 0

@@ -235,7 +235,7 @@ async def test_whoever_is_cut_off_at_any_moment_finds_out_where_things_stand(
     producer = shard(where, state, alerts)
     await producer.open()
     cut = committed = 0
-    while committed < 40:
+    while committed < 40 or cut <= 5:
         wanted = publication(
             [record(alerts, f"{committed}-{n}", key=b"%d" % n) for n in range(20)],
             {"n": b"%d" % (committed + 1)},
@@ -252,9 +252,8 @@ async def test_whoever_is_cut_off_at_any_moment_finds_out_where_things_stand(
         else:
             committed += 1
     await producer.close()
-    assert cut > 5
     found = [one.header("ce_id") for one in await read(where, alerts)]
-    assert len(found) == len(set(found)) == 40 * 20
+    assert len(found) == len(set(found)) == committed * 20
 
 
 async def test_a_deleted_topic_is_missed(kafka: Kafka, where: Connection, state: str) -> None:
