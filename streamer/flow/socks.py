@@ -164,7 +164,8 @@ class SocksConnector(aiohttp.TCPConnector):
             async with asyncio.timeout(timeout.sock_connect):
                 tunnel = await self._proxy.tunnel(request.url.raw_host, request.port, self._make)
         except TimeoutError as error:
-            late = SocksError(f"no answer within {timeout.sock_connect:g} s")
+            within = "" if timeout.sock_connect is None else f" within {timeout.sock_connect:g} s"
+            late = SocksError(f"no answer{within}")
             raise aiohttp.ClientProxyConnectionError(request.connection_key, late) from error
         except OSError as error:
             raise aiohttp.ClientProxyConnectionError(request.connection_key, error) from error

@@ -33,7 +33,8 @@ _ENCODINGS: Final = {
     b"\xfe\xff": "UTF-16",
 }
 _LOOK_BYTES: Final = 1000
-_HITS: Final = re.compile(r'"hits"\s*:\s*\[.*"_source"\s*:', re.DOTALL)
+_HITS: Final = re.compile(r'"hits"\s*:\s*\[')
+_SOURCE: Final = re.compile(r'"_source"\s*:')
 _ELASTICSEARCH: Final = Wrapping("the answer of Elasticsearch to a search", "jq -c '.hits.hits[]._source'")
 _BEFORE: Final = re.compile(
     rb'([^{]{1,300}?)(?:\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d) )?(\{".*)$', re.DOTALL
@@ -78,7 +79,7 @@ def _document(text: str) -> Wrapping | None:
 
 def _cut_document(text: str) -> Wrapping | None:
     """JSON that goes on behind the head: an array by its first member, an answer by its keys."""
-    if _HITS.search(text):
+    if (hits := _HITS.search(text)) is not None and _SOURCE.search(text, hits.end()):
         return _ELASTICSEARCH
     if text[0] == "{":
         return None

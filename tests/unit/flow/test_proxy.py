@@ -86,7 +86,11 @@ def test_plain_http_has_a_variable_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["ftp://u:secret@p", "http://", "http://u:secret@", "p:port", "socks4://p", ":1"]
+    "address",
+    [
+        *("ftp://u:secret@p", "http://", "http://u:secret@", "p:port", "socks4://p", ":1"),
+        *("http://u:12#secret@p:1", "http://u:12?secret@p:1", "http://u:12/secret@p:1"),
+    ],
 )
 def test_what_is_no_address_of_a_proxy_is_refused_without_its_password(address: str) -> None:
     with pytest.raises(ProxyConfigError) as caught:
