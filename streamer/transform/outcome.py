@@ -143,7 +143,7 @@ class BatchRun:
             digest = hashlib.sha256(line).hexdigest() if oversize is None else oversize.digest.hex()
             identity = self._encoder.line_id(digest, self._ordinals.of(index))
             kept = b"" if failure.times >= MOST_FAILURES else body
-            self._invalid(found, None, kept, len(body), identity, line_ns)
+            self._invalid(found, self._refused.get(identity), kept, len(body), identity, line_ns)
         elif oversize is None:
             self._line(index, line, body, line_ns, batch.stamped)
         else:
@@ -212,7 +212,10 @@ class BatchRun:
             self._deduplicator.passed(
                 self._windows, window, fingerprint, treatment, head, self._elapsed_ns, line_ns
             )
-            self._writer.evict()
+            try:
+                self._writer.evict()
+            except Exception as error:  # what is evicted is no fault of this line's
+                raise WindowFailedError(str(self._tracked.target.id)) from error
         elif treatment.internal:
             self._report(alert, identity, line_ns)
 
@@ -300,11 +303,12 @@ class BatchRun:
             found, letter_refused = Malformed(letter_refused[0], "refused by Kafka"), letter_refused[1:]
         self._publication.malformed[self._tracked.target, found.reason] += 1
         self._ledger.invalid += 1
-        bucket = self._tracked.dead_letter_bucket(found.reason, self._plan.dead_letters.burst)
-        if not bucket.admit(self._plan.dead_letters, self._elapsed_ns):
-            bucket.hold(line_ns)
-            self._ledger.dead_letter_limited += 1
-            return
+        if found.reason is not Reason.INTERNAL_ERROR:  # may be an alert; the committer slows these down
+            bucket = self._tracked.dead_letter_bucket(found.reason, self._plan.dead_letters.burst)
+            if not bucket.admit(self._plan.dead_letters, self._elapsed_ns):
+                bucket.hold(line_ns)
+                self._ledger.dead_letter_limited += 1
+                return
         kept = body[: _SMALL_LETTER_BYTES if Reason.RECORD_TOO_LARGE in letter_refused else KEPT_BYTES]
         topic = self._plan.dead_letter_topic
         self._writer.own(

@@ -15,6 +15,7 @@ from streamer.model import Reason
 from streamer.transform import outcome
 from streamer.transform.encode import TargetEncoder
 from streamer.transform.fingerprint import FingerprintPlan
+from streamer.transform.limit import Rate
 from streamer.transform.plan import LineFailedError, WindowFailedError
 from streamer.transform.treatment import DedupePlan
 from streamer.transform.writer import Writer
@@ -115,6 +116,41 @@ async def test_after_a_restart_the_same_line_gives_the_same_dead_letter(
     ids = [[record.id for record in kafka.records if record.topic == LETTERS] for kafka in (whole, parts)]
     assert len(ids[0]) == 2
     assert ids[0] == ids[1]
+
+
+@in_virtual_time
+async def test_no_limit_holds_back_the_dead_letter_of_a_line_that_may_be_an_alert(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch, outcome, "parse", lambda *_: True)
+    kafka = MemoryKafka()
+    plan = replace(GENEROUS, dead_letters=Rate(per_minute=1, burst=2))
+    async with owning(kafka, pod_log(FALCO, *alerts(12)), plan=plan, batch_lines=25) as owner:
+        assert await owner.drain()
+    assert check_commits(kafka).dead_lettered == 12
+
+
+@in_virtual_time
+async def test_the_dead_letter_shrinks_where_kafka_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, outcome, "parse", lambda *_: True)
+    kafka = MemoryKafka()
+    kafka.largest_bytes[LETTERS] = 5_000
+    await published(kafka, pod_log(FALCO, alert(START_NS, text="x" * 20_000)))
+    [letter] = [orjson.loads(record.value) for record in kafka.records if record.topic == LETTERS]
+    assert (letter["reason"], letter["truncated"]) == (Reason.INTERNAL_ERROR, True)
+
+
+@in_virtual_time
+async def test_a_fault_at_an_evicted_window_is_not_put_down_to_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch, Writer, "evict", lambda *_: True)
+    dedupe = DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time", "n")))
+    kafka = MemoryKafka()
+    with pytest.raises(WindowFailedError):
+        async with owning(kafka, pod_log(FALCO, *alerts(5)), plan=replace(GENEROUS, dedupe=dedupe)) as owner:
+            await owner.drain()
+    assert not kafka.records
 
 
 @in_virtual_time
