@@ -49,16 +49,17 @@ class Refusals(dict[str, Refusal]):
     def add(self, error: RecordsRefused) -> int:
         """Count a refusal; returns how often the record refused most often was refused."""
         for identity in frozenset[str]().union(*error.records.values()):
-            before = self[identity].reasons if identity in self else ()
-            self[identity] = Refusal((*before, error.reason))
+            self._count(identity, error.reason)
         return max(refusal.times for refusal in self.values())
 
     def add_line(self, error: LineFailedError) -> int:
         """Count a failure of the core at a line; returns how often it has failed at it."""
-        key = line_key(error.target, error.number)
-        before = self[key].reasons if key in self else ()
-        self[key] = refusal = Refusal((*before, Reason.INTERNAL_ERROR))
-        return refusal.times
+        return self._count(line_key(error.target, error.number), Reason.INTERNAL_ERROR).times
+
+    def _count(self, name: str, reason: Reason) -> Refusal:
+        before = self[name].reasons if name in self else ()
+        self[name] = counted = Refusal((*before, reason))
+        return counted
 
 
 class Publisher(Protocol):

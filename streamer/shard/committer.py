@@ -178,7 +178,7 @@ class Committer:
                         return Settled(Outcome.UNCHANGED)
                     state = _State.PUBLISH
                 case _State.PUBLISH:
-                    if await self._publish(attempt, attempt.publication):
+                    if await self._publish(attempt):
                         return attempt.settled()
                     state = _State.OPEN  # the processor is ahead of what is known to be committed
 
@@ -215,13 +215,13 @@ class Committer:
         log.warning("shard_realigned", shard=self._index, sequence=sequence, expected=attempt.before)
         return Outcome.REALIGNED
 
-    async def _publish(self, attempt: _Attempt, publication: Publication | None) -> bool:
+    async def _publish(self, attempt: _Attempt) -> bool:
         """Whether Kafka has acknowledged it; if not, what is to be done about that has been done."""
-        assert publication is not None
+        assert attempt.publication is not None
         attempt.is_unknown = False
         attempt.began = asyncio.get_running_loop().time()
         try:
-            await self._publisher.publish(publication, isolate=attempt.isolate)
+            await self._publisher.publish(attempt.publication, isolate=attempt.isolate)
         except BatchRefused as error:
             facts.transaction_failed("batch_refused")
             log.info("batch_refused", shard=self._index, topics=sorted(error.topics), cause=error.reason)

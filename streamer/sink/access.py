@@ -21,6 +21,7 @@ from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 from streamer.config import Settings
 from streamer.sink.admin import admin
 from streamer.sink.connection import Connection
+from streamer.sink.coordinators import GROUP, TRANSACTION
 from streamer.sink.permissions import (
     Operation,
     Permission,
@@ -34,8 +35,6 @@ _UNTOLD: Final = -(2**31)
 _TOPIC_REFUSED: Final = 29
 _GROUP_REFUSED: Final = 30
 _ID_REFUSED: Final = 53
-GROUP: Final = 0
-_TRANSACTION: Final = 1
 _NO_TIMEOUT_MS: Final = -1
 
 
@@ -159,7 +158,7 @@ async def _topic_operations(client: Any, topics: Iterable[str]) -> dict[str, int
 
 async def _group_operations(client: Any, group: str) -> int | None:
     try:
-        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP))
+        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP.type))
         if found.error_code:
             return 0 if found.error_code == _GROUP_REFUSED else None
         answer = await client.send(await known_coordinator(client, found), AuthorizedGroupRequest(group))
@@ -173,7 +172,7 @@ async def _group_operations(client: Any, group: str) -> int | None:
 
 async def _may_use(client: Any, identity: str) -> bool:
     """Whether we may write under a transactional id; True where it is not known."""
-    found = await client.send(client.get_random_node(), FindCoordinatorRequest(identity, _TRANSACTION))
+    found = await client.send(client.get_random_node(), FindCoordinatorRequest(identity, TRANSACTION.type))
     if found.error_code:
         return bool(found.error_code != _ID_REFUSED)
     request = InitProducerIdRequest(identity, _NO_TIMEOUT_MS)

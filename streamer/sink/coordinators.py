@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import aiokafka.errors as kafka_errors
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
-from streamer.sink.admin import Admin, Replicas
+from streamer.sink.admin import Admin, Replicas, TopicConfig
 from streamer.sink.errors import KafkaUnavailable
 
 TRY_AGAIN: Final = frozenset({14, 15, 16})
@@ -93,17 +93,19 @@ async def _why_unwritable(asked: Admin, coordinator: Coordinator) -> KafkaUnavai
         configs = await asked.configs([coordinator.topic])
     except kafka_errors.IncompatibleBrokerVersion:
         return None
-    needed = configs.get(coordinator.topic, {}).get("min.insync.replicas", "1")
-    if known.in_sync >= int(needed):
+    if (shortfall := too_few(known, configs.get(coordinator.topic, {}))) is None:
         return None
     return KafkaUnavailable(
-        f"the {coordinator.name} coordinator cannot write: Kafka's topic {coordinator.topic} {too_few(known, needed)}",
+        f"the {coordinator.name} coordinator cannot write: Kafka's topic {coordinator.topic} {shortfall}",
         lower_it(coordinator.topic, known, f"{coordinator.settings}.min.isr" if coordinator.type else ""),
     )
 
 
-def too_few(known: Replicas, needed: str) -> str:
-    """How a topic falls short of its `min.insync.replicas`."""
+def too_few(known: Replicas, config: TopicConfig) -> str | None:
+    """How a topic falls short of its `min.insync.replicas`; None if it does not."""
+    needed = config.get("min.insync.replicas", "1")
+    if known.in_sync >= int(needed):
+        return None
     return f"has {known.in_sync} of {known.replicas} replicas in sync, but min.insync.replicas is {needed}"
 
 

@@ -9,10 +9,10 @@ import aiokafka.errors as kafka_errors
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
-from streamer.sink.access import GROUP, AuthorizedGroupRequest, known_coordinator
+from streamer.sink.access import AuthorizedGroupRequest, known_coordinator
 from streamer.sink.admin import admin
 from streamer.sink.connection import Connection
-from streamer.sink.coordinators import TRY_AGAIN
+from streamer.sink.coordinators import GROUP, TRY_AGAIN
 from streamer.sink.diagnosis import HOW_TO_GRANT
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.permissions import consumer_group
@@ -50,7 +50,7 @@ async def ask_coordinator(client: Any, group: str, request: Any) -> Any:
     A cluster that never had a group makes the topic for it now, which takes a moment.
     """
     for _ in range(_TRIES):
-        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP))
+        found = await client.send(client.get_random_node(), FindCoordinatorRequest(group, GROUP.type))
         error = found.error_code
         if not error:
             answer = await client.send(await known_coordinator(client, found), request)

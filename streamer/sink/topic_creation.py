@@ -23,10 +23,7 @@ log = structlog.get_logger()
 async def create_topics(asked: Admin, missing: list[TopicSpec]) -> None:
     """Create topics; those whose optional settings Kafka refuses, without these."""
     try:
-        refused = await asked.create(missing)
-        plainer = _plainer(missing, refused)
-        if plainer:
-            refused |= {spec.name: None for spec in plainer} | await asked.create(plainer)
+        refused, plainer = await _ask_to_create(asked, missing, validate_only=False)
     except kafka_errors.IncompatibleBrokerVersion:
         await asked.partitions([spec.name for spec in missing], create=True)
         return
@@ -42,11 +39,7 @@ async def rehearse(asked: Admin, missing: list[TopicSpec]) -> list[Finding]:
     names = ", ".join(spec.name for spec in missing)
     fine = Finding("kafka.topics", Verdict.FINE, f"missing, and to be created by the worker: {names}")
     try:
-        refused = await asked.create(missing, validate_only=True)
-        plainer = _plainer(missing, refused)
-        if plainer:
-            refused |= {spec.name: None for spec in plainer}
-            refused |= await asked.create(plainer, validate_only=True)
+        refused, plainer = await _ask_to_create(asked, missing, validate_only=True)
     except kafka_errors.IncompatibleBrokerVersion:
         return [fine]
     if faults := _not_created(missing, refused):
@@ -63,6 +56,21 @@ async def rehearse(asked: Admin, missing: list[TopicSpec]) -> list[Finding]:
             for left in map(_left_out, plainer)
         ),
     ]
+
+
+async def _ask_to_create(
+    asked: Admin, missing: list[TopicSpec], *, validate_only: bool
+) -> tuple[dict[str, TopicRefusal | None], list[TopicSpec]]:
+    """Ask for these topics, and again without optional settings for those that Kafka refuses for them.
+
+    Gives what is refused in the end, by topic, and the topics that were asked for again.
+    """
+    refused = await asked.create(missing, validate_only=validate_only)
+    plainer = _plainer(missing, refused)
+    if plainer:
+        refused |= {spec.name: None for spec in plainer}
+        refused |= await asked.create(plainer, validate_only=validate_only)
+    return refused, plainer
 
 
 def _plainer(specs: Iterable[TopicSpec], refused: Mapping[str, TopicRefusal | None]) -> list[TopicSpec]:

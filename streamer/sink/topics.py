@@ -163,7 +163,6 @@ def _replica_problems(
 ) -> Iterable[Finding]:
     """Topics that take no record: no leader, or too few replicas in sync. Then Kafka asks to try again, for ever."""
     for name, known in replicas.items():
-        needed = configs.get(name, {}).get("min.insync.replicas", "1")
         if known.leaderless:
             what = f"{known.leaderless} of {known.partitions} partitions have no leader"
             yield Finding(
@@ -172,11 +171,11 @@ def _replica_problems(
                 f"topic {name}: {what}",
                 "start the brokers that hold its replicas",
             )
-        elif known.in_sync < int(needed):
+        elif (shortfall := too_few(known, configs.get(name, {}))) is not None:
             yield Finding(
                 "kafka.topics.in_sync",
                 Verdict.FAULT,
-                f"topic {name} {too_few(known, needed)}: it takes no record",
+                f"topic {name} {shortfall}: it takes no record",
                 lower_it(name, known),
             )
 

@@ -48,7 +48,7 @@ class Findings:
                     "volatile_fields",
                     source=source,
                     example=target.pod_name,
-                    fix=f"{FIX_FIELDS}; health records and /status name the fields",
+                    fix=_FIX_FIELDS,
                 )
         by_reason: Counter[Reason] = Counter()
         example: dict[Reason, Target] = {}
