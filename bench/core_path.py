@@ -55,7 +55,10 @@ def bench() -> str:
         ("the text behind the timestamp", lambda: line[body_start(line) :]),
         ("`orjson.loads` (C)", lambda: orjson.loads(body)),
         ("that, and rule, priority, source, time, host name, fields", lambda: parse(body, START_NS, stamps)),
-        ("the kind: names of fields beside those of the rule's last alert", lambda: treatments.of(alert)),
+        (
+            "the kind: names of fields, compared with those of the rule's last alert",
+            lambda: treatments.of(alert),
+        ),
         (
             "fields as JSON, without what normalisers take out; their hashes",
             lambda: selection.fingerprint(alert),
