@@ -12,7 +12,7 @@ from streamer.model.gap import CERTAIN_REASONS, Gap, GapReason
 from streamer.model.ledger import Ledger
 from streamer.model.position import RING_LINES, DigestRing, Position, PositionStatus
 from streamer.model.priority import Priority
-from streamer.model.record import CORE_FIELDS, Change, Health, Publication, Record, RecordKind
+from streamer.model.record import CORE_FIELDS, Change, Health, Publication, Record, RecordKind, SharedHeaders
 from streamer.model.target import Instance, Target
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Reason",
     "Record",
     "RecordKind",
+    "SharedHeaders",
     "Target",
     "TextClass",
     "TextLine",

@@ -40,15 +40,48 @@ CORE_FIELDS: Final = frozenset(
 Headers = list[tuple[str, bytes]]
 
 
+class SharedHeaders:
+    """The headers that many records have in common: all but `ce_id` and `ce_time`.
+
+    All these records hold the same object, so that it is encoded once and counted once.
+    """
+
+    __slots__ = ("_hash", "headers", "kind")
+
+    def __init__(self, kind: RecordKind, headers: Headers) -> None:
+        """`headers` must not change afterwards."""
+        self.kind = kind
+        self.headers = headers
+        self._hash = hash(tuple(headers))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SharedHeaders) and self.headers == other.headers
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def texts(self) -> dict[str, str]:
+        """The headers by their names."""
+        return {name: value.decode() for name, value in self.headers}
+
+
 class Record(NamedTuple):
-    """One Kafka record. `id` is its `ce_id`; `timestamp_ms` is its CreateTime in milliseconds."""
+    """One Kafka record. `timestamp_ms` is its CreateTime in milliseconds."""
 
     topic: str
     key: bytes
     value: bytes
-    headers: Headers
+    time: str
+    """Its `ce_time`."""
+    shared: SharedHeaders
     timestamp_ms: int
     id: str
+    """Its `ce_id`."""
+
+    @property
+    def headers(self) -> Headers:
+        """All its headers, in the order in which they are sent."""
+        return [("ce_id", self.id.encode()), ("ce_time", self.time.encode()), *self.shared.headers]
 
 
 class Change(NamedTuple):

@@ -79,8 +79,7 @@ class CoverageWatch:
     def note(self, publication: Publication, now_ns: int) -> None:
         """Learn from what was committed which targets print text, and which do not any more."""
         if self._text_ns:
-            alerts = RecordKind.ALERT.encode()
-            keys = {record.key for record in publication.records if ("kind", alerts) in record.headers}
+            keys = {record.key for record in publication.records if record.shared.kind is RecordKind.ALERT}
             self._text_ns = {
                 identity: at
                 for identity, at in self._text_ns.items()

@@ -11,7 +11,7 @@ from aiokafka.partitioner import murmur2
 from streamer.flow.publishing import RecordsRefused
 from streamer.model import Change, Reason, Record
 from streamer.sink.record_batch import HEADER_BYTES, RecordBatch
-from streamer.sink.wire import HeaderEncoder, prefixed, record_body, varint
+from streamer.sink.wire import SharedEncoder, change_body, prefixed, record_body, varint
 
 MAX_BATCH_BYTES: Final = 262_144
 """Of a batch before compression. Well below any broker's default limit (1 MiB), and 16 KiB, aiokafka's default,
@@ -61,6 +61,13 @@ class _Lane:
     last_ms: int = 0
     batches: list[Batch] = field(default_factory=list)
 
+    def append(self, body: bytes, identity: str) -> None:
+        """Add a record, which has room."""
+        length = varint(len(body))
+        self.parts += (length, body)
+        self.ids.append(identity)
+        self.size += len(length) + len(body)
+
 
 class Packer:
     """Packs one producer's records, remembering from one publication to the next what many have in common."""
@@ -68,7 +75,7 @@ class Packer:
     def __init__(self, *, compression: str | None, transactional: bool) -> None:
         self._compression = compression
         self._transactional = transactional
-        self._headers = HeaderEncoder()
+        self._shared = SharedEncoder()
         self._hashes: dict[bytes, int] = {}
 
     def pack(
@@ -88,8 +95,9 @@ class Packer:
         by_partition: dict[tuple[str, int], _Lane] = {}
         lanes: dict[tuple[str, bytes], tuple[_Lane, bytes]] = {}
         untimely: dict[str, set[str]] = {}
-        encode_headers = self._headers.encode
-        for topic, key, value, headers, timestamp_ms, identity in records:
+        shared_headers = self._shared.encode
+        for record in records:
+            topic, key, _, _, shared, timestamp_ms, identity = record
             found = lanes.get((topic, key))
             if found is None:
                 place = (topic, self._hash(key) % partitions[topic])
@@ -102,17 +110,17 @@ class Packer:
             isolated = identity in alone
             if isolated:
                 self._close(lane)
-            wire_headers = encode_headers(headers)
-            if lane.parts:
-                body = record_body(len(lane.ids), timestamp_ms - lane.first_ms, wire_key, value, wire_headers)
+            headers = shared_headers(shared)
+            if lane.ids:
+                body = record_body(len(lane.ids), timestamp_ms - lane.first_ms, wire_key, record, headers)
                 if lane.size + len(body) + _LENGTH_BYTES > lane.limit:
                     self._close(lane)
-            if not lane.parts:
+            if not lane.ids:
                 lane.first_ms = lane.last_ms = timestamp_ms
-                body = record_body(0, 0, wire_key, value, wire_headers)
+                body = record_body(0, 0, wire_key, record, headers)
             elif timestamp_ms > lane.last_ms:
                 lane.last_ms = timestamp_ms
-            _append(lane, body, identity)
+            lane.append(body, identity)
             if isolated:
                 self._close(lane)
         for lane in by_partition.values():
@@ -129,17 +137,17 @@ class Packer:
         """The batches of a shard's changes of state; `limit` is in bytes before compression."""
         lane = _Lane(topic, partition, limit, first_ms=now_ms, last_ms=now_ms)
         for name, value in changes:
-            key = prefixed(name.encode())
-            body = record_body(len(lane.ids), 0, key, value)
-            if lane.parts and lane.size + len(body) + _LENGTH_BYTES > limit:
+            key = name.encode()
+            body = change_body(len(lane.ids), key, value)
+            if lane.ids and lane.size + len(body) + _LENGTH_BYTES > limit:
                 self._close(lane)
-                body = record_body(0, 0, key, value)
-            _append(lane, body, name)
+                body = change_body(0, key, value)
+            lane.append(body, name)
         self._close(lane)
         return lane.batches
 
     def _close(self, lane: _Lane) -> None:
-        if not lane.parts:
+        if not lane.ids:
             return
         encoded = RecordBatch(
             lane.parts,
@@ -186,10 +194,3 @@ def _lane(topic: str, partition: int, limits: TopicLimits | None, now_ms: int) -
         now_ms - limits.timestamp_before_max_ms,
         now_ms + limits.timestamp_after_max_ms,
     )
-
-
-def _append(lane: _Lane, body: bytes, identity: str) -> None:
-    size = varint(len(body))
-    lane.parts += (size, body)
-    lane.ids.append(identity)
-    lane.size += len(size) + len(body)

@@ -70,7 +70,7 @@ class StdoutSink:
     async def publish(self, publication: Publication) -> None:
         """Print; a value has no newline of its own."""
         if publication.records:
-            self._out.write(b"".join(value + b"\n" for _, _, value, *_ in publication.records))
+            self._out.write(b"".join(record.value + b"\n" for record in publication.records))
             self._out.flush()
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamer.model.record import Headers
+from streamer.model import Record, SharedHeaders
 
 _OWN_HEADERS: Final = 2
-"""The core puts a record's own headers (`ce_id`, `ce_time`) first; the rest is the same for many records."""
+"""A record's own headers (`ce_id`, `ce_time`) come first; the rest is the same for many records."""
 
 _REMEMBERED: Final = 4_096
 
@@ -37,56 +37,28 @@ def varint(number: int) -> bytes:
     return _SMALL[number] if 0 <= number < _TABLE else _varint(number)
 
 
-class HeaderEncoder:
-    """Encodes headers, remembering the wire form of those that come again and again."""
+class SharedEncoder:
+    """Encodes the headers that many records share, and remembers their wire form."""
 
-    __slots__ = ("_names", "_shared")
+    __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        self._names: dict[str, bytes] = {}
-        self._shared: dict[int, tuple[Headers, bytes, bytes]] = {}
+        self._known: dict[SharedHeaders, tuple[bytes, bytes]] = {}
 
-    def encode(self, headers: Headers) -> bytes:
-        """The headers of one record."""
-        if len(headers) <= _OWN_HEADERS:
-            return varint(len(headers)) + self._plain(headers)
-        # The identity only finds the candidate; equality, quick among the same objects, decides.
-        known = self._shared.get(id(headers[_OWN_HEADERS]))
-        if known is None or known[0] != headers[_OWN_HEADERS:]:
-            known = self._remember(headers)
-        _, count, shared = known
-        first, one = headers[0]
-        second, two = headers[1]
-        return b"".join(
-            (
-                count,
-                self._names.get(first) or self._name(first),
-                _SMALL[len(one)] if len(one) < _TABLE else _varint(len(one)),
-                one,
-                self._names.get(second) or self._name(second),
-                _SMALL[len(two)] if len(two) < _TABLE else _varint(len(two)),
-                two,
-                shared,
-            )
-        )
+    def encode(self, shared: SharedHeaders) -> tuple[bytes, bytes]:
+        """What stands before the value of `ce_id`, and what after that of `ce_time`.
 
-    def _remember(self, headers: Headers) -> tuple[Headers, bytes, bytes]:
-        if len(self._shared) >= _REMEMBERED:
-            self._shared.clear()
-        shared = headers[_OWN_HEADERS:]
-        known = (shared, varint(len(headers)), self._plain(shared))
-        self._shared[id(shared[0])] = known
-        return known
-
-    def _plain(self, headers: Headers) -> bytes:
-        return b"".join(part for name, value in headers for part in (self._name(name), prefixed(value)))
-
-    def _name(self, name: str) -> bytes:
-        known = self._names.get(name)
+        The first is the number of headers and the name of `ce_id`, the second all shared headers.
+        """
+        known = self._known.get(shared)
         if known is None:
-            known = prefixed(name.encode())
-            if len(self._names) < _REMEMBERED:
-                self._names[name] = known
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            count = varint(_OWN_HEADERS + len(shared.headers))
+            parts = [
+                part for name, value in shared.headers for part in (prefixed(name.encode()), prefixed(value))
+            ]
+            known = self._known[shared] = (count + prefixed(b"ce_id"), b"".join(parts))
         return known
 
 
@@ -95,24 +67,38 @@ def prefixed(text: bytes) -> bytes:
     return varint(len(text)) + text
 
 
-def record_body(offset: int, delta_ms: int, key: bytes, value: bytes | None, headers: bytes = b"\0") -> bytes:
-    """One record without its length; `offset` and `delta_ms` count from the batch's first.
+_CE_TIME: Final = prefixed(b"ce_time")
 
-    `key` has its length before it, `headers` are encoded.
+
+def record_body(offset: int, delta_ms: int, key: bytes, record: Record, shared: tuple[bytes, bytes]) -> bytes:
+    """A record without its length; `offset` and `delta_ms` count from the batch's first.
+
+    `key` has its length before it; `shared` is what `SharedEncoder` makes of its headers.
     """
-    if value is None:
-        size, value = _NULL, b""
-    else:
-        length = len(value)
-        size = _SMALL[length] if length < _TABLE else _varint(length)
+    _, _, value, time, _, _, identity = record
+    size, ce_id, ce_time = len(value), identity.encode(), time.encode()
+    before, after = shared
+    # Written out instead of calls of `varint` and `prefixed`: this is done for each record.
     return b"".join(
         (
             b"\0",
             _SMALL[delta_ms] if 0 <= delta_ms < _TABLE else _varint(delta_ms),
-            _SMALL[offset] if offset < _TABLE else _varint(offset),
+            _SMALL[offset],
             key,
-            size,
+            _SMALL[size] if size < _TABLE else _varint(size),
             value,
-            headers,
+            before,
+            _SMALL[len(ce_id)],
+            ce_id,
+            _CE_TIME,
+            _SMALL[len(ce_time)],
+            ce_time,
+            after,
         )
     )
+
+
+def change_body(offset: int, key: bytes, value: bytes | None) -> bytes:
+    """The same for a change of state, which has no headers; no value is a tombstone."""
+    wire_value = _NULL if value is None else prefixed(value)
+    return b"".join((b"\0\0", varint(offset), prefixed(key), wire_value, b"\0"))

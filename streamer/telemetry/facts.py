@@ -19,8 +19,6 @@ _SECOND_NS: Final = 1_000_000_000
 _LOOKED_AT: Final = 8
 """Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
 _MOST_TARGETS: Final = 10_000
-_RULE_HEADER, _PRIORITY_HEADER, _KIND_HEADER, _LAST_HEADER = 2, 3, 4, -1
-"""Where these stand among an alert's headers; a record that is no alert's has its kind in place of the rule."""
 
 _delays: Final = {hop: metrics.DELAYS.labels(hop) for hop in metrics.HOPS}
 _stamps = StampReader()
@@ -141,41 +139,36 @@ _STATUSES: Final = frozenset({"0", "400", "401", "403", "404", "410", "429", "50
 
 
 def _count_records(records: Sequence[Record]) -> None:
-    # One pass over a storm's records, at the speed of Counter: the headers of a rule are the same objects each time.
-    shapes = Counter(
-        (headers[_RULE_HEADER], headers[_PRIORITY_HEADER], headers[_KIND_HEADER], headers[_LAST_HEADER])
-        for _, _, _, headers, _, _ in records
-    )
-    others = 0
-    for (first, second, kind, last), count in shapes.items():
-        if first[0] != "rule":
-            others += count
-        elif kind[1] == RecordKind.ALERT.encode():
-            if last[0] == "limited_by":
-                metrics.LIMITED.labels(last[1].decode()).inc(count)
-            else:
-                metrics.PUBLISHED.labels(second[1].decode()).inc(count)
-                metrics.RULES.labels(_rule(first[1].decode())).inc(count)
-    if others:
+    # One pass over a storm's records, at the speed of Counter.
+    with_values = False
+    for shared, count in Counter([record.shared for record in records]).items():
+        headers = shared.texts()
+        match shared.kind:
+            case RecordKind.ALERT if "limited_by" in headers:
+                metrics.LIMITED.labels(headers["limited_by"]).inc(count)
+            case RecordKind.ALERT:
+                metrics.PUBLISHED.labels(headers["priority"]).inc(count)
+                metrics.RULES.labels(_rule(headers["rule"])).inc(count)
+            case RecordKind.DEAD_LETTER:
+                metrics.DEAD_LETTERS.labels(headers["reason"]).inc(count)
+            case RecordKind.HEALTH:
+                metrics.HEALTH_RECORDS.labels(headers["health"]).inc(count)
+                with_values = with_values or headers["health"] in {Health.GAP, Health.FALCO_REPORT}
+    if with_values:
         for record in records:
-            if record.headers[_RULE_HEADER][0] != "rule":
-                _count_own(record)
+            if record.shared.kind is RecordKind.HEALTH:
+                _count_value(record)
 
 
-def _count_own(record: Record) -> None:
-    """Count a record that is no alert's: there are few of them."""
-    headers = dict(record.headers)
-    match headers["kind"].decode():
-        case RecordKind.DEAD_LETTER:
-            metrics.DEAD_LETTERS.labels(headers["reason"].decode()).inc()
-        case RecordKind.HEALTH:
-            health = headers["health"].decode()
-            metrics.HEALTH_RECORDS.labels(health).inc()
-            if health == Health.GAP:
-                certain = "true" if orjson.loads(record.value)["certain"] else "false"
-                metrics.GAPS.labels(headers["reason"].decode(), certain).inc()
-            elif health == Health.FALCO_REPORT:
-                _count_report(record.key, orjson.loads(record.value))
+def _count_value(record: Record) -> None:
+    """Count what only the value of a health record says."""
+    headers = record.shared.texts()
+    match headers["health"]:
+        case Health.GAP:
+            certain = "true" if orjson.loads(record.value)["certain"] else "false"
+            metrics.GAPS.labels(headers["reason"], certain).inc()
+        case Health.FALCO_REPORT:
+            _count_report(record.key, orjson.loads(record.value))
 
 
 def _count_report(target: bytes, report: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from streamer.model import (
     RecordKind,
     Target,
 )
-from streamer.model.record import Headers
+from streamer.model.record import Headers, SharedHeaders
 from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.stamp import to_rfc3339
 from streamer.transform.volatile import Kind
@@ -70,6 +70,7 @@ class TargetEncoder:
         "_cluster",
         "_common",
         "_fields",
+        "_own_headers",
         "_rule_headers",
         "_target",
         "id_prefix",
@@ -96,9 +97,10 @@ class TargetEncoder:
             ("node", target.node.encode()),
             *((name, value.encode()) for name, value in fields.items()),
         ]
-        self._rule_headers: dict[tuple[RecordKind, str, Priority], Headers] = {}
-        self._alert_headers: dict[str, tuple[Priority, Headers]] = {}
-        # By rule: mostly all its alerts have one priority.
+        self._rule_headers: dict[tuple[RecordKind, str, Priority, str], SharedHeaders] = {}
+        self._alert_headers: dict[str, dict[str, tuple[Priority, SharedHeaders]]] = {}
+        # By limit and rule: mostly all alerts of a rule have one priority.
+        self._own_headers: dict[tuple[str, ...], SharedHeaders] = {}
 
     def line_id(self, line_digest: str, ordinal: int) -> str:
         """The `ce_id` of what comes of a line: the same each time the line is read.
@@ -114,20 +116,20 @@ class TargetEncoder:
     ) -> Record:
         """The record of an alert; `limited_by` names the limit that diverted it to this topic."""
         time = alert.time or to_rfc3339(line_ns)
-        known = self._alert_headers.get(alert.rule)
+        if (by_rule := self._alert_headers.get(limited_by)) is None:
+            by_rule = self._alert_headers[limited_by] = {}
+        known = by_rule.get(alert.rule)
         if known is None or known[0] is not alert.priority:
-            known = alert.priority, self._headers_of_rule(RecordKind.ALERT, alert)
-            if len(self._alert_headers) >= _MOST_RULES:
-                self._alert_headers.clear()
-            self._alert_headers[alert.rule] = known
-        headers = [("ce_id", identity.encode()), ("ce_time", time.encode()), *known[1]]
-        if limited_by:
-            headers.append(("limited_by", limited_by.encode()))
+            known = alert.priority, self._headers_of_rule(RecordKind.ALERT, alert, limited_by)
+            if len(by_rule) >= _MOST_RULES:
+                by_rule.clear()
+            by_rule[alert.rule] = known
         return Record(
             topic,
             self.key,
             self._annotated(alert.body, identity, RecordKind.ALERT) if self._annotate else alert.body,
-            headers,
+            time,
+            known[1],
             create_time_ms(alert.time_ns, line_ns, now_ns),
             identity,
         )
@@ -143,11 +145,8 @@ class TargetEncoder:
             topic,
             self.key,
             self._annotated(value, identity, RecordKind.SUMMARY) if self._annotate else value,
-            [
-                ("ce_id", identity.encode()),
-                ("ce_time", to_rfc3339(last_ns).encode()),
-                *self._headers_of_rule(RecordKind.SUMMARY, sample),
-            ],
+            to_rfc3339(last_ns),
+            self._headers_of_rule(RecordKind.SUMMARY, sample),
             create_time_ms(last_ns, line_ns, now_ns),
             identity,
         )
@@ -280,15 +279,14 @@ class TargetEncoder:
         self, kind: RecordKind, value: dict[str, Any], identity: str, topic: str, time_ns: int, now_ns: int
     ) -> Record:
         """A record of our own; what its value is about and why is in the headers as well."""
-        headers = [
-            ("ce_id", identity.encode()),
-            ("ce_time", to_rfc3339(time_ns).encode()),
-            *_kind_headers(kind),
-            *((name, value[name].encode()) for name in ("health", "reason") if name in value),
-            *self._common,
-        ]
+        about = [(name, value[name].encode()) for name in ("health", "reason") if name in value]
+        key = (kind, *(text.decode() for _, text in about))
+        shared = self._own_headers.get(key)
+        if shared is None:
+            headers = [*_kind_headers(kind), *about, *self._common]
+            shared = self._own_headers[key] = SharedHeaders(kind, headers)
         time_ms = create_time_ms(time_ns, time_ns, now_ns)
-        return Record(topic, self.key, orjson.dumps(value), headers, time_ms, identity)
+        return Record(topic, self.key, orjson.dumps(value), to_rfc3339(time_ns), shared, time_ms, identity)
 
     def _annotated(self, body: bytes, identity: str, kind: RecordKind) -> bytes:
         """The value with what we know of it as its last key; up to there, its bytes are the original ones."""
@@ -301,18 +299,22 @@ class TargetEncoder:
         }
         return b'%b,"falco_streamer":%b}' % (body.rstrip()[:-1], orjson.dumps(ours))
 
-    def _headers_of_rule(self, kind: RecordKind, alert: Alert) -> Headers:
+    def _headers_of_rule(self, kind: RecordKind, alert: Alert, limited_by: str = "") -> SharedHeaders:
         """The headers that all records of a rule share."""
-        known = self._rule_headers.get((kind, alert.rule, alert.priority))
+        key = (kind, alert.rule, alert.priority, limited_by)
+        known = self._rule_headers.get(key)
         if known is None:
             if len(self._rule_headers) >= _MOST_RULES:
                 self._rule_headers.clear()
-            known = self._rule_headers[kind, alert.rule, alert.priority] = [
+            headers = [
                 ("rule", alert.rule.encode()[:_HEADER_BYTES].decode(errors="ignore").encode()),
                 ("priority", alert.priority.label.encode()),
                 *_kind_headers(kind),
                 *self._common,
             ]
+            if limited_by:
+                headers.append(("limited_by", limited_by.encode()))
+            known = self._rule_headers[key] = SharedHeaders(kind, headers)
         return known
 
     def summary_id(self, group: bytes, head: bytes, part: int, tries: int, piece: int) -> str:

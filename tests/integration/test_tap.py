@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from streamer.cli import main
-from streamer.model import Record
+from streamer.model import Record, RecordKind, SharedHeaders
 from streamer.simulator import AlertGenerator
 from streamer.sink import ShardProducer
 from tests.testbed.kafka import Kafka
@@ -54,7 +54,8 @@ class Tapped:
             self.topic(topic),
             b"falco/falco-a",
             value,
-            [(k, v.encode()) for k, v in headers.items()],
+            "",
+            SharedHeaders(RecordKind(kind), [(k, v.encode()) for k, v in headers.items()]),
             at_ms,
             uuid.uuid4().hex,
         )

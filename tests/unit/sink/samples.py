@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from streamer.config.kafka import Kafka
-from streamer.model import Change, Publication, Record
+from streamer.model import Change, Publication, Record, RecordKind, SharedHeaders
 from streamer.sink import Connection, Message, ShardProducer, TopicReader
+
+_SHARED = SharedHeaders(RecordKind.ALERT, [("kind", b"alert")])
 
 
 def connection(bootstrap: str, **kafka: Any) -> Connection:
@@ -20,8 +22,7 @@ def now_ms() -> int:
 
 def record(topic: str, identity: str, *, key: bytes = b"ns/pod", size: int = 20, ahead_ms: int = 0) -> Record:
     value = identity.encode().ljust(size, b".")
-    headers = [("ce_id", identity.encode()), ("ce_time", b"2026-01-01T00:00:00Z"), ("kind", b"alert")]
-    return Record(topic, key, value, headers, now_ms() + ahead_ms, identity)
+    return Record(topic, key, value, "2026-01-01T00:00:00Z", _SHARED, now_ms() + ahead_ms, identity)
 
 
 def incompressible(topic: str, identity: str, size: int) -> Record:
