@@ -60,7 +60,7 @@ class Normaliser:
         """The normalisers that may change any of these values; `encoded` is their JSON."""
         found: Chosen = ()
         for sign, chosen in self._signs:
-            if sign in encoded:
+            if encoded.find(sign) >= 0:  # `in` looks for a number first, and makes an exception of it
                 found = (*found, chosen)
         return found
 

@@ -100,12 +100,11 @@ class BatchRun:
                 for index, raw in enumerate(batch.lines):
                     self._one_line(batch, index, raw, position.lines + index)
             elif batch.stamped:
-                line = self._line
                 for index, (raw, line_ns) in enumerate(zip(batch.lines, batch.times_ns, strict=True)):
                     body = raw[raw.index(b" ", 11) + 1 :]  # as `body_start`, without the call
                     if len(body) > PART_BYTES:
                         body = without_part_stamps(body, line_ns)
-                    line(index, raw, body, line_ns, True)
+                    self._line(index, raw, body, line_ns, True)
             else:
                 for index, raw in enumerate(batch.lines):
                     self._line(index, raw, raw, self._last_ns, False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -54,24 +54,25 @@ def parse(body: bytes, line_ns: int, stamps: StampReader) -> Alert | TextLine | 
     if body[:1] != b"{":
         return _parse_text(body)
     try:
-        found = orjson.loads(body)
+        found: dict[str, Any] = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         return Malformed(Reason.INVALID_JSON, str(error))
-    get = found.get
-    rule, priority_name = get("rule"), get("priority")
+    rule, priority_name = found.get("rule"), found.get("priority")
     if type(rule) is not str or type(priority_name) is not str:
         missing = "rule" if type(rule) is not str else "priority"
         return Malformed(Reason.NOT_AN_ALERT, f'no "{missing}" of type string')
     priority = PRIORITIES.get(priority_name) or Priority.parse(priority_name)
     if priority is None:
         return Malformed(Reason.UNKNOWN_PRIORITY, f"priority {priority_name[:40]!r}")
-    time = get("time")
-    time_ns = stamps.time(time) if type(time) is str else None
+    written = found.get("time")
+    time: str = written if type(written) is str else ""
+    time_ns = stamps.time(time) if time else None
     if time_ns is None:
         time, time_ns = "", line_ns
     elif len(time) != 30 or time[10] != "T" or time[29] != "Z":  # not as Falco writes it
         time = to_rfc3339(time_ns)
-    source, hostname, tags, fields = get("source"), get("hostname"), get("tags"), get("output_fields")
+    source, hostname, tags = found.get("source"), found.get("hostname"), found.get("tags")
+    fields = found.get("output_fields")
     return Alert(
         body,
         rule,

@@ -23,7 +23,7 @@ class Router:
     __slots__ = ("_by_priority", "_routes")
 
     def __init__(self, by_priority: Mapping[Priority, str], routes: Sequence[Route] = ()) -> None:
-        self._by_priority = {int(priority): topic for priority, topic in by_priority.items()}
+        self._by_priority = [by_priority.get(priority, "") for priority in sorted(Priority)]
         self._routes = [(route.topic, [matcher.compile() for matcher in route.matchers]) for route in routes]
 
     def topic(self, alert: Alert) -> str:
@@ -31,4 +31,4 @@ class Router:
         for topic, matchers in self._routes:
             if all(matches(alert) for matches in matchers):
                 return topic
-        return self._by_priority[int(alert.priority)]
+        return self._by_priority[alert.priority]

@@ -41,6 +41,10 @@ FIELDS: dict[str, Any] = {
 SAMPLE = read(alert(output_fields=FIELDS))
 
 
+def of_priority(priority: Priority) -> Alert:
+    return read(alert(priority=priority.name, output_fields=FIELDS))
+
+
 @pytest.mark.parametrize(
     ("text", "matches"),
     [
@@ -112,7 +116,7 @@ def test_tags_and_the_host_may_be_absent() -> None:
 @pytest.mark.parametrize("quotes", ["", '"'])
 def test_a_more_urgent_priority_is_greater(bound: Priority, quotes: str) -> None:
     for given_priority in Priority:
-        one = SAMPLE._replace(priority=given_priority)
+        one = of_priority(given_priority)
         urgency, least = -given_priority, -bound
         expected = {
             ">=": urgency >= least,
@@ -127,7 +131,7 @@ def test_a_more_urgent_priority_is_greater(bound: Priority, quotes: str) -> None
 
 def test_warning_and_above_are_what_one_expects() -> None:
     matches = Matcher.parse("priority >= warning").compile()
-    above = [priority.label for priority in Priority if matches(SAMPLE._replace(priority=priority))]
+    above = [priority.label for priority in Priority if matches(of_priority(priority))]
     assert above == ["emergency", "alert", "critical", "error", "warning"]
 
 

@@ -39,17 +39,19 @@ def text_class(body: bytes) -> TextClass | None:
 class TestAnAlert:
     def test_is_read_with_all_its_facts(self) -> None:
         body = alert()
-        assert read(body) == Alert(
-            body,
-            "Terminal shell in container",
-            Priority.NOTICE,
-            "syscall",
-            "2026-11-20T10:00:00.000000000Z",
-            START_NS,
-            "node-1",
-            ["T1059", "container", "mitre_execution"],
-            orjson.loads(body)["output_fields"],
-        )
+        found = read(body)
+        assert isinstance(found, Alert)
+        assert {name: getattr(found, name) for name in Alert.__slots__} == {
+            "body": body,
+            "rule": "Terminal shell in container",
+            "priority": Priority.NOTICE,
+            "source": "syscall",
+            "time": "2026-11-20T10:00:00.000000000Z",
+            "time_ns": START_NS,
+            "hostname": "node-1",
+            "tag_list": ["T1059", "container", "mitre_execution"],
+            "fields": orjson.loads(body)["output_fields"],
+        }
 
     @pytest.mark.parametrize(
         ("body", "source", "hostname"),
