@@ -21,7 +21,7 @@ from streamer.source.wrapping import Wrapping
 from streamer.transform import align
 from streamer.transform.read import StampedLines
 
-_CHUNK_BYTES: Final = 256 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 _GZIP: Final = b"\x1f\x8b"
 _PACKED: Final = {
     b"BZh": ("bzip2", "bzcat"),
