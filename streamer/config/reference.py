@@ -18,6 +18,8 @@ from streamer.config.settings import Settings
 _WIDTH: Final = 100
 _PLAIN: Final = re.compile(r"[A-Za-z_<][A-Za-z0-9_.<>/-]*")
 _WORDS_OF_YAML: Final = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+_BOUNDS: Final = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
+"""pydantic's own names, which it leaves in the JSON Schema of a value that a function converts first."""
 _HEAD: Final = """\
 # yaml-language-server: $schema=streamer.schema.json
 #
@@ -37,7 +39,7 @@ def reference() -> str:
 
 def schema() -> str:
     """The text of config/streamer.schema.json."""
-    generated = _with_variables(Settings.model_json_schema())
+    generated = _as_loaded(Settings.model_json_schema())
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "falco-streamer's configuration",
@@ -131,15 +133,23 @@ def _quoted(item: Any) -> str:
     return json.dumps(item, ensure_ascii=False)
 
 
-def _with_variables(schema: Any) -> Any:
-    """Let an editor accept `${VAR}` wherever the text of a value is constrained."""
+def _as_loaded(schema: Any) -> Any:
+    """The schema of what the loader accepts.
+
+    That is `${VAR}` wherever the text of a value is constrained, and null for a mapping whose keys are all comments.
+    """
     if isinstance(schema, list):
-        return [_with_variables(item) for item in schema]
+        return [_as_loaded(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    schema = {
+        _BOUNDS.get(key, key) if isinstance(each, int | float) else key: each for key, each in schema.items()
+    }
+    if schema.get("type") == "object":
+        schema["type"] = ["object", "null"]
     constraints = {"enum", "const", "pattern", "minimum", "maximum", "exclusiveMinimum"}
     if schema.get("type") in ("integer", "number", "boolean") or constraints & schema.keys():
         about = {key: schema[key] for key in ("title", "description", "default", "examples") if key in schema}
         value = {key: each for key, each in schema.items() if key not in about}
         return {**about, "anyOf": [value, {"type": "string", "pattern": r"\$\{"}]}
-    return {key: _with_variables(each) for key, each in schema.items()}
+    return {key: _as_loaded(each) for key, each in schema.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +88,24 @@ def _commas_make_a_list(given: Any) -> Any:
     return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
 
 
+@dataclass(frozen=True, slots=True)
+class _FromText:
+    """A list that may be given as text; the JSON Schema has both."""
+
+    convert: Callable[[Any], Any]
+    item: bool
+    """Whether the text is one item, and so has an item's constraints."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.convert, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        items = handler(schema)
+        return {"anyOf": [items, items["items"] if self.item else {"type": "string"}]}
+
+
 def _not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
     # pydantic's own min_length counts the valid items only, and so would tell of one fault as of two.
     if not items:
@@ -108,8 +126,8 @@ Flag = Annotated[bool, BeforeValidator(_only_true_and_false)]
 FilePath = Annotated[Path, AfterValidator(_named)]
 Text = Annotated[str, Matching(r"[\s\S]*\S[\s\S]*", "text that is not empty")]
 NotEmpty = AfterValidator(_not_empty)
-TakesOne = BeforeValidator(_one_is_a_list)
-TakesCommas = BeforeValidator(_commas_make_a_list)
+TakesOne = _FromText(_one_is_a_list, item=True)
+TakesCommas = _FromText(_commas_make_a_list, item=False)
 Names = Annotated[tuple[Text, ...], TakesOne]
 SourceName = Annotated[str, Matching(r"[A-Za-z0-9_-]+", "the name of one of Falco's event sources")]
 FieldsBySource = Annotated[

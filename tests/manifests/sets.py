@@ -17,6 +17,9 @@ OVERLAYS = sorted(folder.name for folder in (chart.K8S / "overlays").iterdir())
 CI_VALUES = sorted(file.name.removesuffix("-values.yaml") for file in (chart.CHART / "ci").iterdir())
 SETS = ["base", *(f"overlay {name}" for name in OVERLAYS), *(f"chart {name}" for name in CI_VALUES)]
 
+MINIMAL = ("--values", str(chart.CHART / "ci/minimal-values.yaml"))
+"""Arguments of helm: the values that are required."""
+
 ELSEWHERE: Mapping[str, list[tuple[str, str]]] = {
     "overlay production": [("Secret", "kafka-cluster-ca-cert"), ("Secret", "falco-streamer")],
     "chart all": [("Secret", "kafka-cluster-ca-cert"), ("Secret", "streamer")],
@@ -59,7 +62,8 @@ def worker(objects: list[Object]) -> Object:
 
 def container(objects: list[Object]) -> Object:
     """The worker's container."""
-    (found,) = worker(objects)["spec"]["template"]["spec"]["containers"]
+    found, *_ = worker(objects)["spec"]["template"]["spec"]["containers"]
+    assert found["name"] == chart.NAME
     return dict(found)
 
 

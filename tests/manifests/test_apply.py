@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.manifests.sets import SETS, Object, objects_of, worker
+from tests.manifests.sets import MINIMAL, SETS, Object, objects_of, worker
 from tests.testbed import PartMissing, chart, operators
 from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.fixtures import parts_or_skip
@@ -100,12 +100,13 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
     """The real `helm install`, with its own look at the server; then `helm uninstall` leaves nothing."""
     (kubeconfig,) = [flag.partition("=")[2] for flag in kubectl.access]
     to = ["--kubeconfig", kubeconfig, "--namespace", "falco"]
-    values = ["--values", str(chart.CHART / "ci/minimal-values.yaml")]
-    made = chart.helm("install", "other", chart.CHART, *to, *values, home=tmp_path)
+    made = chart.helm("install", "other", chart.CHART, *to, *MINIMAL, home=tmp_path)
     assert made.returncode == 0, made.stderr
-    assert "helm -n falco test other" in made.stdout
-    assert "in the namespace falco. It has a Role in each, and no rights elsewhere." in made.stdout
-    assert "kubectl -n falco exec deployment/other-falco-streamer -- falco-streamer doctor" in made.stdout
+    assert re.findall(r"kubectl .*", made.stdout) == [
+        f"kubectl -n falco exec -it deployment/other-falco-streamer -- falco-streamer {command}"
+        for command in ("doctor", "tap --since 1h")
+    ]
+    assert "in the namespace falco, and has no rights elsewhere" in made.stdout
     try:
         shown = chart.helm("get", "manifest", "other", *to, home=tmp_path).stdout
         names = {(one["kind"], one["metadata"]["name"]) for one in yaml.safe_load_all(shown) if one}
@@ -120,6 +121,16 @@ def test_what_helm_installs_is_what_was_rendered(kubectl: Kubectl, tmp_path: Pat
         gone = chart.helm("uninstall", "other", *to, home=tmp_path)
     assert gone.returncode == 0, gone.stderr
     assert kubectl("get", "deployment", "other-falco-streamer", "-n", "falco").returncode == 1
+
+
+def test_helm_install_refuses_a_misspelt_setting(kubectl: Kubectl, tmp_path: Path) -> None:
+    (kubeconfig,) = [flag.partition("=")[2] for flag in kubectl.access]
+    to = ["--kubeconfig", kubeconfig, "--namespace", "falco"]
+    wrong = ["--set", "config.dedupe.max_window=1"]
+    made = chart.helm("install", "misspelt", chart.CHART, *to, *MINIMAL, *wrong, home=tmp_path)
+    assert made.returncode == 1
+    assert "at '/config/dedupe': additional properties 'max_window' not allowed" in made.stderr
+    assert kubectl("get", "deployment", "misspelt-falco-streamer", "-n", "falco").returncode == 1
 
 
 def documented(page: str, begins: str) -> list[str]:

@@ -3,7 +3,7 @@
 import copy
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from streamer.sink.permissions import worker_permissions
 from tests.manifests.links import loose_ends
 from tests.manifests.sets import (
     ELSEWHERE,
+    MINIMAL,
     SETS,
     Object,
     container,
@@ -57,8 +58,9 @@ def settings(objects: list[Object], tmp_path: Path) -> Settings:
 # ---- the chart is the source
 
 
-def test_what_kustomize_takes_is_what_the_chart_renders() -> None:
-    stale = [path for path, text in chart.kustomized().items() if path.read_text() != text]
+@pytest.mark.parametrize("files", [chart.generated, chart.kustomized])
+def test_generated_files_are_up_to_date(files: Callable[[], dict[Path, str]]) -> None:
+    stale = [path for path, text in files().items() if path.read_text() != text]
     assert stale == [], "run `make manifests`"
 
 
@@ -68,48 +70,10 @@ def test_the_chart_is_of_this_version() -> None:
 
 
 @pytest.mark.parametrize("values", sorted((chart.CHART / "ci").iterdir()), ids=lambda file: file.name)
-def test_helm_finds_nothing_to_complain_of(values: Path) -> None:
+def test_helm_lint_has_no_finding(values: Path) -> None:
     done = chart.helm("lint", "--strict", chart.CHART, "--values", values)
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout + done.stderr
-
-
-MINIMAL = ("--values", str(chart.CHART / "ci/minimal-values.yaml"))
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (["--set", "config.cluster="], "config.cluster: the cluster's name is needed"),
-        (["--set", "config.kafka.bootstrap_servers=null"], "config.kafka.bootstrap_servers"),
-        (["--set", "config.cluster=UPPER"], "/config/cluster"),
-        (["--set", "config.kubernetes.namespaces=null"], "missing property 'namespaces'"),
-        (["--set", "replicas=2"], "'replicas' not allowed"),
-        (["--set", "image.digest=sha256:abc"], "/image/digest"),
-        (["--set", "networkPolicy.apiServer.cidrs={10.0.0.1}"], "/networkPolicy/apiServer/cidrs"),
-        (["--set", "config.shutdown.grace_seconds=30"], "terminationGracePeriodSeconds must be longer"),
-        (["--set", "strimzi.user.authentication=plain"], "/strimzi/user/authentication"),
-    ],
-)
-def test_wrong_values_are_refused_by_name(given: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
-        chart.template(*MINIMAL, *given)
-
-
-def test_every_value_is_in_the_schema_and_explained() -> None:
-    # The schema refuses what it does not know, so it knows all of values.yaml if that passes; see lint. Here: words.
-    lines = (chart.CHART / "values.yaml").read_text().splitlines()
-    top = [at for at, line in enumerate(lines) if re.match(r"[a-z]\w+:", line)]
-    explained = re.compile(r"\s*#")
-    silent = [
-        lines[at]
-        for at in top
-        if not explained.match(lines[at - 1]) and not (at + 1 < len(lines) and explained.match(lines[at + 1]))
-    ]
-    # They say it themselves, or the one above says it for them.
-    plain = {"commonAnnotations", "envFrom", "podLabels", "podAnnotations", "nodeSelector", "tolerations"}
-    plain |= {"affinity", "resources", "serviceAccount", "service"}
-    assert {line.partition(":")[0] for line in silent} <= plain
 
 
 # ---- links, names, ports
@@ -229,7 +193,7 @@ def test_the_policy_lets_it_reach_its_brokers(objects: list[Object], settings: S
             port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"] if "port" in port
         }
         assert {int(server.rpartition(":")[2]) for server in settings.kafka.bootstrap_servers} <= open_ports
-        assert {53, 6443} <= open_ports
+        assert {53, 5353, 6443} <= open_ports
         assert set(policy["spec"]["policyTypes"]) == {"Ingress", "Egress"}
 
 
@@ -240,7 +204,9 @@ PLAIN = ["base", "overlay dev", "overlay gitlab-managed-apps", "overlay all-name
 def test_the_policy_denies_all_but_names_the_api_server_kafka_and_metrics(objects: list[Object]) -> None:
     (policy,) = of_kind(objects, "NetworkPolicy")
     names, api, kafka = policy["spec"]["egress"]
-    assert [(port["port"], port["protocol"]) for port in names["ports"]] == [(53, "UDP"), (53, "TCP")]
+    assert {(port["port"], port["protocol"]) for port in names["ports"]} == {
+        (port, protocol) for port in (53, 5353) for protocol in ("UDP", "TCP")
+    }
     assert names["to"]
     assert {port["port"] for port in api["ports"]} == {443, 6443}
     assert {port["port"] for port in kafka["ports"]} <= {9092, 9093, 9094}

@@ -1,4 +1,5 @@
-"""The Helm chart: rendered by the real helm, for tests and for `make manifests`, which writes what kustomize takes.
+"""The Helm chart: rendered by the real helm, for tests and for `make manifests`, which writes all that is generated:
+what kustomize takes, the schema of the chart's `config`, and the table of its values.
 
 `python -m tests.testbed.chart` writes those files.
 """
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.testbed import parts
+from tests.testbed import chart_values, parts
 
 K8S = Path(__file__).parents[2] / "k8s"
 CHART = K8S / "helm/falco-streamer"
@@ -25,7 +26,7 @@ KUSTOMIZED = {
 
 
 def helm(*arguments: str | Path, home: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run helm, without the settings and caches of whoever runs it."""
+    """Run helm, without the settings and caches of the user."""
     return subprocess.run(
         [str(parts.helm()), *map(str, arguments)],
         env={"PATH": "/usr/bin:/bin", "HOME": str(home or "/nonexistent")},
@@ -53,6 +54,15 @@ def kustomized() -> dict[Path, str]:
     }
 
 
+def generated() -> dict[Path, str]:
+    """The chart's own files that are generated, by path, as they have to be."""
+    schema = CHART / "values.schema.json"
+    return {
+        schema: chart_values.with_settings(schema.read_text()),
+        CHART / "README.md": chart_values.readme((CHART / "values.yaml").read_text()),
+    }
+
+
 def _only(names: Sequence[str]) -> list[str]:
     return [word for name in names for word in ("--show-only", f"templates/{name}.yaml")]
 
@@ -71,10 +81,11 @@ def _for_kustomize(rendered: str) -> str:
 
 def main() -> None:
     """Write the files."""
-    for path, text in kustomized().items():
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            sys.stdout.write(f"{path.relative_to(K8S.parent)}\n")
+    for files in (generated, kustomized):  # the schema first: helm reads it
+        for path, text in files().items():
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+                sys.stdout.write(f"{path.relative_to(K8S.parent)}\n")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,24 @@
 {{- default (include "falco-streamer.fullname" .) .Values.existingConfigMap }}
 {{- end }}
 
+{{/* The settings that need a restart: streamer/config/difference.py has those that the worker applies at run time. A test
+     compares the two. */}}
+{{- define "falco-streamer.restartConfig" -}}
+{{- $config := omit .Values.config "records" "routes" "min_priority" "filters" "dead_letters" "dedupe" "limits" "health" "log" "shutdown" }}
+{{- with $config.kafka }}
+{{- $_ := set $config "kafka" (omit . "commit") }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
 {{- define "falco-streamer.image" -}}
 {{- with .Values.image }}
+{{- with .registry }}{{ trimSuffix "/" . }}/{{ end }}
 {{- if .digest }}{{ .repository }}@{{ .digest }}{{ else }}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{/* What selectors are made of: it can never change. */}}
+{{/* The labels of selectors, which cannot change after the installation. */}}
 {{- define "falco-streamer.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "falco-streamer.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -55,7 +66,7 @@ namespace: {{ default .root.Release.Namespace .namespace }}
 {{- end }}
 labels:
   {{- $labels := merge (include "falco-streamer.labels" .root | fromYaml) (default dict .labels) }}
-  {{- /* Not selected where the worker is. */}}
+  {{- /* So that the worker's selectors do not select it. */}}
   {{- with .component }}
   {{- $_ := set $labels "app.kubernetes.io/component" . }}
   {{- $_ := set $labels "app.kubernetes.io/name" (printf "%s-%s" (include "falco-streamer.name" $.root) .) }}
