@@ -101,7 +101,7 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
     outcomes = {
         "published": ledger.published,
         "deduplicated": ledger.deduplicated,
-        "over a limit": ledger.limited,
+        "limited": ledger.limited,
         "filtered": ledger.filtered,
         "dead-lettered": ledger.dead_lettered,
     }

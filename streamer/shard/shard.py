@@ -142,7 +142,7 @@ class Shard:
             loaded=self.loaded,
             sequence=self._processor.state.sequence,
             ledger=self._ledger,
-            inbox_bytes=inbox.uncommitted_bytes,
+            uncommitted_bytes=inbox.uncommitted_bytes,
             oldest_line_seconds=max(0, now_ns - oldest_ns) / 1_000_000_000,
             unacknowledged_seconds=asyncio.get_running_loop().time() - self._taken_at if hand else 0.0,
             open_windows=core.open_windows,

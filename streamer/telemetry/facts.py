@@ -1,4 +1,4 @@
-"""One function a fact: what happened is counted here, and nowhere else."""
+"""The counters: one function for each event, and no other code counts it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from operator import sub
 from typing import Any, Final
 
 import orjson
+from prometheus_client import Histogram
 
 from streamer.model import Alert, Health, Ledger, LogBatch, Publication, Record, RecordKind
 from streamer.telemetry import metrics
@@ -20,7 +21,7 @@ _LOOKED_AT: Final = 8
 """Batches of a commit whose delays are measured: enough for a histogram, and nothing that a storm makes slow."""
 _MOST_TARGETS: Final = 10_000
 
-_delays: Final = {hop: metrics.DELAYS.labels(hop) for hop in metrics.HOPS}
+_read_delay, _commit_delay = (metrics.STAGE_DELAYS.labels(stage) for stage in metrics.STAGES)
 _stamps = StampReader()
 _rules: set[str] = set()
 _queue_drops: dict[bytes, int] = {}
@@ -209,15 +210,15 @@ def _measure(batches: Sequence[LogBatch], now_ns: int) -> None:
         if not batch.times_ns or not batch.read_ns:
             continue
         line_ns = batch.times_ns[-1]
-        _delay("line_to_read", batch.read_ns - line_ns)
-        _delay("read_to_commit", now_ns - batch.read_ns)
-        _delay("line_to_commit", now_ns - line_ns)
+        _observe(_read_delay, batch.read_ns - line_ns)
+        _observe(_commit_delay, now_ns - batch.read_ns)
+        _observe(metrics.DELIVERY_DELAY, now_ns - line_ns)
         line = batch.lines[-1]
         alert = parse(line[body_start(line) :], line_ns, _stamps)
         if type(alert) is Alert and alert.time:
-            _delay("alert_to_line", line_ns - alert.time_ns)
+            _observe(metrics.FALCO_DELAY, line_ns - alert.time_ns)
 
 
-def _delay(hop: str, nanoseconds: int) -> None:
-    """Nodes' clocks and ours differ a little: less than nothing is nothing."""
-    _delays[hop].observe(max(0, nanoseconds) / _SECOND_NS)
+def _observe(delay: Histogram, nanoseconds: int) -> None:
+    """Observe a delay. Clocks of nodes differ a little: a negative delay counts as 0."""
+    delay.observe(max(0, nanoseconds) / _SECOND_NS)

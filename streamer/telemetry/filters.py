@@ -43,9 +43,12 @@ class FilterWatch:
             return
         metrics.FILTERED.keep(name for name, rule in taken.items() if rule.action == "drop")
         metrics.FILTER_MAX_SHARE.clear()
+        metrics.FILTER_EXPIRY.clear()
         for name, rule in taken.items():
             if rule.max_share is not None:
                 metrics.FILTER_MAX_SHARE.labels(name).set(rule.max_share)
+            if rule.expires is not None:
+                metrics.FILTER_EXPIRY.labels(name).set(rule.expires.timestamp())
         self._filters = taken
         self._dropped_before = dict(metrics.FILTERED.dropped)
         self._alerts_before = _alerts()

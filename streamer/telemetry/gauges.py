@@ -1,4 +1,4 @@
-"""The gauges: read at each scrape from how the worker stands, so that none can be stale."""
+"""The gauges: read from the worker's status at each scrape, so that none can be stale."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
         lambda status: status.ledger.balanced,
     ),
     "kafka_oldest_unacknowledged_seconds": (
-        "How long Kafka has been trying to take what was handed to it, in the shard where that is longest.",
+        "How long the oldest transaction of all shards has been waiting for Kafka's acknowledgement.",
         lambda status: max((shard.unacknowledged_seconds for shard in status.shards), default=0.0),
     ),
     "refused_pods": (
         "Pods that match the selectors, but not the owner or service account that is set: they are not followed.",
         lambda status: status.refused_pods,
     ),
-    "inbox_bytes": (
-        "Lines that are read and not yet committed.",
-        lambda status: sum(shard.inbox_bytes for shard in status.shards),
+    "uncommitted_bytes": (
+        "Bytes of lines that are read and not yet committed.",
+        lambda status: sum(shard.uncommitted_bytes for shard in status.shards),
     ),
     "open_windows": (
         "Windows of deduplication that are open.",
         lambda status: sum(shard.open_windows for shard in status.shards),
     ),
     "evidence_bytes": (
-        "Memory for what was deduplicated and is to be told in summaries.",
+        "Memory for what was deduplicated and is not yet reported in summaries.",
         lambda status: sum(shard.evidence_bytes for shard in status.shards),
     ),
     "storms": (
@@ -63,7 +63,7 @@ _PLAIN: Final[dict[str, tuple[str, Callable[[Status], float]]]] = {
 
 
 class StatusCollector(Collector):
-    """Asks how the worker stands, once a scrape."""
+    """Asks for the worker's status once a scrape."""
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
@@ -77,14 +77,14 @@ class StatusCollector(Collector):
         yield _labelled(
             "shards", "Shards that this worker owns, by state.", "state", ("loaded", "loading"), shards
         )
-        streams = Counter(str(target.state) for target in status.targets)
+        targets = Counter(str(target.state) for target in status.targets)
         yield _labelled(
-            "streams", "Targets that this worker follows, by state.", "state", StreamState, streams
+            "targets", "Targets that this worker follows, by state.", "state", StreamState, targets
         )
         covered = sum((Counter(shard.coverage) for shard in status.shards), Counter[Coverage]())
-        text = "Targets by what is known of them as a source of alerts, as the coverage records tell it."
+        text = "Targets by coverage, as the coverage records on the health topic report it."
         counts = Counter({str(coverage): number for coverage, number in covered.items()})
-        yield _labelled("coverage", text, "coverage", Coverage, counts)
+        yield _labelled("target_coverage", text, "coverage", Coverage, counts)
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: what there is does not depend on the worker, and it may not be asked yet."""

@@ -1,8 +1,8 @@
-"""What Prometheus is told: every counter and histogram of this process, each defined once.
+"""The metrics of this process: every counter and histogram, each defined once.
 
 Counters of lines come from the committed ledger, once a commit; what is not committed was not counted. Label sets are
-small and known: those that are known beforehand start at 0. Pods, hosts and users are never labels. What is read at
-each scrape (gauges) stands in `gauges`; who counts what, in `facts`. docs/operations.md explains each.
+small and known: those that are known beforehand start at 0. Pods, hosts and users are never labels. Gauges that are
+read at each scrape are in `gauges`; `facts` counts. docs/operations.md explains each metric; a test compares the names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +30,8 @@ from streamer.telemetry.build import CORE
 PREFIX: Final = "falco_streamer"
 REGISTRY: Final = CollectorRegistry()
 """Our own: nothing that a library registers by itself shows up here."""
+# A `*_created` series for each counter and histogram doubles their number, and no query uses them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 MOST_RULES: Final = 200
 """Rules with a label of their own, the first ones that were seen; Falco ships about a hundred."""
@@ -38,7 +47,8 @@ OUTCOMES: Final = (
     "dead_letter_limited",
 )
 OUTCOMES_OF_ALERTS: Final = ("filtered", "deduplicated", "limited", "published")
-HOPS: Final = ("alert_to_line", "line_to_read", "read_to_commit", "line_to_commit")
+STAGES: Final = ("read", "commit")
+"""The stages of a line's way that add up to it."""
 FAILURES: Final = ("failed", "fenced", "batch_refused", "records_refused")
 RECONNECTS: Final = ("renewed", "ended", "broken", "out_of_order", "error")
 REPORTS: Final = ("syscall event drop", "metrics snapshot", "hot restart failure")
@@ -96,7 +106,7 @@ class FilteredAlerts(Collector):
 
 LINES = _counter("lines_total", "Lines of Falco's logs whose outcome was committed.")
 OUTCOMES_OF_LINES = _counter(
-    "line_outcomes_total", "What became of them; each line has exactly one outcome.", outcome=OUTCOMES
+    "line_outcomes_total", "Outcomes of lines; each line has exactly one.", outcome=OUTCOMES
 )
 PUBLISHED = _counter(
     "published_alerts_total",
@@ -111,8 +121,14 @@ RULES = _counter(
 FILTERED = FilteredAlerts()
 REGISTRY.register(FILTERED)
 FILTER_MAX_SHARE = Gauge(
-    f"{PREFIX}_filter_max_share",
-    "The largest share of all alerts that a filter is meant to drop, where one is set.",
+    f"{PREFIX}_filter_max_share_ratio",
+    "The largest share of all alerts that a filter is meant to drop (`max_share`), where one is set.",
+    ["filter"],
+    registry=REGISTRY,
+)
+FILTER_EXPIRY = Gauge(
+    f"{PREFIX}_filter_expiry_timestamp_seconds",
+    "When a filter expires (`expires`), where that is set; it stays in the configuration after that.",
     ["filter"],
     registry=REGISTRY,
 )
@@ -125,7 +141,7 @@ DEAD_LETTERS = _counter(
     "dead_letters_total", "Lines on the dead-letter topic, by reason.", reason=list(Reason)
 )
 SUMMARIES = _counter("summaries_total", "Summaries of repeats that were published.")
-SUMMARISED = _counter("summarised_alerts_total", "Deduplicated alerts that summaries have told of.")
+SUMMARISED = _counter("summarised_alerts_total", "Deduplicated alerts that summaries have reported.")
 GAPS = Counter(
     f"{PREFIX}_gaps_total",
     "Gaps that were reported: in a certain one lines are missing, in the others they may be.",
@@ -137,9 +153,12 @@ for _reason in GapReason:
         GAPS.labels(_reason, _certain)
 HEALTH_RECORDS = _counter("health_records_total", "Health records that were published.", health=list(Health))
 FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are no lines.")
-EVICTIONS = _counter("evicted_windows_total", "Windows that were told of early because there were too many.")
+EVICTIONS = _counter(
+    "evicted_windows_total",
+    "Deduplication windows that were reported early because there were more than `dedupe.max_windows`.",
+)
 
-# Falco's own troubles
+# Falco's own reports
 
 REPORTS_OF_FALCO = _counter(
     "falco_reports_total",
@@ -152,20 +171,30 @@ DROPS_OF_FALCO = _counter(
 
 # Time
 
-DELAYS = _histogram(
-    "delay_seconds",
-    "How long a line took from one point of its way to the next; a few lines of each commit are looked at.",
+FALCO_DELAY = _histogram(
+    "falco_output_delay_seconds",
+    "How long after an event Falco wrote its alert to the log, for a few lines of each commit.",
     _DELAYS_SECONDS,
-    hop=HOPS,
+)
+DELIVERY_DELAY = _histogram(
+    "delivery_delay_seconds",
+    "How long a line took from Falco's log to the commit in Kafka, for a few lines of each commit.",
+    _DELAYS_SECONDS,
+)
+STAGE_DELAYS = _histogram(
+    "delivery_stage_delay_seconds",
+    "How long the same lines took until they were read, and from then on until the commit.",
+    _DELAYS_SECONDS,
+    stage=STAGES,
 )
 TRANSACTIONS = _histogram(
-    "transaction_seconds", "How long a transaction took that was committed.", _TRANSACTION_SECONDS
+    "transaction_duration_seconds", "How long committed transactions took.", _TRANSACTION_SECONDS
 )
 
 # Kafka
 
 FAILED_TRANSACTIONS = _counter(
-    "failed_transactions_total", "Transactions that failed; each is tried again.", kind=FAILURES
+    "failed_transactions_total", "Transactions that failed; each is retried.", kind=FAILURES
 )
 OPENED_SHARDS = _counter(
     "shard_opens_total",
@@ -174,7 +203,7 @@ OPENED_SHARDS = _counter(
 )
 REALIGNED_SHARDS = _counter(
     "shard_realignments_total",
-    "Shards that another worker had written meanwhile; they begin again where it stopped.",
+    "Shards that another worker had written meanwhile; they resume where it stopped.",
 )
 
 RENEWALS = _counter(
@@ -241,11 +270,11 @@ RESTART_NEEDED = Gauge(
 )
 MESSAGES = _counter(
     "log_messages_total",
-    "Warnings and errors, those that the log left out as repeats among them.",
+    "Warnings and errors, including those that the log suppressed as repeats.",
     level=("warning", "error"),
 )
 STALLS = _counter(
-    "loop_stalls_total", "Times that the event loop stood still for longer than the watchdog allows."
+    "loop_stalls_total", "Times that the event loop was blocked for longer than the watchdog allows."
 )
 BUILD = Gauge(
     f"{PREFIX}_build_info",

@@ -1,4 +1,7 @@
-"""The live page: how the worker stands, for people with a browser. It loads nothing else and runs no script."""
+"""The live page: the worker's status in a browser. It loads nothing else and runs no script.
+
+A thing has the name that it has in /status and in the metrics.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,7 @@ def page(status: Status) -> str:
 
 
 def _mood(status: Status) -> tuple[str, str]:
-    """In one word how it stands, and in a few what that means."""
+    """The class of the headline, and its text."""
     needed, others = _first_of_each(status.checks, needed=True), _first_of_each(status.checks, needed=False)
     if failing := needed.get(CheckState.FAILING):
         return "ill", f"Not ready: {failing}"
@@ -68,9 +71,9 @@ def _mood(status: Status) -> tuple[str, str]:
     if not status.ledger.balanced:
         return "ill", "The ledger does not balance"
     if failing := others.get(CheckState.FAILING):
-        return "slow", f"At work, but: {failing}"
+        return "slow", f"Running, but failing: {failing}"
     if status.lag_seconds >= _SLOW_SECONDS:
-        return "slow", f"At work, {_duration(status.lag_seconds)} behind"
+        return "slow", f"Running, lag {_duration(status.lag_seconds)}"
     if unknown := others.get(CheckState.UNKNOWN):
         return "unknown", f"Ready, not checked yet: {unknown}"
     return "well", "All is well"
@@ -101,21 +104,21 @@ def _ledger(status: Status) -> str:
     ledger = status.ledger
     outcomes = {
         "published": ledger.published,
-        "deduplicated: counted, told in summaries": ledger.deduplicated,
-        "limited: on the overflow topic": ledger.limited,
+        "deduplicated (reported in summaries)": ledger.deduplicated,
+        "limited (on the overflow topic)": ledger.limited,
         "filtered": ledger.filtered,
-        "log lines of Falco's own": ledger.log_lines,
+        "log line (Falco's own text)": ledger.log_lines,
         "dead-lettered": ledger.dead_lettered,
-        "invalid and over that limit": ledger.dead_letter_limited,
+        "dead letter limited": ledger.dead_letter_limited,
     }
     rows = ((name, _count(number), _share(number, ledger.lines)) for name, number in outcomes.items())
     balance = "balanced" if ledger.balanced else "OUT OF BALANCE"
-    beside = (
+    more = (
         f"{_count(ledger.summaries)} summaries, {_count(ledger.health_records)} health records "
         f"({_count(ledger.gaps)} gaps)"
     )
     return _table(
-        f"What became of {_count(ledger.lines)} lines: {balance}; beside them {beside}",
+        f"Outcomes of {_count(ledger.lines)} lines: {balance}; also {more}",
         ("outcome", "lines", "share"),
         rows,
         numbers=(1, 2),
@@ -137,7 +140,7 @@ def _filters(filters: Sequence[FilterStatus]) -> str:
         )
         for one in filters
     )
-    head = ("filter", "action", "dropped", "share of all alerts", "at most", "expires", "reason")
+    head = ("filter", "action", "dropped", "share of all alerts", "max_share", "expires", "reason")
     return _table("Filters, since they took effect in this worker", head, rows, numbers=(2, 3, 4))
 
 
@@ -166,7 +169,7 @@ def _shards(shards: Sequence[ShardStatus]) -> str:
             _count(shard.sequence),
             _count(shard.ledger.lines),
             _count(shard.open_windows),
-            _count(shard.inbox_bytes),
+            _count(shard.uncommitted_bytes),
             _duration(shard.oldest_line_seconds),
             _duration(shard.unacknowledged_seconds),
         )
@@ -178,11 +181,11 @@ def _shards(shards: Sequence[ShardStatus]) -> str:
         "commits",
         "lines",
         "windows",
-        "inbox, bytes",
+        "uncommitted bytes",
         "oldest line",
-        "at Kafka since",
+        "unacknowledged",
     )
-    return _table(f"{len(shards)} shards are ours", head, rows, numbers=range(2, 8))
+    return _table(f"{len(shards)} shards of this worker", head, rows, numbers=range(2, 8))
 
 
 def _targets(targets: Sequence[TargetStatus]) -> str:
@@ -200,9 +203,9 @@ def _targets(targets: Sequence[TargetStatus]) -> str:
         )
         for one in worst[:MOST_TARGETS]
     )
-    more = f", the worst {MOST_TARGETS} of which are" if len(targets) > MOST_TARGETS else ""
-    head = ("pod", "container", "node", "stream", "not open for", "behind", "quiet for", "cause")
-    return _table(f"{_count(len(targets))} targets are followed{more}", head, rows, numbers=range(4, 7))
+    more = f", the worst {MOST_TARGETS}" if len(targets) > MOST_TARGETS else ""
+    head = ("pod", "container", "node", "state", "unread", "behind", "quiet", "cause")
+    return _table(f"{_count(len(targets))} targets{more}", head, rows, numbers=range(4, 7))
 
 
 def _badness(one: TargetStatus) -> tuple[bool, float, str]:
@@ -236,7 +239,7 @@ def _share(number: int, whole: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """To two digits or so: what people look for is the size."""
+    """With one or two digits: readers look for the magnitude."""
     if seconds < 0.05:
         return "0 s"
     if seconds < 10:

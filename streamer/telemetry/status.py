@@ -70,7 +70,7 @@ class ShardStatus:
     sequence: int
     ledger: Ledger
     """As of the last commit."""
-    inbox_bytes: int
+    uncommitted_bytes: int
     oldest_line_seconds: float
     """How long ago the oldest line was written that is read and not committed; 0 if there is none."""
     unacknowledged_seconds: float

@@ -55,7 +55,7 @@ async def test_a_shard_that_cannot_commit_keeps_no_other_from_reading() -> None:
         blocked = asyncio.create_task(read(stuck, first, alerts(200)))
         await asyncio.sleep(3600)
         assert not blocked.done()
-        assert stuck.status(NOW_NS).inbox_bytes <= 10_000
+        assert stuck.status(NOW_NS).uncommitted_bytes <= 10_000
         began = asyncio.get_running_loop().time()
         await read(well, second, alerts(200))
         await until(lambda: len(kafka.records) == 200)

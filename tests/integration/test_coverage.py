@@ -89,7 +89,7 @@ class CoverageRecords:
 
 
 def gauge() -> dict[str, float | None]:
-    name = "falco_streamer_coverage"
+    name = "falco_streamer_target_coverage"
     return {state: REGISTRY.get_sample_value(name, {"coverage": state}) for state in Coverage}
 
 

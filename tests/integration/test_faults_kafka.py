@@ -111,7 +111,7 @@ async def slow_transactions(worker: Worker) -> int:
     port = worker.heard("http_serving")[-1]["port"]
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as answer:
         page = await answer.text()
-    name = r"^falco_streamer_transaction_seconds"
+    name = r"^falco_streamer_transaction_duration_seconds"
     (quick,) = re.findall(rf'{name}_bucket{{le="1.0"}} (\S+)$', page, re.MULTILINE)
     (every,) = re.findall(rf"{name}_count (\S+)$", page, re.MULTILINE)
     return int(float(every) - float(quick))

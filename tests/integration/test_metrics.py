@@ -1,38 +1,58 @@
-"""Prometheus' own checker on the page that a worker serves."""
+"""The metrics page of a running worker: Prometheus' own checker, and the names that docs/operations.md documents."""
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
-from collections.abc import AsyncIterator
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.model import Ledger
-from streamer.telemetry.gauges import shown
-from streamer.telemetry.http import HttpServer
-from streamer.telemetry.status import Check, CheckState, ShardStatus, Status, StreamState, TargetStatus
+from tests.e2e.program import Program
 from tests.testbed import parts
 from tests.testbed.fixtures import parts_or_skip
-from tests.unit.transform.samples import FALCO
+from tests.unit.test_operations import documented
 
 pytestmark = pytest.mark.real
 
+PREFIX = "falco_streamer_"
+SETTINGS = """\
+cluster: metrics
+kafka: {{bootstrap_servers: ["127.0.0.1:1"]}}
+kubernetes: {{kubeconfig: {kubeconfig}}}
+http: {{host: 127.0.0.1, port: 0}}
+filters:
+  - name: argo
+    match: ['rule = "Any"']
+    action: drop
+    reason: a test
+    max_share: 0.5
+    expires: 2020-01-01T00:00:00Z
+"""
 
-@pytest.fixture
-async def page() -> AsyncIterator[str]:
-    """The metrics of a worker that is at work."""
-    shard = ShardStatus(0, True, 1, Ledger(), 0, 0.0, 0.0, 3, 100, 1)
-    target = TargetStatus(FALCO, StreamState.FOLLOWING, True, 0.0, 0.0, 900.0)
-    status = Status("prod-eu-1", [Check("pods listed", CheckState.OK)], [shard], [target])
-    with shown(lambda: status):
-        async with (
-            HttpServer("127.0.0.1", 0, lambda: status).serving() as port,
-            aiohttp.ClientSession() as session,
-            session.get(f"http://127.0.0.1:{port}/metrics") as answer,
-        ):
-            yield await answer.text()
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What Prometheus scrapes from the process of a worker, which has a cluster and no Kafka."""
+    folder = tmp_path_factory.mktemp("metrics")
+    kubeconfig, settings = folder / "kubeconfig", folder / "streamer.yaml"
+    with Program("simulate", "--kubeconfig", kubeconfig) as cluster:
+        cluster.until(r"serving at http://127\.0\.0\.1:\d+; kubeconfig: ")
+        settings.write_text(SETTINGS.format(kubeconfig=kubeconfig))
+        with Program("run", "--config", settings) as worker:
+            worker.until("kafka_unavailable")
+            (port,) = re.findall(r'"port": ?(\d+)', worker.text)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                yield answer.read().decode()
+            worker.send(signal.SIGTERM)
+            assert worker.end() == 0, worker.text
+        cluster.send(signal.SIGTERM)
+        assert cluster.end() == 0, cluster.text
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +68,28 @@ def check(promtool: Path, page: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(1200)  # the first time it is built
-async def test_promtool_has_nothing_to_say_against_the_page(promtool: Path, page: str) -> None:
+def test_promtool_has_no_finding(promtool: Path, page: str) -> None:
     assert "falco_streamer_lag_seconds" in page
     assert check(promtool, page) == (0, "")
 
 
-async def test_promtool_would_say_it(promtool: Path, page: str) -> None:
+def test_promtool_finds_a_wrong_name(promtool: Path, page: str) -> None:
     status, said = check(promtool, page + "# TYPE falco_streamer_lines counter\nfalco_streamer_lines 1\n")
     assert status != 0
     assert "falco_streamer_lines" in said
+
+
+def test_the_metrics_and_their_labels_are_those_in_the_documentation(page: str) -> None:
+    served: defaultdict[str, set[str]] = defaultdict(set)
+    for family in text_string_to_metric_families(page):
+        if family.name.startswith(PREFIX):
+            name = family.name.removeprefix(PREFIX) + ("_total" if family.type == "counter" else "")
+            for sample in family.samples:
+                served[name] |= sample.labels.keys() - {"le"}
+    assert served == {name: set(labels) for name, labels in documented().items()}
+
+
+def test_no_series_has_a_time_of_creation(page: str) -> None:
+    names = {line.split()[0].partition("{")[0] for line in page.splitlines() if line[0] != "#"}
+    assert len(names) > 50
+    assert [name for name in names if name.endswith("_created")] == []

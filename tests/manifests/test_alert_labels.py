@@ -146,8 +146,8 @@ def test_the_rules_tests_feed_only_series_that_the_worker_can_emit(series: Serie
     ("expression", "fault"),
     [
         ('falco_streamer_gaps_total{reason="rotated"} > 0', "never has reason='rotated'"),
-        ('falco_streamer_streams{state=~"opening|wating"} > 0', "never has state=~'wating'"),
-        ('falco_streamer_streams{reason="pod_gone"} > 0', "never has reason='pod_gone'"),
+        ('falco_streamer_targets{state=~"opening|wating"} > 0', "never has state=~'wating'"),
+        ('falco_streamer_targets{reason="pod_gone"} > 0', "never has reason='pod_gone'"),
         ('falco_streamer_gaps_total{reason="pod_gone",certain="true"} > 0', "together"),
         ("falco_streamer_gap_total > 0", "no metric falco_streamer_gap_total"),
         ("sum by (namespace, reasn) (falco_streamer_gaps_total) > 0", "no label reasn"),

@@ -34,6 +34,7 @@ def served() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     metrics.FILTERED.keep(["a-filter"])  # these have the names of the configuration's filters, and no others
     metrics.FILTER_MAX_SHARE.labels("a-filter")
+    metrics.FILTER_EXPIRY.labels("a-filter")
     for family in (*REGISTRY.collect(), *StatusCollector(lambda: Status("test")).collect()):
         if family.name.startswith(PREFIX):
             name = family.name.removeprefix(f"{PREFIX}_") + ("_total" if family.type == "counter" else "")

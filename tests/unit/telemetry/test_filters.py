@@ -50,18 +50,26 @@ def test_a_filter_has_its_share_of_all_alerts_since_it_took_effect() -> None:
     assert [(one.name, one.dropped, one.alerts, one.share) for one in watch.status()] == [("argo", 0, 0, 0.0)]
 
 
+def test_the_metrics_have_the_time_at_which_a_filter_expires() -> None:
+    watch, name = FilterWatch(), "filter_expiry_timestamp_seconds"
+    watch.take(filters({"name": "one", "expires": "1970-01-02T00:00:00Z"}, {"name": "two"}))
+    assert (sample(name, "one"), sample(name, "two")) == (86_400, None)
+    watch.take(filters({"name": "one"}))
+    assert sample(name, "one") is None
+
+
 def test_there_are_series_of_the_filters_in_effect_and_of_no_others() -> None:
     watch = FilterWatch()
     watch.take(
         filters({"name": "one", "max_share": 0.5}, {"name": "two"}, {"name": "kept", "action": "keep"})
     )
-    assert (sample("filtered_alerts_total", "one"), sample("filter_max_share", "one")) == (0, 0.5)
-    assert (sample("filtered_alerts_total", "two"), sample("filter_max_share", "two")) == (0, None)
+    assert (sample("filtered_alerts_total", "one"), sample("filter_max_share_ratio", "one")) == (0, 0.5)
+    assert (sample("filtered_alerts_total", "two"), sample("filter_max_share_ratio", "two")) == (0, None)
     assert sample("filtered_alerts_total", "kept") is None
     count("two", 2, 0)
     watch.take(filters({"name": "two", "max_share": 0.1}))
-    assert (sample("filtered_alerts_total", "one"), sample("filter_max_share", "one")) == (None, None)
-    assert (sample("filtered_alerts_total", "two"), sample("filter_max_share", "two")) == (2, 0.1)
+    assert (sample("filtered_alerts_total", "one"), sample("filter_max_share_ratio", "one")) == (None, None)
+    assert (sample("filtered_alerts_total", "two"), sample("filter_max_share_ratio", "two")) == (2, 0.1)
     count("one", 3, 0)  # of a transaction that was under way when the filter was removed
     assert sample("filtered_alerts_total", "one") is None
     watch.take(filters({"name": "one"}))

@@ -26,10 +26,10 @@ def test_gauges_tell_of_this_moment_and_end_with_their_worker() -> None:
         assert gauge("storms") == 1
         assert gauge("shards", state="loaded") == 1
         assert gauge("shards", state="loading") == 0
-        assert gauge("streams", state="following") == 1
+        assert gauge("targets", state="following") == 1
         assert gauge("ready") == 1
         now = replace(now, targets=[], checks=[Check("pods listed", CheckState.FAILING, "no right")])
-        assert gauge("streams", state="following") == 0
+        assert gauge("targets", state="following") == 0
         assert gauge("ready") == 0
         now = replace(now, checks=[Check("pods listed")])
         assert gauge("ready") == 0

@@ -82,7 +82,7 @@ def test_it_shows_conditions_ledger_shards_and_targets() -> None:
         (replace(WELL, checks=[*CHECKS, Check("state loaded")]), "Not ready yet: state loaded"),
         (
             replace(WELL, checks=[Check("pods found", CheckState.FAILING, "no pod", needed=False)]),
-            "At work, but: pods found",
+            "Running, but failing: pods found",
         ),
         (
             replace(WELL, checks=[*CHECKS, Check("Kafka takes records", needed=False)]),
@@ -90,7 +90,7 @@ def test_it_shows_conditions_ledger_shards_and_targets() -> None:
         ),
         (
             replace(WELL, targets=[target("a", StreamState.WAITING, 7_300.0)]),
-            "At work, 2 h behind",
+            "Running, lag 2 h",
         ),
         (
             replace(WELL, shards=[replace(SHARD, ledger=Ledger(lines=1))]),
