@@ -79,7 +79,8 @@ class StreamEnd:
         """What this end is worth after another one, where nothing has contradicted that: this stream found its place.
 
         A stream that ended before the status showed its container's end is opened again, and brings nothing. Then
-        what the first one had shown of the place still holds.
+        what the first one had shown of the place still holds. What stands behind this one's last newline may be a piece
+        of a line that it brought again when it was cut off: where the first one had not shown that, it is not taken.
         """
         if not self.is_clean or self.taken_lines:
             return self
@@ -88,6 +89,8 @@ class StreamEnd:
         rest = _longer(self.rest, before.rest)
         if self.settled:
             return replace(self, rest=rest)
+        if self.has_rest and rest is not before.rest:
+            return self if before.has_rest else before  # two that differ contradict each other
         if not before.settled:
             return replace(before, rest=rest)
         return replace(self, compared_at=before.compared_at, last_taken_at=before.last_taken_at, rest=rest)

@@ -24,6 +24,7 @@ class Lag:
         """How long after it was written the last line came."""
         self._least_ns: float = inf
         self._came_ns = 0
+        self._compared_ns: float = inf
         self._rotation_ns = int(rotation_seconds * _SECOND_NS)
         self._offset_ns: int | None = None
 
@@ -36,9 +37,13 @@ class Lag:
         """A line came as soon as it was written, so much later by our wall clock than by the node's."""
         self._offset_ns = offset_ns if self._offset_ns is None else min(offset_ns, self._offset_ns)
 
-    def compared(self) -> None:
-        """The log had no more than had come: the last line is not late, but the node's clock was set back."""
+    def compared(self, asked_at: float) -> None:
+        """The log had no more than had come: the last line is not late, but the node's clock was set back.
+
+        `asked_at` is when it was requested, by the clock of `hole`.
+        """
         self.late_seconds = 0.0
+        self._compared_ns = asked_at * _SECOND_NS
 
     def hole(self, times_ns: Sequence[int], *, now: float, behind_seconds: float) -> int | None:
         """Which of the next lines may be the first one behind a hole; the ones from it on are to be given again.
@@ -50,10 +55,17 @@ class Lag:
         late_ns = inf if behind else now_ns - self._least_ns - rotation_ns  # lines up to this time are late
         one_ns, is_late = self._last_ns, behind or self.late_seconds * _SECOND_NS >= rotation_ns
         waited_ns = 0 if behind else now_ns - self._came_ns
+        # What was written since the log was compared took no longer than that; more is a clock that was set forward.
+        since_ns = now_ns - self._compared_ns + rotation_ns // 2
+        most_ns = since_ns if self._came_ns >= self._compared_ns else inf
         if is_late or times_ns[0] <= late_ns:
             for index, next_ns in enumerate(times_ns):
                 left_out_ns = 0 if one_ns is None else next_ns - one_ns
-                if is_late and left_out_ns >= rotation_ns and left_out_ns - waited_ns >= rotation_ns // 2:
+                if (
+                    is_late
+                    and rotation_ns <= left_out_ns <= most_ns
+                    and left_out_ns - waited_ns >= rotation_ns // 2
+                ):
                     self._last_ns = None
                     if index:
                         before_ns = times_ns[index - 1]

@@ -93,7 +93,7 @@ class SilenceCheck:
                 return patience.stalled_seconds, True
             self._probes += 1
             opened.in_doubt, opened.caught_up = False, True
-            opened.lag.compared()
+            opened.lag.compared(asked_at)
             if not end.rest.lines:  # else it has more, once its container has ended
                 opened.compared_at = asked_at
         # A container that has ended prints no more, and its stream should end.

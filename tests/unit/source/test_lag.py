@@ -58,5 +58,22 @@ def test_a_clock_that_is_set_back_and_forward_again_is_no_hole_where_the_log_was
     lag = Lag(NOON, 8.0)
     assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
     assert lag.hole(at(80), now=170.0, behind_seconds=0.0) is None  # by a clock that was set back by 20 s
-    lag.compared()
+    lag.compared(171.0)
     assert lag.hole(at(3700), now=173.0, behind_seconds=0.0) is None
+
+
+def test_no_more_can_be_left_out_than_was_written_since_the_log_was_compared() -> None:
+    def looks_late() -> Lag:
+        lag = Lag(NOON, 8.0)
+        assert lag.hole(at(1), now=71.0, behind_seconds=0.0) is None
+        lag.compared(72.0)
+        for second in (100, 101, 102):  # by a clock that was set back by 20 s, or 20 s late
+            assert lag.hole(at(second - 20), now=70.0 + second, behind_seconds=0.0) is None
+        return lag
+
+    assert looks_late().hole(at(3703), now=173.0, behind_seconds=0.0) is None, "a clock that was set forward"
+    assert looks_late().hole(at(103), now=173.0, behind_seconds=0.0) == 0
+    late = looks_late()
+    assert late.hole(at(3703), now=173.0, behind_seconds=0.0) is None
+    assert late.late_seconds == 0.0
+    assert late.hole(at(3704), now=174.0, behind_seconds=0.0) is None

@@ -313,8 +313,12 @@ def test_a_stream_that_brought_nothing_keeps_what_the_one_before_it_was_worth() 
     assert replace(nothing, lively=True).after(SETTLED).settled
     assert replace(nothing, lively=True, rest=cut).after(replace(SETTLED, rest=rest)).rest == rest
     assert replace(nothing, lively=True, rest=rest).after(replace(SETTLED, rest=cut)).rest == rest
+    assert replace(nothing, lively=True, rest=cut).after(replace(SETTLED, rest=rest)).settled
     other = StampedLines([b"2 half"], [2])
     assert replace(nothing, rest=other).after(replace(SETTLED, rest=rest)).rest == other
+
+
+PIECE = StampedLines([b"1 ha"], [1])
 
 
 @pytest.mark.parametrize(
@@ -327,9 +331,24 @@ def test_a_stream_that_brought_nothing_keeps_what_the_one_before_it_was_worth() 
         (StreamEnd(HowEnded.CLEAN), CLEAN),
         (StreamEnd(HowEnded.CLEAN), replace(SETTLED, how=HowEnded.BROKEN)),
         (StreamEnd(HowEnded.CLEAN), replace(SETTLED, in_doubt=True)),
+        (StreamEnd(HowEnded.CLEAN, rest=PIECE), replace(SETTLED, rest=StampedLines([b"1 h"], [1]))),
     ],
 )
 def test_a_stream_speaks_for_itself_where_it_or_the_one_before_it_shows_otherwise(
     end: StreamEnd, before: StreamEnd | None
 ) -> None:
     assert end.after(before) == end
+
+
+def test_a_piece_of_a_line_that_came_again_is_no_last_line() -> None:
+    """The first stream ended with its container; the second one was cut off while it brought the last lines again."""
+    second = StreamEnd(HowEnded.CLEAN, at=52.0, lively=True, at_node_ns=103 * SECOND, rest=PIECE)
+    assert second.after(SETTLED) == SETTLED
+    gone = Evidence(DELETED, instance=FIRST, gone=True, stream=second.after(SETTLED))
+    assert row_of(gone).case == "pod gone, log read to its end"
+    early = second.after(replace(SETTLED, at_node_ns=99 * SECOND))  # lines may have come after it
+    assert row_of(replace(gone, stream=early)).case == "pod gone, log perhaps not read to its end"
+    after = replace(AFTER, stream=early)
+    assert row_of(after).case == "stream ended cleanly, container ended, log not looked at since"
+    unseen = replace(after, end=EndOfLog.REMOVED)
+    assert row_of(unseen).case == "stream ended cleanly, container ended, log has more or cannot be compared"
