@@ -26,6 +26,7 @@ from tests.testbed.proxy import Proxy
 TAIL_LINES: Final = 512
 _STAMP_BYTES: Final = 32
 """What a log request puts around each line: its time, a space, and a newline."""
+_CLOSED_SECONDS: Final = 60.0
 _LINES_PER_SECOND: Final = 3_000
 """What a worker that reads everything is allowed to be slow at."""
 _MANY_READ_MIB: Final = 0.25
@@ -93,9 +94,9 @@ class _Bench:
         self._herd.print_lines(1)
         with self._worker(restart, {}).running() as worker:
             await asyncio.to_thread(worker.wait_for, "lines", self._pods)
-        self._herd.begin_with(read)
+        await self._begin_with(read)
         made = [await self._row(f"first start, beginning, {read_mib:g} MiB", first, {}, len(read) + 1, read)]
-        self._herd.begin_with(history)
+        await self._begin_with(history)
         start_now = {"kubernetes": {"start": "now"}}
         tail = history[-TAIL_LINES:]
         made.append(await self._row("first start, now", f"{name}-now", start_now, 0, tail))
@@ -106,6 +107,13 @@ class _Bench:
             self._link.served_bytes_per_second = None
         await delete_topics(self._at.kafka.bootstrap, name)
         return made
+
+    async def _begin_with(self, alerts: list[bytes]) -> None:
+        """Let the logs begin with these, once the last worker's streams are closed: they would be served to it."""
+        async with asyncio.timeout(_CLOSED_SECONDS):
+            while self._link.open_connections:
+                await asyncio.sleep(0.05)
+        self._herd.begin_with(alerts)
 
     def _worker(self, name: str, more: Mapping[str, Any]) -> Worker:
         return Worker(self._at, name, {**EVERYTHING_PASSES, **more}, kubeconfig=self._at.through(self._link))

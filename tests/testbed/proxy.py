@@ -85,6 +85,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._free_at = 0.0  # when all that was read so far has passed the limit, on the loop's clock
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections it forwards now."""
+        return len(self._links)
+
     def reserve_seconds(self, size: int) -> float:
         """Take so many bytes of the bandwidth; returns how long they take, with all that comes before them."""
         if self.served_bytes_per_second is None:
