@@ -111,7 +111,7 @@ class _Bench:
     async def _begin_with(self, alerts: list[bytes]) -> None:
         """Let the logs begin with these, once the last worker's streams are closed: they would be served to it."""
         async with asyncio.timeout(_CLOSED_SECONDS):
-            while self._link.open_connections:
+            while self._link.open_connections:  # noqa: ASYNC110 - a benchmark polls
                 await asyncio.sleep(0.05)
         self._herd.begin_with(alerts)
 
