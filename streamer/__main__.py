@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ def main() -> None:
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:  # half a second of imports: Ctrl-C ends us as it ends any program, without their tracebacks
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()  # imports make many objects and hardly any garbage; `cli.main` enables it behind them
     from streamer.cli import main as command  # noqa: PLC0415 - it takes its time
 
     if heeded:

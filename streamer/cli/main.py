@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Final
@@ -32,6 +33,7 @@ class _Commands(MutableMapping[str, click.Command]):
         if name not in _COMMANDS:
             raise KeyError(name)
         command: click.Command = getattr(import_module(f"streamer.cli.{name}"), name)
+        gc.enable()  # `__main__` has disabled it for the imports
         return command
 
     def __iter__(self) -> Iterator[str]:
