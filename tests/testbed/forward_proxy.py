@@ -10,14 +10,13 @@ import base64
 import ipaddress
 import ssl
 from collections.abc import Mapping
-from typing import Any, Self
 from urllib.parse import urlsplit
 
-_CHUNK = 64 * 1024
+from tests.testbed.carrying import CarryingServer, carry
 
 
-class _ForwardProxy:
-    """On loopback; an async context manager. `names` gives the port on loopback of each host that it knows."""
+class _ForwardProxy(CarryingServer):
+    """`names` gives the port on loopback of each host that it knows."""
 
     scheme: str
 
@@ -28,19 +27,12 @@ class _ForwardProxy:
         login: tuple[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__(tls)
         self.asked: list[str] = []
         """The `host:port` of each connection that was opened."""
         self.forbids = False
         self._names = dict(names or {})
         self._login = login
-        self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None
-        return int(self._server.sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -48,31 +40,6 @@ class _ForwardProxy:
 
     def url_with(self, login: str) -> str:
         return f"{self.scheme}://{login}@127.0.0.1:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task: Any = asyncio.current_task()
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        try:
-            await self._serve(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            end(writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        raise NotImplementedError
 
     def _port_of(self, host: str, port: int) -> int | None:
         """Where a server is on loopback; None for one that is not known."""
@@ -86,33 +53,6 @@ class _ForwardProxy:
             return None
         self.asked.append(f"{host}:{port}")
         return await asyncio.open_connection("127.0.0.1", known)
-
-
-async def carry(
-    near: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    far: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-) -> None:
-    """Both ways, until one side ends."""
-    pumps = [asyncio.ensure_future(_pump(near[0], far[1])), asyncio.ensure_future(_pump(far[0], near[1]))]
-    try:
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        end(far[1])
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-
-
-def end(writer: asyncio.StreamWriter) -> None:
-    """Close a connection at once."""
-    writer.close()
-    writer.transport.abort()
-
-
-async def _pump(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(_CHUNK):
-        to.write(chunk)
-        await to.drain()
 
 
 class HttpProxy(_ForwardProxy):
