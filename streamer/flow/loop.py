@@ -139,9 +139,9 @@ class _LeanTls(_Tls):  # type: ignore[misc]
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read."""
         super().buffer_updated(nbytes)
-        if self._state is sslproto.SSLProtocolState.WRAPPED:
+        if nbytes < READ_BYTES and self._state is sslproto.SSLProtocolState.WRAPPED:
             # A session ticket makes OpenSSL allocate 16 KiB to write from, and it frees them with the next write: on a
-            # log stream there is none. Writing nothing sends nothing.
+            # log stream there is none. Writing nothing sends nothing. A full buffer is followed by another read.
             with suppress(SSLError):
                 self._sslobj.write(b"")
 
