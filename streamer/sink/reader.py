@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import aiokafka.errors as kafka_errors
@@ -40,7 +40,8 @@ class TopicReader:
     """Reads all partitions of some topics, in no consumer group; an asynchronous context manager.
 
     In order by partition. A record is seen once its transaction is committed (`isolation`). `start` may be a time in
-    ms since the epoch: earlier records are left out.
+    ms since the epoch: earlier records are left out. A partition that `places` names is read from the offset there.
+    A broker answers within `wait_ms` where nothing comes.
     """
 
     def __init__(
@@ -50,11 +51,15 @@ class TopicReader:
         *,
         start: Literal["beginning", "end"] | int = "beginning",
         isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
+        places: Mapping[tuple[str, int], int] | None = None,
+        wait_ms: int = _FETCH_WAIT_MS,
     ) -> None:
         self._connection = connection
         self._topics = list(topics)
         self._start = start
         self._isolation = isolation
+        self._given_places = places or {}
+        self._wait_ms = wait_ms
         self._consumer: Any = None
         self._partitions: list[TopicPartition] = []
 
@@ -65,7 +70,7 @@ class TopicReader:
             auto_offset_reset="earliest",
             check_crcs=self._connection.check_crcs,
             enable_auto_commit=False,
-            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_max_wait_ms=self._wait_ms,
             isolation_level=self._isolation,
         )
         self._consumer = consumer
@@ -88,6 +93,9 @@ class TopicReader:
                 elif self._start != "beginning":
                     await self._seek(self._start)
                 for partition in self._partitions:
+                    offset = self._given_places.get((partition.topic, partition.partition))
+                    if offset is not None:
+                        consumer.seek(partition, offset)
                     await consumer.position(partition)
         except BaseException as error:
             await self.close()
@@ -104,7 +112,7 @@ class TopicReader:
     async def batches(self) -> AsyncIterator[list[Message]]:
         """What comes, as it comes, for ever: one list a fetch."""
         while True:
-            if messages := await self._fetch():
+            if messages := await self.fetch():
                 yield messages
 
     async def until_end(self, *, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncIterator[Message]:
@@ -112,18 +120,32 @@ class TopicReader:
 
         A transaction whose end is not written yet is waited for, but nothing is for longer than `patience_seconds`.
         """
-        client, loop = self._consumer._client, asyncio.get_running_loop()  # noqa: SLF001
-        ends = {tp: await high_watermark(client, tp.topic, tp.partition) for tp in self._partitions}
+        loop, ends = asyncio.get_running_loop(), await self.ends()
         deadline, before = loop.time() + patience_seconds, -1
         while True:
-            for message in await self._fetch():
-                if message.offset < ends[TopicPartition(message.topic, message.partition)]:
+            for message in await self.fetch():
+                if message.offset < ends[message.topic, message.partition]:
                     yield message
-            positions = {tp: await self._consumer.position(tp) for tp in self._partitions}
-            if all(positions[tp] >= end for tp, end in ends.items()) or loop.time() > deadline:
+            places = await self.places()
+            if all(places[each] >= end for each, end in ends.items()) or loop.time() > deadline:
                 return
-            if sum(positions.values()) > before:
-                before, deadline = sum(positions.values()), loop.time() + patience_seconds
+            if sum(places.values()) > before:
+                before, deadline = sum(places.values()), loop.time() + patience_seconds
+
+    async def places(self) -> dict[tuple[str, int], int]:
+        """The offset of the next record, by topic and partition."""
+        return {(tp.topic, tp.partition): await self._consumer.position(tp) for tp in self._partitions}
+
+    async def ends(self) -> dict[tuple[str, int], int]:
+        """The offset behind the last record, open transactions included. Raises KafkaUnavailable."""
+        client = self._consumer._client  # noqa: SLF001
+        try:
+            return {
+                (tp.topic, tp.partition): await high_watermark(client, tp.topic, tp.partition)
+                for tp in self._partitions
+            }
+        except kafka_errors.KafkaError as error:
+            raise await diagnose(self._connection, error) from error
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """One record after the other, for ever."""
@@ -146,9 +168,10 @@ class TopicReader:
         for partition, place in found.items():
             self._consumer.seek(partition, ends[partition] if place is None else place.offset)
 
-    async def _fetch(self) -> list[Message]:
+    async def fetch(self) -> list[Message]:
+        """What has come, or nothing after a short wait. Raises KafkaUnavailable."""
         try:
-            fetched = await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
+            fetched = await self._consumer.getmany(timeout_ms=self._wait_ms)
         except kafka_errors.KafkaError as error:
             raise await diagnose(self._connection, error) from error
         since_ms = self._start if isinstance(self._start, int) else 0  # times are alerts', not in order
