@@ -1,4 +1,4 @@
-"""The main job in one process: a simulated cluster, the worker, and a mock Kafka broker to write to."""
+"""The main job in one process: a simulated cluster, the worker, a mock Kafka broker to write to, and the viewer."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from streamer.simulator import SimulatedApiServer
 from streamer.simulator.scenario import Scenario
 from streamer.sink import Connection, Message, TopicReader
 from streamer.sink.mock_broker import MockBroker
+from streamer.view.access import Access
+from streamer.view.viewer import Listen, topics_of, viewing
 
 _READ_BACK_SECONDS = 10.0
 
@@ -51,6 +53,7 @@ async def run_demo(
     on_record: Callable[[Message], None],
     on_ledger: Callable[[Ledger], None],
     on_event: Callable[[str], None],
+    on_page: Callable[[str], None],
 ) -> Outcome:
     """Run until the stop ladder, or `seconds`, says so. Raises `MockBrokerMissing` without the demo's wheel."""
     async with AsyncExitStack() as stack:
@@ -63,9 +66,21 @@ async def run_demo(
         settings = _settings(server.kubeconfig(folder / "kubeconfig"), broker.bootstrap)
         for spec in settings.topic_specs:
             broker.create_topic(spec.name, spec.partitions if spec.partitions > 0 else 1)
+        connection = Connection(settings.kafka, check_crcs=False)
+        on_page(
+            await stack.enter_async_context(
+                viewing(
+                    connection,
+                    topics_of(settings),
+                    Listen(Access()),
+                    start="beginning",
+                    isolation="read_uncommitted",
+                )
+            )
+        )
         topics = [spec.name for spec in settings.topic_specs if spec.kind != "state"]
         reader = await stack.enter_async_context(
-            TopicReader(Connection(settings.kafka, check_crcs=False), topics, isolation="read_uncommitted")
+            TopicReader(connection, topics, isolation="read_uncommitted")
         )
         return await _play(
             stop,

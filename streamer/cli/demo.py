@@ -66,6 +66,7 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
                 on_record=screen.record,
                 on_ledger=screen.ledger,
                 on_event=screen.event,
+                on_page=lambda url: click.echo(f"The alerts are at {url}", err=True),
             )
 
     click.echo(

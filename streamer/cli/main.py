@@ -18,6 +18,7 @@ _COMMANDS: Final = (
     "topics",
     "state",
     "tap",
+    "view",
     "replay",
     "demo",
     "simulate",

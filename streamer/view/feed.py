@@ -1,4 +1,4 @@
-"""Reads the topics into the store: from some time on, with progress, then what comes; a failure is reported and retried."""
+"""Reads the topics into the store: from some time on, with progress, then what comes; failures are retried."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.testbed.parts import PartMissing
 
 _SECONDS: Final = 60.0
 # Without a sandbox, because tests may run as root, where Chromium refuses to make one; and nothing of its own to load.
-_FLAGS: Final = (
+FLAGS: Final = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -36,17 +36,22 @@ class Shown:
     """What a developer would read in the console: blocked by a policy, failed to load, a script's error."""
 
 
+def program() -> str:
+    """The browser at hand. Raises PartMissing without one."""
+    found = shutil.which("chromium")
+    if not found:
+        raise PartMissing(
+            "pages are looked at in Chromium: install Debian's package chromium, or have it on PATH"
+        )
+    return found
+
+
 def show(url: str, folder: Path, picture: Path | None = None) -> Shown:
     """Load a page, with the profile of a new user in `folder`; with `picture`, take one of it as a PNG.
 
     Raises PartMissing without Chromium.
     """
-    program = shutil.which("chromium")
-    if not program:
-        raise PartMissing(
-            "pages are looked at in Chromium: install Debian's package chromium, or have it on PATH"
-        )
-    command = [program, *_FLAGS, f"--user-data-dir={folder}", "--dump-dom"]
+    command = [program(), *FLAGS, f"--user-data-dir={folder}", "--dump-dom"]
     if picture is not None:
         command.append(f"--screenshot={picture}")
     done = subprocess.run([*command, url], capture_output=True, text=True, timeout=_SECONDS, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -169,23 +170,52 @@ def test_a_query_that_cannot_be_understood_says_why(pairs: list[tuple[str, str]]
         Query.parse(pairs)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = (
+    "rule",
+    "priority",
+    "output",
+    "output_fields",
+    "tags",
+    "time",
+    "summary",
+    "health",
+    "target",
+    "coverage",
+)
+INNER = ("count", "variants", "head_id", "pod", "uid", "n_drops", "k8s.ns.name", "fields", "id", "last_seen")
+
+
+@st.composite
+def odd_values(draw: st.DrawFn) -> bytes:
+    """What a record may hold, with known keys and unknown values."""
+    known = {
+        "rule": "Shell",
+        "priority": "Warning",
+        "health": draw(st.sampled_from(["gap", "storm", "coverage"])),
+    }
+    inner = JSON | st.dictionaries(
+        st.sampled_from(INNER), JSON | st.lists(st.dictionaries(st.sampled_from(INNER), JSON))
+    )
+    made = {**known, **draw(st.dictionaries(st.sampled_from(KEYS), inner, max_size=6))}
+    return json.dumps(made).encode(errors="surrogatepass")
+
+
 @given(
-    st.binary(max_size=200)
-    | st.recursive(
-        st.none() | st.text() | st.integers(),
-        lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(), v, max_size=3),
-    ).map(
-        lambda v: (
-            orjson.dumps(v, option=orjson.OPT_NON_STR_KEYS) if not isinstance(v, int) else str(v).encode()
-        )
-    ),
-    st.sampled_from(["alert", "summary", "health", "dead-letter", "", "\x00"]),
+    st.binary(max_size=200) | odd_values(), st.sampled_from(["alert", "summary", "health", "dead-letter", ""])
 )
 def test_nothing_that_a_topic_may_hold_stops_it(value: bytes, kind: str) -> None:
     made = store(seen(value, kind))
-    for entry in made.rows(Query.parse([*DAY, ("q", "a")]), NOW_MS, 10):
+    for entry in made.rows(Query.parse([*DAY, ("not.rule", "a")]), NOW_MS, 10):
         orjson.dumps(shape.details(made.ring, entry, StampReader()))
-    made.verdicts(NOW_MS)
+    orjson.dumps([verdict.as_dict() for verdict in made.verdicts(NOW_MS)])
+    orjson.dumps(shape.coverage(made.health.clusters.values(), NOW_MS))
+    orjson.dumps(shape.marks(made.health.clusters.values(), 0, NOW_MS))
+    orjson.dumps(made.overview(Query.parse([*DAY, ("q", "a")]), NOW_MS).as_dict())
 
 
 def test_details_have_exact_numbers_and_all_that_kafka_has() -> None:
