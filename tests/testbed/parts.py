@@ -332,3 +332,23 @@ def kafka() -> str:
     assert pin, "pom.xml does not pin Kafka"
     part = Part(name="kafka", version=pin[1], inputs=[_POM], flags=[], takes="about 10 s", build=_copy_kafka)
     return f"{part.folder()}/*"
+
+
+# ---- npm: packages with a lock file that has their hashes
+
+_NPM = HERE / "npm"
+
+
+def _install_packages(_part: Part, into: Path) -> None:
+    if not shutil.which("npm"):
+        raise PartMissing("what checks pages is fetched by npm: install it and have `npm` on PATH")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(_NPM / name, into)
+    run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], where=into, environment={})
+
+
+def npm_package(name: str) -> Path:
+    """Return the folder of one of the packages in npm/package.json."""
+    inputs = [_NPM / "package.json", _NPM / "package-lock.json"]
+    part = Part(name="npm", version="1", inputs=inputs, flags=[], takes="seconds", build=_install_packages)
+    return part.folder() / "node_modules" / name

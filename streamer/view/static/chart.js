@@ -51,7 +51,7 @@ function make() {
   const sync = uPlot.sync("timeline");
   const axis = (more) => ({ stroke: () => style("--ink-2"), grid: { stroke: () => style("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", ...more });
   const base = (height, names, colour, labels) => ({
-    width: 600, height, legend: { show: false }, padding: [8, 8, 0, 0],
+    width: 600, height, legend: { show: false }, padding: [8, 10, labels ? 0 : 6, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
     scales: { x: { range: (plot) => plot.timeRange ?? [0, 1] }, y: { range: (_, __, most) => [0, Math.max(4, most * 1.08)] } },
     cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false },
@@ -108,7 +108,7 @@ function showLegend() {
     return el("li", { class: total ? "" : "zero" }, el("span", { class: `swatch ${cls}`, "aria-hidden": "true" }), name, el("span", { class: "n" }, count(total)));
   };
   const published = PRIORITIES.filter((name) => shown.published[name]);
-  const when = at === null ? "In all" : `From ${moment((shown.from + at * shown.bar_seconds) * 1000)} UTC`;
+  const when = at === null ? "In this time" : `From ${moment((shown.from + at * shown.bar_seconds) * 1000)} UTC`;
   fill($("legend"),
     el("p", { class: "when" }, when),
     el("h3", {}, "Published", el("span", { class: "n" }, count(published.reduce((total, name) => total + number(shown.published[name]), 0)))),

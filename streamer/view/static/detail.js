@@ -119,7 +119,7 @@ function actions(alert) {
   const said = el("span", { class: "note", role: "status" });
   const button = (title, text) => text ? el("button", { type: "button", onclick: () => copy(text).then(() => { said.textContent = `${title}: copied`; }, (error) => { said.textContent = `Not copied: ${error.message}`; }) }, title) : null;
   const link = `${location.origin}${location.pathname}?id=${encodeURIComponent(alert.id)}`;
-  return el("div", { class: "actions", role: "group", "aria-label": "Copy" },
+  return el("div", { class: "actions", role: "group", "aria-label": "Copy" }, el("span", { class: "note" }, "Copy"),
     button("JSON", alert.value), button("tap command", alert.recipes.tap), button("Filter", alert.recipes.filter),
     button("Falco exception", alert.recipes.exception), button("Link", link),
     el("button", { type: "button", onclick: () => save(alert, said) }, "Exact bytes"), said);

@@ -3,7 +3,7 @@ import { $, badge, compact, el, fill, moment, plain, PRIORITIES, value } from ".
 import * as url from "./url.js";
 
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h" };
-const MENUS = { cluster: "Cluster", namespace: "Namespace", node: "Node", source: "Source", tag: "Tag" };
+const MENUS = { cluster: "Cluster", source: "Source", tag: "Tag" };
 const SEARCH_MS = 250;
 
 export function start() {

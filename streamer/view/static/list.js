@@ -69,16 +69,16 @@ export function reset() {
 
 function line(row) {
   const time = el("time", { datetime: new Date(row.time_ms).toISOString(), title: `${day(row.time_ms)} ${clock(row.time_ms, { millis: true })} UTC` }, moment(row.time_ms));
-  const workload = row.namespace || row.pod ? [row.namespace ? value(row.namespace, { cls: "ns" }) : null, row.pod ? value(`/${row.pod}`, { cls: "pod" }) : null] : [value(row.node || "", { cls: "pod" })];
+  const workload = row.namespace || row.pod ? [value(row.namespace || "(no namespace)", { cls: "ns" }), row.pod ? value(row.pod, { cls: "pod" }) : null] : [value(row.node, { cls: "pod" })];
   const flag = row.kind === "overflow" ? el("span", { class: "flag" }, "overflow") : row.kind === "repeated" ? el("span", { class: "flag" }, "repeats only") : null;
   const made = el("tr", { tabindex: "-1", onclick: () => choose(row.id, true) },
     el("td", { class: "time" }, time),
     el("td", { class: "priority" }, badge(row.priority)),
     el("td", { class: "rule" }, el("button", { type: "button", class: "open", onclick: (event) => { event.stopPropagation(); choose(row.id, true); } }, value(row.rule || "(no rule)")), flag, value(row.text, { cls: "text", most: 200 })),
     el("td", { class: "cluster" }, value(row.cluster)),
-    el("td", { class: "workload" }, workload),
-    el("td", { class: "process" }, value(row.process, { cls: "mono" })),
-    el("td", { class: "user" }, value(row.user, { cls: "mono" })),
+    el("td", { class: "workload", title: plain(`${row.namespace}/${row.pod} on ${row.node}`) }, workload),
+    el("td", { class: "process", title: plain(row.process) }, value(row.process, { cls: "mono" })),
+    el("td", { class: "user", title: plain(row.user) }, value(row.user, { cls: "mono" })),
     el("td", { class: "n repeats" }, repeats(row)));
   made.dataset.id = row.id;
   return made;

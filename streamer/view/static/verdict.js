@@ -31,13 +31,13 @@ function card(verdict, counts, feed, open) {
   const stale = feed.state === "away";
   const state = el("p", { class: "state" },
     el("span", { class: "sign", "aria-hidden": "true" }, MARKS[verdict.state]), WORDS[verdict.state]);
-  const head = el("div", { class: "verdict-head" }, state, el("h2", {}, value(verdict.cluster || "(no name)")));
   const since = verdict.since_ms ? el("p", { class: "since" }, `since ${moment(verdict.since_ms)} UTC, ${ago(verdict.since_ms)}`) : null;
   const covered = Object.entries(counts).map(([name, number]) => `${count(number)} ${COVERAGE[name] ?? name}`).join(", ");
   const all = el("p", { class: "since" }, `${verdict.summary}${covered ? `: ${covered}` : ""}`);
+  const head = el("div", { class: "verdict-head" }, state, el("h2", {}, value(verdict.cluster || "(no name)")), since);
   const made = el("article", { class: `verdict ${verdict.state}${stale ? " stale" : ""}` }, head);
   if (first) {
-    made.append(el("p", { class: "cause" }, value(first.what)), since, el("p", { class: "fix" }, prose(first.fix)));
+    made.append(el("p", { class: "cause" }, value(first.what)), el("p", { class: "fix" }, prose(first.fix)));
     if (others.length) {
       const list = el("ul", {}, others.map((cause) => el("li", {},
         el("strong", {}, WORDS[cause.state]), " ", value(cause.what), el("span", { class: "since" }, ` since ${moment(cause.since_ms)}`),
