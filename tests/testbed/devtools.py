@@ -38,6 +38,9 @@ class Page:
     async def open(self, url: str) -> None:
         await self.command("Page.navigate", url=url)
 
+    async def close(self) -> None:
+        await self.command("Page.close")
+
     async def run(self, script: str) -> Any:
         """The value of an expression in the page; a promise is awaited. Raises `PageError` where it throws."""
         done = await self.command(
@@ -49,12 +52,13 @@ class Page:
 
     async def until(self, script: str, seconds: float = 15.0) -> Any:
         """Wait until an expression is true in the page; returns its value."""
-        found = None
+        # An element by value is an empty object.
+        by_value = f"(found => found instanceof Node ? true : found)({script})"
         try:
             async with asyncio.timeout(seconds):
                 while True:
                     with suppress(PageError):  # the page is being loaded
-                        if found := await self.run(script):
+                        if found := await self.run(by_value):
                             return found
                     await asyncio.sleep(0.03)
         except TimeoutError:

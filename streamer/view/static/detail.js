@@ -21,6 +21,7 @@ export async function show(id) {
     fill(place, head("Not shown", null), el("p", { class: "cause" }, value(error.message)));
   }
   const had = place.hidden;
+  place.dataset.id = id;
   place.hidden = false;
   document.body.classList.add("with-detail");
   place.scrollTop = 0;
