@@ -28,6 +28,7 @@ _WIDTHS: Final = (15, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600, 86_400)
 _MOST_BARS: Final = 90
 _TERM: Final = re.compile(r'"([^"]*)"?|(\S+)')
 _MOST_VALUES: Final = 100
+_PRIORITIES: Final = tuple(priority.label for priority in Priority)
 _MOST_CHARACTERS: Final = 2_000
 
 Pairs: TypeAlias = Iterable[tuple[str, str]]
@@ -82,9 +83,8 @@ class Query:
             if len(values) > _MOST_VALUES:
                 raise QueryError(f"`{name}` has more than {_MOST_VALUES} values")
         for value in (*given.get("priority", ()), *given.get("not.priority", ())):
-            if Priority.parse(value) is None or Priority[value.upper()].label != value:
-                names = ", ".join(priority.label for priority in Priority)
-                raise QueryError(f"`{value}` is not a priority; they are {names}")
+            if value not in _PRIORITIES:
+                raise QueryError(f"`{value}` is not a priority; they are {', '.join(_PRIORITIES)}")
         terms = tuple(
             phrase or word
             for text in given.get("q", ())

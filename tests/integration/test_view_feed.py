@@ -14,7 +14,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from streamer.config import Settings, load
-from streamer.model import Record
+from streamer.model import Record, RecordKind, SharedHeaders
 from streamer.simulator import AlertGenerator
 from streamer.sink import Connection
 from streamer.view.feed import Feed, FeedState
@@ -67,17 +67,15 @@ class Viewed:
         value = orjson.dumps({"rule": f"Rule {number % 7}", "priority": "Warning", "output_fields": {}})
         identity = f"{self.prefix}-{number}"
         given = {
-            "ce_id": identity,
             "kind": "alert",
             "cluster": f"c{number % 2}",
             "priority": "warning",
             **headers,
         }
         at_ms = round((time.time() - age_seconds) * 1000)
-        named = [(name, text.encode()) for name, text in given.items()]
-        return Record(
-            f"{self.prefix}.{topic}", f"ns/pod-{number % 5}".encode(), value, named, at_ms, identity
-        )
+        shared = SharedHeaders(RecordKind.ALERT, [(name, text.encode()) for name, text in given.items()])
+        key = f"ns/pod-{number % 5}".encode()
+        return Record(f"{self.prefix}.{topic}", key, value, "", shared, at_ms, identity)
 
     async def write(self, *records: Record) -> None:
         producer = shard(self.connection, self.state, cluster=self.prefix)

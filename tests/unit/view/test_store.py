@@ -157,6 +157,7 @@ def test_a_span_between_two_moments_covers_both(first: int, seconds: int) -> Non
     ("pairs", "why"),
     [
         ([("priority", "high")], "`high` is not a priority"),
+        ([("priority", "info")], "`info` is not a priority"),
         ([("where", "proc.name")], "where: column"),
         ([("range", "1y")], "`1y` is not a range"),
         ([("from", "9"), ("to", "1")], "`from` is before `to`"),
