@@ -46,7 +46,7 @@ manifests: setup  ## Render k8s/base and k8s/components from the Helm chart.
 .PHONY: config-docs
 config-docs: setup  ## Renew what is generated from the settings: schema, config/streamer.yaml, docs/configuration.md.
 	@for made in schema:config/streamer.schema.json reference:config/streamer.yaml manual:docs/configuration.md; do \
-	  $(BIN)/python -m streamer.config $${made%%:*} > .generated && mv .generated $${made#*:}; done
+	  $(BIN)/python -m tools.settings_docs $${made%%:*} > .generated && mv .generated $${made#*:}; done
 
 .PHONY: demo
 demo: setup  ## The main job in one command: simulated cluster, worker and broker (ARGS='--seconds 15 --ledger FILE').

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from streamer.config.reference import schema as settings_schema
+from tools.settings_docs.reference import schema as settings_schema
 
 _DEFINITION = "config"
 _LOOKAHEAD = re.compile(r"\(\?![^()]*\)")

@@ -13,9 +13,9 @@ import yaml
 from click.testing import CliRunner
 
 from streamer.config import Settings, load
-from streamer.config.__main__ import main
 from streamer.config.outline import Shape, shape, unwrapped
 from streamer.config.section import Section
+from tools.settings_docs.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 CONFIG = ROOT / "config"
@@ -41,7 +41,9 @@ def fields(model: type[Section], path: tuple[str, ...] = ()) -> Iterator[tuple[t
 )
 def test_generated_files_are_up_to_date(command: str, file: Path) -> None:
     generated = CliRunner().invoke(main, [command]).output
-    assert generated == file.read_text(encoding="utf-8"), f"python -m streamer.config {command} > {file.name}"
+    assert generated == file.read_text(encoding="utf-8"), (
+        f"python -m tools.settings_docs {command} > {file.name}"
+    )
 
 
 def test_the_reference_holds_every_key_with_its_default_and_its_description() -> None:

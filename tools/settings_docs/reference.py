@@ -23,7 +23,7 @@ _BOUNDS: Final = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMax
 _HEAD: Final = """\
 # yaml-language-server: $schema=streamer.schema.json
 #
-# Every setting with its default. Generated from the models (python -m streamer.config reference);
+# Every setting with its default. Generated from the models (python -m tools.settings_docs reference);
 # a test holds the two equal. A file of your own needs only what differs, see examples/.
 #
 # Each key can also be given as a flag (--set kafka.shards=16) or as a variable

@@ -1,11 +1,11 @@
-"""`python -m streamer.config schema|reference|manual`: what is generated from the models."""
+"""`python -m tools.settings_docs schema|reference|manual`: what is generated from the models."""
 
 from __future__ import annotations
 
 import click
 
-from streamer.config.manual import manual
-from streamer.config.reference import reference, schema
+from tools.settings_docs.manual import manual
+from tools.settings_docs.reference import reference, schema
 
 
 @click.group()

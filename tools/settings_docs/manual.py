@@ -11,10 +11,10 @@ from pydantic.fields import FieldInfo
 
 from streamer.config.difference import RELOADABLE
 from streamer.config.outline import Shape, section_of, shape, unwrapped
-from streamer.config.reference import value, words
 from streamer.config.secret import HiddenText
 from streamer.config.section import Section
 from streamer.config.settings import Settings
+from tools.settings_docs.reference import value, words
 
 _TYPES: Final = {
     bool: "true or false",
@@ -26,7 +26,7 @@ _TYPES: Final = {
 _HEAD: Final = """\
 # Configuration
 
-<!-- Generated from the models: python -m streamer.config manual > docs/configuration.md -->
+<!-- Generated from the models: python -m tools.settings_docs manual > docs/configuration.md -->
 
 Every key with its type, its default and what it does; a test holds this page equal to the models. The same as a file
 to start from is [streamer.yaml](../config/streamer.yaml); [examples](../config/examples) are minimal, secured, and for

@@ -1,0 +1,1 @@
+"""What is generated from the settings' models: the schema, the reference and the manual."""
