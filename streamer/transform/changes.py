@@ -87,7 +87,8 @@ def drain(state: ShardState, now_ns: int) -> list[Change]:
     written are read again, as the same records.
     """
     first, found, counts, positions = list[Change](), list[Change](), list[Change](), list[Change]()
-    for place, what in state.journal.take().items():
+    changed, deleted = state.journal.take()
+    for place, what in changed.items():
         kind, path = place[0], _path(place)
         if what is None:
             of_kind = first if kind == "repeats" else positions if kind == "position" else found
@@ -97,6 +98,8 @@ def drain(state: ShardState, now_ns: int) -> list[Change]:
             if kind == "window":
                 found.append(Change(path, _PACKED + windows.settle(what)))
             elif (repeats := what.repeats) is not None:
+                if place in deleted:  # its variants were those of another window, or of another part
+                    first.append(Change(path, None))
                 if what.is_counted:
                     windows.due_at_latest(what, repeats, what.counted_ns, now_ns)
                     what.is_counted = False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 Place = tuple[str, str, bytes]
-"""Where a part of a target's state is stored: its kind, the `Target.id`, and what tells it from others of both."""
+"""Where a part of a target's state is stored: its kind, the `Target.id`, and what distinguishes it within both."""
 
 
 class Journal:
     """The places whose stored value is not the one in memory, in the order in which they changed.
 
-    Whoever changes a part of the state puts it here, as an object that is encoded when the transaction is sealed: what
+    What changes a part of the state puts it here, as an object that is encoded when the transaction is sealed: what
     changes often within one is written once.
     """
 
@@ -37,8 +37,11 @@ class Journal:
         else:
             self.entries.pop(place, None)
 
-    def take(self) -> dict[Place, object | None]:
-        """All that has changed; from now on it counts as stored."""
-        taken, self.entries = self.entries, {}
-        self._deleted.clear()
+    def take(self) -> tuple[dict[Place, object | None], set[Place]]:
+        """All that has changed, and the places whose stored value was deleted; from now on it counts as stored.
+
+        A place that was deleted may hold something new.
+        """
+        taken = self.entries, self._deleted
+        self.entries, self._deleted = {}, set()
         return taken

@@ -289,6 +289,19 @@ def test_changes_of_which_only_a_beginning_is_written_lose_nothing(data: st.Data
         assert not [change.key for change in written if change.key.startswith("position/")]
 
 
+def test_no_beginning_of_changes_leaves_what_was_counted_without_its_variants() -> None:
+    """A window ends and the group's next one counts another variant, in one transaction."""
+    run = Run()
+    run.lines(FALCO, [Line(START_NS, "a", "u")] * 2)
+    before = dict(run.live)
+    later = [Line(START_NS + 61 * SECOND_NS, "a", "v")] * 3
+    changes = run.processor.process(
+        [run.feeds[FALCO].batch(*[(line.time_ns, line.body()) for line in later])], NOW_NS
+    ).changes
+    for written in range(len(changes)):
+        assert load("prod-eu-1", live(changes[:written], before).items()).sequence == 1
+
+
 class TestByOurClock:
     LINES: Final = [Line(START_NS + n * SECOND_NS, "a", "u") for n in range(10)]
 
