@@ -1,4 +1,4 @@
-"""API to Kafka: the worker, catching up with logs through the real API server, beside `kubectl logs`, which prints."""
+"""API to Kafka: the worker, catching up with logs through the real API server, and `kubectl logs`, which prints."""
 
 from __future__ import annotations
 

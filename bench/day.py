@@ -62,7 +62,7 @@ NOISES: Final = (
 )
 _SECONDS: Final = 86_400
 STORM: Final = Noise(SHELL, 'sh -c "redis-cli', "cart-redis", (9,), 0.02, is_job=True)
-"""A job that somebody starts anew 50 times a second, each time in a pod of its own."""
+"""A job that is started 50 times a second, each time in a pod of its own."""
 STORM_SECONDS: Final = 120
 
 
@@ -117,7 +117,7 @@ def _drop_report(rng: random.Random) -> Line:
 
 
 def _pod(rng: random.Random) -> tuple[bytes, bytes]:
-    """What tells a pod from others of its workload: the ends of its name and of its container's id."""
+    """What distinguishes a pod from others of its workload: the ends of its name and of its container's id."""
     return "".join(rng.choices(_LETTERS, k=5)).encode(), b"%05x" % rng.getrandbits(20)
 
 

@@ -1,4 +1,4 @@
-"""File to Kafka: `replay --to kafka` beside kcat, which sends raw lines and does nothing else."""
+"""File to Kafka: `replay --to kafka` compared with kcat, which sends raw lines and does nothing else."""
 
 from __future__ import annotations
 

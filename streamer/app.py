@@ -103,7 +103,7 @@ class Worker:
     async def run(self) -> bool:
         """Work until the stop ladder says so; True if everything that was read is committed by the end.
 
-        Raises `TopicsUnfit`, `ApiConfigError` and `ListenError`, which only a change of configuration can mend.
+        Raises `TopicsUnfit`, `ApiConfigError` and `ListenError`, which only a change of configuration can fix.
         """
         kubernetes = self._settings.kubernetes
         http = HttpServer(self._settings.http.host, self._settings.http.port, self.overview.status)

@@ -74,7 +74,7 @@ def write_ledger(path: Path | None, ledger: Ledger) -> None:
 
 
 def discard_stdout() -> None:
-    """Let what is still to be printed go nowhere: whoever read us has seen enough (`| head`)."""
+    """Let what is still to be printed go nowhere: the reader has seen enough (`| head`)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

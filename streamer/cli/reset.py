@@ -30,7 +30,7 @@ _AGAIN: Final[Mapping[str, str]] = {
     "beginning": "A pod that is still there is read again from the first line that the API serves "
     "(kubernetes.start: beginning): its alerts are published once more, with the same ce_id.",
     "now": "A pod that is still there is read from the moment when a worker finds it (kubernetes.start: now): what it "
-    "has printed since its last line was read is not published, and no gap tells of it.",
+    "has printed since its last line was read is not published, and no gap record covers it.",
 }
 
 
@@ -58,9 +58,9 @@ def reset(
 ) -> None:
     """Forget how far a pod, or all pods of a shard, are read; what will follow is said before anything is done.
 
-    The workers must be stopped, and are kept out meanwhile. What was counted and not told yet is told. A shard that
-    cannot be read can be forgotten as a whole. Exit codes: 0 done, 1 refused or not done, 2 usage, 69 Kafka cannot be
-    reached, 78 configuration.
+    The workers must be stopped, and are kept out meanwhile. What was counted and not reported yet is reported. A
+    shard that cannot be read can be forgotten as a whole. Exit codes: 0 done, 1 refused or not done, 2 usage, 69 Kafka
+    cannot be reached, 78 configuration.
     """
     if (pod is None) == (shard is None):
         raise click.UsageError("give either --pod or --shard")
@@ -107,7 +107,7 @@ def _consequences(export: Export, chosen: Chosen, start: str) -> Iterator[str]:
             yield f"Shard {shard['shard']} cannot be read: {escape(shard['trouble'])}."
             yield (
                 f"All of its {shard['records']:,} keys are dropped: its ledger begins at 0, and what was counted of "
-                "repeated alerts is never told."
+                "repeated alerts is never reported."
             )
             continue
         targets = [t for t in shard["targets"] if names is None or _identity(t) in names]
@@ -115,12 +115,12 @@ def _consequences(export: Export, chosen: Chosen, start: str) -> Iterator[str]:
         for target in targets:
             name = f"{target['namespace']}/{target['pod']} {target['container']} (uid {target['uid']})"
             read = f"{target['lines']:,} lines read, the last of {target['last_line'] or 'no time'}"
-            counted = f"{target['counted']:,} alerts were counted and are told now"
+            counted = f"{target['counted']:,} alerts were counted and are reported now"
             yield escape(f"  {name}: {read}; {counted}")
         if not targets:
             yield "  no pod"
     yield _AGAIN[start]
-    yield "Windows and limits begin anew. The ledger goes on: what is read again is counted again."
+    yield "Windows and limits start again. The ledger continues: what is read again is counted again."
 
 
 def _identity(target: Mapping[str, Any]) -> str:

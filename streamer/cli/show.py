@@ -106,13 +106,13 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
         "dead-lettered": ledger.dead_lettered,
     }
     always = {"published", "dead-lettered"}
-    told = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count or name in always)
+    shown = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count or name in always)
     parts = (
         (
             f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
-            f"{ledger.invalid:,} invalid; {told}: "
+            f"{ledger.invalid:,} invalid; {shown}: "
         ),
-        f"{ledger.lines:,} lines; {told}: ",
+        f"{ledger.lines:,} lines; {shown}: ",
         "",
     )
     room = width - len(click.unstyle(balance))

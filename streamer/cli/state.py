@@ -1,4 +1,4 @@
-"""`falco-streamer state`: what the workers have stored of their work, and how to mend it."""
+"""`falco-streamer state`: what the workers have stored of their work, and how to repair it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    short_help="Show, export and mend what workers have stored.",
+    short_help="Show, export and repair what workers have stored.",
     epilog="""\b
 Examples:
   falco-streamer state show --config streamer.yaml
@@ -36,7 +36,7 @@ Examples:
 """,
 )
 def state() -> None:
-    """Show, export and mend the state: read positions, windows, limits and ledgers, by shard.
+    """Show, export and repair the state: read positions, windows, limits and ledgers, by shard.
 
     Exit codes: 0, 1 something is wrong, 2 usage, 69 Kafka cannot be reached, 78 configuration.
     """
@@ -81,8 +81,8 @@ def show(
 ) -> None:
     """Show the workers, the shards, and how far each target is read; running workers are not disturbed.
 
-    Of each target: lines read, the last one's age, open windows and alerts counted in them but not yet told. A shard
-    that this release cannot read is named with the cause, and the exit code is 1.
+    Of each target: lines read, the last one's age, open windows and alerts counted in them but not yet reported. A
+    shard that this release cannot read is named with the cause, and the exit code is 1.
     """
     members: list[Member] | None = None
     if file is not None:

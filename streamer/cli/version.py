@@ -38,7 +38,7 @@ def version(output: str) -> None:
     from streamer.telemetry.build import CORE
     from streamer.transform.state import FORMAT
 
-    told = {
+    shown = {
         "name": "falco-streamer",
         "version": __version__,
         "core": CORE,
@@ -47,4 +47,4 @@ def version(output: str) -> None:
         "platform": platform.platform(),
         "libraries": {name: metadata.version(name) for name in _LIBRARIES},
     }
-    click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))

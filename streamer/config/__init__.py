@@ -1,6 +1,6 @@
 """The settings: what they are, and how they come from a file, the environment and the command line.
 
-Settings are frozen and complete once they exist: whoever gets them finds every key valid. A key that the worker
+Settings are frozen and complete once they exist: every key in them is valid. A key that the worker
 does not honour is not accepted. Secrets are never printed; they are read when they are used.
 """
 

@@ -34,8 +34,8 @@ def advice(settings: Settings, now: datetime) -> Iterator[Finding]:
                 yield Finding("filters", Verdict.WARNING, f"`{key}`: {why}", HOW_TO_QUOTE)
     for at, rule in enumerate(settings.filters):
         if rule.expires is not None and rule.expires <= now:
-            told = f"`filters.{at}` has expired ({rule.reason}): it matches nothing any more"
-            yield Finding("filters", Verdict.WARNING, told, "remove the filter, or give it another `expires`")
+            text = f"`filters.{at}` has expired ({rule.reason}): it matches nothing any more"
+            yield Finding("filters", Verdict.WARNING, text, "remove the filter, or give it another `expires`")
 
 
 HOW_TO_QUOTE: Final = (

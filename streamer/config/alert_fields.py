@@ -38,7 +38,7 @@ SOURCES: Final[Mapping[str, KnownSource]] = MappingProxyType(
         ),
         "k8s_audit": KnownSource(
             "k8saudit 0.18.0 (also k8saudit-eks, -gke, -aks, -ovh)",
-            # Not the object's name: controllers make up a new one for each pod. It tells variants apart.
+            # Not the object's name: controllers make up a new one for each pod. It distinguishes variants.
             ("ka.user.name", "ka.target.namespace", "ka.target.resource"),
             ("ka.target.namespace", "ka.user.name"),
             ("ka.auditid",),
@@ -194,7 +194,7 @@ VOLATILE_FIELDS: Final = (
     "proc.ppid.ts",
     "container.start_ts",
     "*duration*",
-    # Numbers given out anew each time. What they stand for is in the names beside them.
+    # Numbers that are assigned again each time. The fields with names have what they stand for.
     "evt.num",
     "evt.cpu",
     "evt.rawres",

@@ -98,9 +98,9 @@ class Dedupe(Section):
     )
     group_fields: FieldsBySource = Field(
         default=dict(GROUP_FIELDS),
-        description="Which output_fields (globs) make a group, beside cluster, pod of Falco, host, rule, priority and "
-        "source, which always do: who did it, and where. By Falco's source, laid over the defaults shown; `other` is "
-        "for sources without an entry.",
+        description="Which output_fields (globs) make a group, in addition to cluster, Falco pod, host, rule, "
+        "priority and source, which always do: who did it, and where. By Falco's source, laid over the defaults "
+        "shown; `other` is for sources without an entry.",
     )
     variant_fields: FieldsBySource = Field(
         default=dict(_VARIANT_FIELDS),

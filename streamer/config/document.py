@@ -33,7 +33,7 @@ class Node:
     literal: bool = False
     """Holds no variables to fill in, whatever it looks like."""
     broken: bool = False
-    """What is wrong with it has been told; nothing that follows from that is to be told too."""
+    """Its fault was reported; what follows from that is not reported too."""
 
 
 _IPV6_SERVER: Final = re.compile(r"\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]:\d{1,5}(?![^\0\s,\]}])")
@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def fetch_flow_sequence_start(self) -> None:
-        # `[::1]:9092` is no list of YAML's: whoever writes it means the address.
+        # `[::1]:9092` is not meant as a YAML list, but as the address.
         server = _IPV6_SERVER.match(self.prefix(_IPV6_SERVER_MOST))
         if server is None:
             super().fetch_flow_sequence_start()

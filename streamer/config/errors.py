@@ -1,4 +1,4 @@
-"""All that is wrong with a configuration, told at once, each with its place."""
+"""All faults of a configuration, reported together, each with its place."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: what, where, and the label beside the caret that says why or what to do."""
+    """One fault: what, where, and the label next to the caret that says why or what to do."""
 
     message: str
     place: Place | None = None

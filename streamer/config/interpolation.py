@@ -14,7 +14,7 @@ _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*)
 
 
 def interpolate(node: Node, environ: Mapping[str, str], problems: list[Problem]) -> None:
-    """Fill in the variables, in place; where that fails, the node is broken and the problem told."""
+    """Fill in the variables, in place; where that fails, the node is broken and the fault reported."""
     if isinstance(node.value, str):
         if not node.literal and "${" in node.value:
             _fill(node, node.value, environ, problems)

@@ -102,7 +102,7 @@ def _missing(tree: Node, require: Collection[str]) -> list[Problem]:
         path = tuple(key.split("."))
         node, reached = _find(tree, path)
         if len(reached) < len(path) or node.value == []:
-            # Told at the section where it belongs; at the file as a whole if that has no such section.
+            # Reported at the section where it belongs; at the file as a whole if that has no such section.
             place = node.key_place if node.key_place and node.key_place.source.lines else None
             place = place or (Place(tree.place.source) if tree.place.source.name else None)
             variable = PREFIX + key.upper().replace(".", "__")

@@ -30,7 +30,7 @@ class Secret:
     file: Path | None = None
 
     def read(self) -> str:
-        """The secret as it is now. A file is read anew at each call, so that a rotated one takes effect."""
+        """The secret as it is now. A file is read again at each call, so that a rotated one takes effect."""
         if self.file is None:
             if self.text is None:
                 raise SecretError(f"`{self.key}` and `{self.key}_file` are both missing")

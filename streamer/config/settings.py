@@ -123,7 +123,7 @@ class Settings(Section):
         default="local",
         examples=["prod-eu-1"],
         description="Required. The Kubernetes cluster's name: it stands in headers, in the state topic's name and "
-        "in the consumer group's, and tells clusters apart that share one Kafka.",
+        "in the consumer group's, and distinguishes clusters that share one Kafka.",
     )
     kubernetes: Kubernetes = Field(
         default=Kubernetes(), description="The API server, and which pods' logs are followed."
@@ -185,7 +185,7 @@ class Settings(Section):
     @field_validator("routes")
     @classmethod
     def _legal_topics(cls, routes: tuple[Route, ...], info: ValidationInfo) -> tuple[Route, ...]:
-        # At the last field, so that clashes are told along with the other faults of this level.
+        # At the last field, so that clashes are reported along with the other faults of this level.
         topics, cluster = (info.data.get(name) for name in ("topics", "cluster"))
         if isinstance(topics, Topics) and isinstance(cluster, str):
             names = TopicNames(topics, cluster, [route.topic for route in routes])

@@ -2,7 +2,7 @@
 
 uvloop's own TLS reads up to 256 KiB at once into a buffer that each connection has to itself, and hands that on through
 one of OpenSSL's, which grows and never shrinks: once it has caught up with a long log, an idle stream kept half a MiB.
-asyncio's TLS is the same machine in Python; it can be told how much to read at once, and does so for as much CPU.
+asyncio's TLS is the same machine in Python; how much it reads at once can be set, and it takes as much CPU.
 
 This reaches into `asyncio.sslproto`; tests/unit/flow/test_loop.py holds it to what is relied on.
 """

@@ -54,5 +54,5 @@ class Alone:
         await asyncio.Event().wait()
 
     async def confirmed(self) -> None:
-        """Nobody can say, so give whoever else is there a turn."""
+        """It is not known, so give the other members a turn."""
         await asyncio.sleep(_TURN_SECONDS * random.uniform(0.1, 1.0))

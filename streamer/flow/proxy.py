@@ -70,7 +70,7 @@ class Way:
 
     @property
     def http_proxy(self) -> str | None:
-        """What aiohttp is told with each request: it knows HTTP proxies itself."""
+        """What aiohttp gets with each request: it supports HTTP proxies itself."""
         return self.address if self.address and self._parts.scheme not in _SOCKS else None
 
     def connector(self, **options: Any) -> aiohttp.TCPConnector:

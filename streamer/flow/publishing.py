@@ -14,7 +14,7 @@ class PublishError(Exception):
 
 
 class PublishFailed(PublishError):  # noqa: N818  # what happened, not a mistake of anybody's
-    """It did not, or may not have, come through; the state as loaded by `open` tells which."""
+    """It did not, or may not have, come through; the state as loaded by `open` shows which."""
 
 
 class Fenced(PublishError):  # noqa: N818

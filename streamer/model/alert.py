@@ -53,7 +53,7 @@ class Alert:
 
 
 class TextClass(StrEnum):
-    """The kinds of text that Falco itself prints beside its alerts; none is an error."""
+    """The kinds of text that Falco itself prints in addition to its alerts; none is an error."""
 
     EMPTY = "empty"
     LOG = "log"  # Falco's operational log: start-up banner, messages, warnings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One container of one pod instance; its uid tells it from a later pod of the same name."""
+    """One container of one pod instance; its uid distinguishes it from a later pod of the same name."""
 
     namespace: str
     pod: str

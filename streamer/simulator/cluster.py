@@ -255,7 +255,7 @@ class Cluster:
         self._changed.set()
 
     async def changed(self) -> None:
-        """Wait for the next change; whoever waits has looked before, with no await in between."""
+        """Wait for the next change; the caller has looked before, with no await in between."""
         self._changed.clear()
         await self._changed.wait()
 

@@ -40,7 +40,7 @@ def startup_lines(time_ns: int, *, hostname: str = "node-1", version: str = "0.4
 def exit_lines(
     time_ns: int, by_priority: Mapping[str, int], by_rule: Mapping[str, int], *, drops: int = 0
 ) -> list[bytes]:
-    """What Falco prints when it is told to end: log, statistics on stdout, drop monitoring on stderr."""
+    """What Falco prints when it is asked to end: log, statistics on stdout, drop monitoring on stderr."""
     lines = [
         log_line(time_ns, "SIGINT received, exiting..."),
         b"Events detected: %d" % sum(by_rule.values()),

@@ -120,7 +120,7 @@ async def send_watch(
     next_bookmark = min(now() + bookmark_seconds, deadline - BOOKMARK_BEFORE_END_SECONDS)
     if not bookmark_seconds or next_bookmark < now():
         next_bookmark = deadline
-    told = version
+    sent = version
     first = True
     while not stream.is_cut:
         await stream.check()
@@ -136,7 +136,7 @@ async def send_watch(
             version = changes[-1].version
             body = b"".join(event for change in changes if (event := change.event(matches)))
             if body:
-                told = version
+                sent = version
                 await response.write(body)
             continue
         try:
@@ -146,7 +146,7 @@ async def send_watch(
             if now() >= deadline:
                 return
             # Only what the client does not know yet is worth a bookmark.
-            if version > told:
-                told = version
+            if version > sent:
+                sent = version
                 await response.write(bookmark_event(version))
             next_bookmark = now() + bookmark_seconds

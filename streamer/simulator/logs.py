@@ -160,7 +160,7 @@ class ContainerLog:
         self._changed.set()
 
     async def changed(self) -> None:
-        """Wait for the next change. Whoever waits has looked before, with no await in between."""
+        """Wait for the next change. The caller has looked before, with no await in between."""
         self._changed.clear()
         await self._changed.wait()
 

@@ -52,7 +52,7 @@ class Scenario:
     out cut, every `text_every`-th in text mode (0: never). A container is restarted after
     `restart_after_seconds`; a pod is deleted after `recreate_after_seconds`, with a grace period of two
     seconds in which it prints on, and replaced by one of another name; both again each minute. `on_event`
-    is told of these in words.
+    is given these in words.
     """
 
     def __init__(

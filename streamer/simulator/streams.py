@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 18
 class OpenStream:
     """A log or watch that is being answered: `cut` ends it cleanly, `abort` resets its connection.
 
-    `hang` leaves it half open: nothing comes any more, and neither side is told, until `resume`. A log's `node` may
+    `hang` leaves it half open: nothing comes any more, and neither side notices, until `resume`. A log's `node` may
     hang from the start: not even the headers are answered then.
     """
 

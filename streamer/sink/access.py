@@ -131,7 +131,7 @@ async def missing_permissions(connection: Connection, settings: Settings) -> lis
             known = group if each.resource == "group" else topics.get(each.name)
         if known is not None and not known >> _BITS[each.operation] & 1:
             missing.append(each)
-    # Whether we could make it, nobody tells of a topic that we may not see.
+    # Whether we could create it is not known: no broker says so of a topic that we may not see.
     return [one for one in missing if not (one.operation == "CREATE" and one.name in hidden)]
 
 

@@ -17,7 +17,7 @@ def sticky_assignor(generation: Callable[[], int]) -> type[Any]:
     leader then leaves the group and joins again, with new metadata.
 
     aiokafka keeps what a member had on the class, where all consumers of a process would meet (aiokafka#1175), and
-    never tells the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
+    never passes the generation to it (aiokafka#1176): a member that comes back from a long sleep would claim what it
     had as if nobody had it now.
     """
 

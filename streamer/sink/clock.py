@@ -1,4 +1,4 @@
-"""The brokers' clock, as the end of the last transaction tells it.
+"""The brokers' clock, as the end of the last transaction shows it.
 
 A commit's marker has the time of the broker that wrote it, and the changes of state before it that of the worker: the
 two were written within one transaction. So nothing has to be written to compare them.

@@ -1,4 +1,4 @@
-"""Passwords, tokens and certificates, read anew when they have changed: a renewed one needs no restart."""
+"""Passwords, tokens and certificates, read again when they have changed: a renewed one needs no restart."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Hold:
         _raise_for(answer.error_code)
 
     async def keep(self) -> None:
-        """Stay a member until cancelled; what goes wrong, `still()` tells."""
+        """Stay a member until cancelled; `still()` raises what went wrong."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             with suppress(kafka_errors.KafkaError, KafkaUnavailable):

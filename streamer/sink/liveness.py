@@ -2,7 +2,7 @@
 
 A half-open connection answers nothing and says nothing: its broker's machine lost power, or a NAT, a firewall or a load
 balancer forgot it. aiokafka waits for each request's own limit, and once one connection is given up tries the next one,
-which as a rule died with it. So the kernel is told to give up sooner, and who is silent takes its like with it.
+which as a rule died with it. So the kernel is set to give up sooner, and a silent connection closes those like it.
 
 This reaches into aiokafka's internals, as `sink/client.py` does.
 """
@@ -86,10 +86,10 @@ async def _answer_or_close(conn: Any, answer: Awaitable[Any]) -> Any:
 
 def doubt_together(client: Any) -> None:
     """Where one of a client's connections has gone silent, close the others that were not heard of meanwhile, too."""
-    told: Callable[[Any, Any], None] = client._on_connection_closed  # noqa: SLF001
+    original: Callable[[Any, Any], None] = client._on_connection_closed  # noqa: SLF001
 
     def closed(conn: Any, reason: Any) -> None:
-        told(conn, reason)
+        original(conn, reason)
         unconfirmed = conn._protocol is not None and conn._protocol.silent  # noqa: SLF001
         if not unconfirmed and reason is not CloseReason.CONNECTION_TIMEOUT:
             return

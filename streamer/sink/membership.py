@@ -1,4 +1,4 @@
-"""Workers are a consumer group on the state topic: whoever is assigned a partition owns the shard.
+"""Workers are a consumer group on the state topic: the worker that is assigned a partition owns the shard.
 
 The group says who should own what; safety is not its business. A shard's `transactional.id` fences the owner before,
 and its state is loaded after that, so an owner that has not heard the news yet can do no harm.
@@ -27,7 +27,7 @@ from streamer.sink.permissions import consumer_group
 SESSION_SECONDS: Final = 10.0
 """A member that is silent for so long is dead to the group, and its shards go to others."""
 HEARTBEAT_SECONDS: Final = 0.5
-"""How soon members hear that the shards are to be divided anew: half of what a hand-over after SIGTERM takes."""
+"""How soon members hear that the shards are to be divided again: half of what a hand-over after SIGTERM takes."""
 
 _START_SECONDS: Final = 12.0
 _JOIN_SECONDS: Final = 5.0
@@ -111,7 +111,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             await self._confirmation.wait()
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Keep everything: the group only asks us to join anew."""
+        """Keep everything: the group only asks us to join again."""
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take note. aiokafka sends no heartbeat while this runs, so all work is done elsewhere."""
@@ -160,7 +160,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
             await self._leave(consumer)
 
     def _listen(self, coordinator: Any) -> None:
-        """Hear the answers to heartbeats, of which aiokafka tells nobody."""
+        """Hear the answers to heartbeats, which aiokafka keeps to itself."""
         beat, send = coordinator._do_heartbeat, coordinator._send_req  # noqa: SLF001
 
         async def heartbeat() -> bool:

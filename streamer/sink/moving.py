@@ -112,5 +112,5 @@ async def _write(producer: GuardedProducer, lanes: list[list[Batch]]) -> None:
     except (kafka_errors.KafkaError, TimeoutError) as error:
         what = "no answer in time" if isinstance(error, TimeoutError) else one_line(error)
         raise PublishFailed(
-            f"it is not known whether the state was moved: {what}; `falco-streamer state show` tells"
+            f"it is not known whether the state was moved: {what}; `falco-streamer state show` shows it"
         ) from error

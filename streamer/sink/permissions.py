@@ -76,7 +76,7 @@ def worker_permissions(settings: Settings) -> list[Permission]:
 
 
 def consumer_permissions(settings: Settings, group: str) -> list[Permission]:
-    """What whoever reads the alerts needs: every topic but the state topic, and a group of its own."""
+    """What a consumer of the alerts needs: every topic but the state topic, and a group of its own."""
     topics = [spec.name for spec in settings.topic_specs if spec.kind != "state"]
     return [
         *(Permission("topic", topic, "READ") for topic in topics),

@@ -51,7 +51,7 @@ class _Authenticator(aiokafka.conn.OAuthAuthenticator):  # type: ignore[misc]
     """Hears a refusal: aiokafka's own takes any answer for a yes, and the next answer it reads is then garbage.
 
     A broker that refuses a token says so in a challenge, to which the client has to answer with one byte before it is
-    told that it is not let in (RFC 7628, section 3.2.3).
+    notified that it is refused (RFC 7628, section 3.2.3).
     """
 
     async def step(self, payload: bytes | None) -> tuple[bytes, bool] | None:
@@ -138,9 +138,9 @@ class EndpointTokens(AbstractTokenProvider):  # type: ignore[misc]
             answer = None
         found = answer if isinstance(answer, dict) else {}
         if status == 200 and isinstance(text := found.get("access_token"), str) and text:
-            told = found.get("expires_in")
-            known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
-            seconds = float(told) if known and told is not None else _UNTOLD_SECONDS
+            given = found.get("expires_in")
+            known = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+            seconds = float(given) if known and given is not None else _UNTOLD_SECONDS
             return _Token(text, now + seconds * _RENEW_AT, now + seconds)
         # What the standard has for reasons; never the answer itself, which may repeat a secret.
         why = ": ".join(str(found[key])[:200] for key in ("error", "error_description") if key in found)
@@ -169,7 +169,7 @@ class OwnTokens(AbstractTokenProvider):  # type: ignore[misc]
         self._path = path
 
     async def token(self) -> str:
-        """A token; whoever blocks to get one does so in a thread. Raises TokenUnavailable."""
+        """A token; what blocks to get one runs in a thread. Raises TokenUnavailable."""
         try:
             async with asyncio.timeout(_SECONDS):
                 if inspect.iscoroutinefunction(self._ask):

@@ -20,7 +20,7 @@ from streamer.sink.permissions import consumer_group, probing_id
 from streamer.sink.topic_creation import create_topics, rehearse, wait_for_topics
 
 RECORD_OVERHEAD_BYTES: Final = 2048
-"""What a record has beside the line: key, headers, the batch around it."""
+"""What a record has in addition to the line: key, headers, the batch around it."""
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ async def prepare_topics(
     """Have every topic there and fit, and return what each takes; `state` says whether the state topic counts.
 
     Missing topics are made if `topics.create` says so. Raises KafkaUnavailable, and TopicsUnfit with all findings
-    that only a change of configuration can mend. A broker without administrative requests is asked for less.
+    that only a change of configuration can fix. A broker without administrative requests is asked for less.
     """
     specs = {spec.name: spec for spec in settings.topic_specs if state or spec.kind != "state"}
     async with admin(connection) as asked:
@@ -196,7 +196,7 @@ def _partition_problems(
                 "kafka.topics.shards",
                 Verdict.FAULT,
                 f"the state topic {name} has {count} partitions, but kafka.shards is {settings.kafka.shards}",
-                f"set kafka.shards: {count}; `falco-streamer state reshard` divides the pods anew",
+                f"set kafka.shards: {count}; `falco-streamer state reshard` divides the pods again",
             )
 
 

@@ -1,4 +1,4 @@
-"""Work that is done now and then beside all other, for as long as a context lasts."""
+"""Periodic work in the background, for as long as a context lasts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What commits have found wrong with alerts, for the log: dead letters, and sources that nobody has configured.
 
-Rules and names of fields are written by whoever writes alerts: above level `debug` the log names neither.
+Rules and names of fields are alert content: above level `debug` the log names neither.
 """
 
 from __future__ import annotations

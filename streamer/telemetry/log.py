@@ -104,7 +104,7 @@ def _in_reading_order(
 def configure(level: str = "info", style: Literal["auto", "json", "console"] = "auto") -> None:
     """Set up structlog, and quiet the libraries' own loggers: what matters of theirs, we say.
 
-    It may be set up anew at any time: loggers are not cached, since messages are few.
+    It may be set up again at any time: loggers are not cached, since messages are few.
     """
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()

@@ -31,14 +31,14 @@ async def telling_progress(
 
 
 async def _tell(status: Callable[[], Status], first_seconds: float, seconds: float) -> None:
-    told, wait_seconds = _outcomes(), first_seconds
+    reported, wait_seconds = _outcomes(), first_seconds
     while True:
         await asyncio.sleep(wait_seconds)
         found = _outcomes()
-        moved = found - told
+        moved = found - reported
         if not moved:
             continue
-        told, wait_seconds = found, seconds
+        reported, wait_seconds = found, seconds
         now = status()
         log.info(
             "lines_committed",

@@ -1,4 +1,4 @@
-"""The volatile fields that were learned, for /status and the page. Whoever writes alerts names sources and fields."""
+"""The volatile fields that were learned, for /status and the page. Their names are alert content."""
 
 from __future__ import annotations
 

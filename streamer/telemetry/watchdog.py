@@ -1,6 +1,6 @@
 """A watchdog outside the event loop: where the loop stands still, only another thread can say so.
 
-While it does, nothing answers /livez, and that is how an orchestrator learns of it; this tells people what it hangs at.
+While it does, nothing answers /livez, and that is how an orchestrator learns of it; this reports where it is blocked.
 """
 
 from __future__ import annotations

@@ -88,13 +88,13 @@ def first_doubtful(
     """The first line of a stream's next lines that a stream in order would not bring; None if all are in order.
 
     A line much older than those before it, or one of those at hand once more: a clock was set, or the kubelet has
-    begun a file again. Only finding the place anew can tell. `newest_ns` is the highest time so far.
+    begun a file again. Only finding the place again shows which. `newest_ns` is the highest time so far.
     """
     if times_ns[0] > newest_ns and all(map(lt, times_ns, times_ns[1:])):
         return None
     seen: set[bytes] = set()
     for index, (line, time_ns) in enumerate(zip(lines, times_ns, strict=True)):
-        # Of a line that was too long to keep, only the digest tells which it is.
+        # Of a line that was too long to keep, only the digest shows which it is.
         text = oversize[index].digest if index in oversize else line
         if time_ns <= newest_ns and (
             newest_ns - time_ns > INVERSION_NS

@@ -13,7 +13,7 @@ from streamer.transform.treatment import Treatments
 
 
 class Context:
-    """Made anew whenever the state is loaded."""
+    """Created whenever the state is loaded."""
 
     def __init__(self, plan: Plan, state: ShardState) -> None:
         self.plan = plan

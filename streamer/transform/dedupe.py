@@ -30,8 +30,8 @@ _MOST_EVIDENCE_BYTES: Final = 192 * 1024
 """A window that has counted so many distinct variants, or so long ones, is reported at once: a summary stays well
 below the size that Kafka takes by default."""
 _REPORTABLE_BYTES: Final = 8 * 1024
-"""The longest alert of a variant not shown yet that may be counted: what tells it from others must fit a summary
-whole. It is a bound on the alert, so that it depends on nothing else."""
+"""The longest alert of a variant not shown yet that may be counted: what distinguishes it must fit a summary whole. It
+is a bound on the alert, so that it depends on nothing else."""
 _WINDOW_BYTES: Final = 512
 """What a window may take on average, above all for the variants it has shown."""
 _LEAST_WINDOW_BYTES: Final = 1024 * 1024

@@ -42,7 +42,7 @@ _COUNTERS_CHARACTERS: Final = 16_384
 """Of a report's names and values: a health record too large for its topic could not be replaced."""
 
 _MOST_RULES: Final = 1000
-"""Rules are few; whoever floods us with names pays for it."""
+"""Rules are few. A flood of names only costs the one who sends it."""
 _NO_FIELDS: Final[Mapping[str, str]] = {}
 _TYPES: Final = {
     kind: f"org.falco.{kind.replace('-', '')}.v{2 if kind is RecordKind.SUMMARY else 1}"
@@ -53,7 +53,7 @@ _TYPES: Final = {
 def create_time_ms(alert_ns: int, line_ns: int, now_ns: int) -> int:
     """A record's CreateTime in milliseconds.
 
-    The alert's own time where it is plausible beside the line's (Falco may hold lines back in its buffer for
+    The alert's own time where it is plausible compared with the line's (Falco may hold lines back in its buffer for
     long), never later than five minutes from now: Kafka refuses a whole batch for one record of the future.
     """
     plausible = line_ns - _DAY_NS <= alert_ns <= line_ns + _FIVE_MINUTES_NS
@@ -320,7 +320,7 @@ class TargetEncoder:
     def summary_id(self, group: bytes, head: bytes, part: int, tries: int, piece: int) -> str:
         """The `ce_id` of a summary: the same for the same piece of the same part of the same window.
 
-        A window is told from others of its group by its first alert: several may begin at one time.
+        A window differs from others of its group by its first alert: several may begin at one time.
         """
         return self._event_id("summary", group.hex(), head.hex(), part, tries, piece)
 

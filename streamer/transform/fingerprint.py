@@ -26,7 +26,7 @@ DIGEST_BYTES: Final = 16
 _MOST_KNOWN_BYTES: Final = 4 * 1024 * 1024
 """Of encoded fields and their hashes."""
 _ENTRY_BYTES: Final = 256
-"""What an entry takes beside its key."""
+"""What an entry takes in addition to its key."""
 _MOST_COARSE: Final = 16
 """Sets of volatile fields of one kind of alert; targets mostly learn the same one."""
 FIRST_FIELDS: Final = ("proc.cmdline", "fd.name")
@@ -71,7 +71,7 @@ class Fingerprint(NamedTuple):
 
 
 def kept(encoded: bytes) -> bytes:
-    """A copy of what orjson has written, for whoever keeps it: its own takes 4 KiB, however short it is."""
+    """A copy of what orjson has written, to be kept: its own takes 4 KiB, however short it is."""
     return memoryview(encoded).tobytes()
 
 
@@ -135,7 +135,7 @@ class Selection:
         self._group_base = _base_of(base, group)
         self._variant_base = _base_of(base, group + self._own)
         self.key = self._variant_base.digest()
-        """What tells this kind of alert from others."""
+        """What distinguishes this kind of alert from others."""
         self._coarse: dict[tuple[str, ...], FieldSelector] = {}
         self._normaliser = normaliser
         self._sign, self._normalise = normaliser.first or ("", str)

@@ -64,7 +64,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class StormBucket(Bucket):
-    """A bucket whose excess goes elsewhere whole, and which tells when that goes on for long."""
+    """A bucket whose excess goes elsewhere whole, and which reports when that goes on for long."""
 
     limit: str = "workload"
     """Which limit this is: of a workload, of a target, of a topic, or overall."""
@@ -165,5 +165,5 @@ class StormBucket(Bucket):
         return found
 
     def settle(self) -> None:
-        """Begin anew, with nothing diverted."""
+        """Start again, with nothing diverted."""
         self.storm, self.held, self.workload, self.votes = False, 0, {}, 0

@@ -20,7 +20,7 @@ from streamer.transform.writer import Writer
 __all__ = ["Plan", "Processor", "Refusal"]
 
 _HELD_NS: Final = 60 * 1_000_000_000
-"""How often what a limit has kept back of the dead letters is told."""
+"""How often the dead letters that a limit has kept back are reported."""
 
 
 class CoreStatus(NamedTuple):

@@ -1,8 +1,8 @@
-"""The state of a cluster divided anew: every stored key goes to the shard that its pod belongs to from now on.
+"""The state of a cluster divided again: every stored key goes to the shard that its pod belongs to from now on.
 
-Nothing is told, ended or forgotten by that: keys move as they are. Only what belongs to a whole shard is made anew:
+Nothing is reported, ended or forgotten by that: keys move as they are. Only what belongs to a whole shard is new:
 
-- The ledgers: their sum stays, and each balances. What a target has counted and not told yet moves with it; the rest
+- The ledgers: their sum stays, and each balances. What a target has counted and not reported moves with it; the rest
   stays under the number that it had, as far as there is one.
 - The key of the fingerprints: a shard goes on with that of the shard which had its number, and a target that comes from
   elsewhere brings the one that its windows and limits were made with.

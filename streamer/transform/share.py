@@ -1,4 +1,4 @@
-"""A rate that several tenants share fairly: whoever floods it leaves room for those who have taken less.
+"""A rate that several tenants share fairly: one that floods it leaves room for those who have taken less.
 
 A tenant gets a token as long as more are left than it has taken lately. So one that floods takes half of the burst, two
 take a third each, and a further one always finds the rest. This is the dynamic threshold by which switches share a
@@ -41,7 +41,7 @@ class Share:
         return True
 
     def _refill(self, rate: Rate, clock_ns: int) -> None:
-        """Add whole tokens only: what tenants took is worked out anew with each."""
+        """Add whole tokens only: what tenants took is worked out again with each."""
         missing = rate.burst - self.tokens
         if not rate.burst or not rate.per_minute:  # no part of a limit is kept for this
             return

@@ -1,4 +1,4 @@
-"""The value of a summary: Falco-shaped, so that whoever reads alerts can read it, with what was counted beside it."""
+"""The value of a summary: in the form of an alert, so that what reads alerts can read it, and what was counted."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _own_fields(part: Part, variant: Variant) -> list[dict[str, Any]]:
 
 
 def _first_fields(sample: Alert) -> dict[str, Any]:
-    """What a reader looks for first, of an alert that has no others beside it."""
+    """What a reader looks for first, of an alert that is alone."""
     found = {name: sample.fields[name] for name in FIRST_FIELDS if sample.fields.get(name) is not None}
     return found or dict(islice(sample.fields.items(), _SHOWN_FIELDS))
 

@@ -1,4 +1,4 @@
-"""What a piece of a pod's log tells of the Falco that wrote it: its output's form, and whether it is held back."""
+"""What a piece of a pod's log shows of the Falco that wrote it: its output's form, and whether it is held back."""
 
 from __future__ import annotations
 

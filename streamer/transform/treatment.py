@@ -21,7 +21,7 @@ from streamer.transform.workload import WorkloadNames
 
 _SECOND_NS: Final = 1_000_000_000
 _MOST_KINDS: Final = 1000
-"""Rules are few. Whoever floods us with names has their treatment worked out anew; memory stays bounded."""
+"""Rules are few. In a flood of names, treatments are worked out again; memory stays bounded."""
 
 DEFAULT_RATE: Final = Rate(60, 300)
 """One a second is more than people read of one rule and node; the burst lets a real incident through whole."""

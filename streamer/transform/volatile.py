@@ -18,12 +18,12 @@ from zlib import crc32
 import orjson
 
 ROUND: Final = 32
-"""Alerts of one kind after which it is decided anew."""
+"""Alerts of one kind after which it is decided again."""
 _BECOMES: Final = 29
 _REMAINS: Final = 16
 """So many distinct values in a round make a field volatile, and so many keep it so."""
 MOST_KINDS: Final = 32
-"""Of one target; the one not seen for longest is forgotten, and learned anew."""
+"""Of one target; the one not seen for longest is forgotten, and learned again."""
 MOST_REPORTED: Final = 256
 """Fields of one target of which it is remembered that they were reported; beyond, the oldest may be again."""
 _MOST_FIELDS: Final = 64
@@ -49,7 +49,7 @@ class Kind:
     volatile: tuple[str, ...] = ()
 
     def learn(self, fields: Mapping[str, Any]) -> bool:
-        """Take one more alert's fields; True if it was decided anew which are volatile, and any is."""
+        """Take one more alert's fields; True if it was decided again which are volatile, and any is."""
         for name, value in list(fields.items())[:_MOST_FIELDS]:
             if len(name) <= _LONGEST_NAME:
                 known = self.values.get(name, b"")

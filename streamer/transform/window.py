@@ -10,7 +10,7 @@ from streamer.transform.repeats import Repeats
 from streamer.transform.stamp import LAST_NS
 
 HEAD_BYTES: Final = 17
-"""The first half of a SHA-256 and an ordinal: what tells an alert's record id from others of its target."""
+"""The first half of a SHA-256 and an ordinal: what distinguishes an alert's record id from others of its target."""
 _PACKED: Final = Struct(f"<QQQBBI{HEAD_BYTES}s")
 _TIMES: Final = Struct("<QQ")
 _FLAGS_AT: Final = 25
@@ -66,7 +66,7 @@ class Window:
         self.level = level
         """How often it has grown."""
         self.head = head
-        """What tells the first alert's record id from others of the target."""
+        """What distinguishes the first alert's record id from others of the target."""
         self.shown = bytearray(shown)
         """The variants that were published, or reported in a summary: one digest after the other, the oldest first."""
         self.busy = busy

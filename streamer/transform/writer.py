@@ -98,7 +98,7 @@ class Writer:
                 self.summarise(found[0], found[0].windows.counting[group], reason="memory")
 
     def settle(self, tracked: TargetState | None, bucket: StormBucket, key: bytes = b"") -> None:
-        """Let a bucket that is calm again begin anew, and say so if there was a storm."""
+        """Let a bucket that is calm again start again, and report it if there was a storm."""
         if bucket.storm:
             self.storm(tracked, bucket, ended=True)
         bucket.settle()
