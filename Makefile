@@ -8,6 +8,8 @@ PYTHON ?= python3
 ARGS ?=
 FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integration/test_ledger_recount.py
 BIN := .venv/bin
+# What people read. Tests, and the parts that are not in this language yet, are left out.
+PROSE := '*.md' config k8s examples bench tools streamer ':!streamer/source' ':!streamer/shard' ':!streamer/view' ':!tools/words.txt'
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
 # uv installs into the Python at hand; it never fetches one.
 export UV_PYTHON_DOWNLOADS := never
@@ -57,7 +59,7 @@ format: setup  ## Format and sort imports.
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
 
 .PHONY: lint
-lint: setup  ## Style, types and the direction of imports.
+lint: setup  ## Style, words, types and the direction of imports.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache

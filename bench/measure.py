@@ -83,7 +83,7 @@ def table(title: str, rows: Sequence[Row]) -> str:
 def compile_modules() -> None:
     """Write the byte code of all that a measured process imports, so that its first start costs what others do."""
     for folder in (Path(streamer.__file__).parent, Path(sysconfig.get_path("purelib"))):
-        # A test file of a library may be no Python of this version: what matters is imported, and compiles.
+        # A test file of a library may not be for this version of Python: what matters is imported, and compiles.
         compileall.compile_dir(folder, quiet=2, rx=_NOT_IMPORTED, workers=len(os.sched_getaffinity(0)))
 
 

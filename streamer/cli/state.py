@@ -134,7 +134,7 @@ def _from_file(file: Path) -> Export:
         with file.open(encoding="ascii") as lines:
             return read_export(lines)
     except UnicodeDecodeError:
-        fail(f"error: {file}: it is no text, and no export of a state", exits.FAILED)
+        fail(f"error: {file}: it is not text, and not an export of a state", exits.FAILED)
     except ExportUnreadableError as error:
         fail(f"error: {file}: {error}", exits.FAILED)
 

@@ -74,7 +74,7 @@ Examples:
 )
 @click.option("--summaries/--no-summaries", default=True, help="The counts of repeated alerts.")
 @click.option("--health/--no-health", default=True, help="Coverage, gaps, storms and Falco's own reports.")
-@click.option("--dead-letters/--no-dead-letters", default=False, help="Lines that are no valid alerts.")
+@click.option("--dead-letters/--no-dead-letters", default=False, help="Lines that are not valid alerts.")
 @click.option(
     "-o",
     "--output",

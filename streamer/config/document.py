@@ -136,7 +136,7 @@ class _Builder:
         plain = node.style is None
         text: str = node.value
         if not _encodable(text):
-            self._problems.append(Problem("not valid YAML", place, "this is no valid Unicode text"))
+            self._problems.append(Problem("not valid YAML", place, "this is not valid Unicode text"))
             return Node(None, place, broken=True)
         return Node(None if plain and text in _NULLS else text, place, None, plain, secret)
 

@@ -96,7 +96,9 @@ class TopicNames:
             # Kafka's metrics write a dot as an underscore, so it takes no two names that differ in that alone.
             owner, owner_kind, other = owners.setdefault(name.replace(".", "_"), (place, kind, name))
             if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name in {".", ".."}:
-                reason = f"`{name}` is no legal topic name: 1 to {_LONGEST} characters, and not `.` or `..`"
+                reason = (
+                    f"`{name}` is not a legal topic name: 1 to {_LONGEST} characters, and not `.` or `..`"
+                )
                 faults.append(Fault(at, reason))
             elif name != other:
                 faults.append(

@@ -33,7 +33,7 @@ def from_flags(flags: Sequence[str], problems: list[Problem]) -> Iterator[Node]:
         keys = path.strip().split(".")
         kind, depth = shape_at(Settings, keys)
         if not equals or not path.strip():
-            # Not shown if it is no key: it may be a secret that lost its own.
+            # Not shown if it is not a key: it may be a secret that lost its own.
             place = Place(Source(f"--set {path}")) if kind is not Shape.UNKNOWN else None
             problems.append(Problem("malformed --set", place, "expected `--set key.path=value`"))
             continue

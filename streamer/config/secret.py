@@ -36,7 +36,7 @@ class Secret:
                 raise SecretError(f"`{self.key}` and `{self.key}_file` are both missing")
             return self.text.get_secret_value()
         try:
-            # Editors and `kubectl create secret --from-file` leave a newline that is no part of the secret.
+            # Editors and `kubectl create secret --from-file` leave a newline that is not part of the secret.
             secret = self.file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             raise SecretError(f"`{self.key}_file`: {self.file} is not UTF-8 text") from None

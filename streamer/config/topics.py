@@ -163,7 +163,7 @@ class Topics(Section):
         default="<prefix>.overflow", description="The topic for alerts that a limit diverted."
     )
     dead_letter: TopicTemplate = Field(
-        default="<prefix>.dead-letter", description="The topic for lines that are no valid alerts."
+        default="<prefix>.dead-letter", description="The topic for lines that are not valid alerts."
     )
     health: TopicTemplate = Field(
         default="<prefix>.health",

@@ -78,7 +78,7 @@ class PodLists:
 
 
 def parse_version(text: str) -> int:
-    """A resource version from a query; 0 is any. What is no number is, with the real server too, a 500."""
+    """A resource version from a query; 0 is any. Anything but a number is a 500, as with the real server."""
     try:
         return int(text or 0)
     except ValueError:

@@ -142,8 +142,8 @@ async def learn_topics(
     """Have a client know these topics' partitions; returns those that it cannot find.
 
     One request for all, where aiokafka's own way is one a topic; and again for a while, since a topic that was just
-    made is not known to every broker at once. Where no broker answers, nothing can be said of topics: whoever calls
-    has a limit of its own.
+    made is not known to every broker at once. Where no broker answers, nothing is known of topics: callers
+    have a limit of their own.
     """
     wanted = list(topics)
     answered = False

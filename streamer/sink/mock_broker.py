@@ -1,7 +1,7 @@
 """An embedded broker: librdkafka's mock cluster, which comes inside the confluent-kafka wheel.
 
 It speaks enough of Kafka's protocol for a demo and for tests of failures: produce, fetch, idempotence, groups of
-one member. It is no Kafka: it keeps records in memory, does not fence, shows aborted records to everybody and
+one member. It is not Kafka: it keeps records in memory, does not fence, shows aborted records to everybody and
 knows no admin calls. Python has no binding for it, hence ctypes.
 """
 

@@ -58,10 +58,10 @@ def _read(path: Path) -> Mapping[str, Any] | str:
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         return f"{path}{place} is not valid YAML: {error.problem or error.context}"
     except (yaml.YAMLError, UnicodeDecodeError):
-        return f"{path} is no text"
+        return f"{path} is not text"
     if content is None:
         return f"{path} is empty"
-    return content if isinstance(content, dict) else f"{path} is no kubeconfig: expected a mapping"
+    return content if isinstance(content, dict) else f"{path} is not a kubeconfig: expected a mapping"
 
 
 def _context_trouble(read: Sequence[Mapping[str, Any]], context: str | None) -> str:

@@ -27,8 +27,8 @@ class HttpServer:
     """`/livez`: the event loop turns. `/readyz`: every needed condition was ok; `?verbose` lists all conditions.
 
     A condition that nobody has checked yet is unknown (`[?]`); a needed one keeps the worker from being ready.
-    Liveness depends on none of them. Once all needed ones were ok the worker stays ready: that Kafka or the API is away
-    is no reason to take it out of service, or to restart it. `/metrics` is for Prometheus; `/ledger` is the committed
+    Liveness depends on none of them. Once all needed ones were ok the worker stays ready: an outage of Kafka or the API
+    does not call for taking it out of service, or for a restart. `/metrics` is for Prometheus; `/ledger` is the committed
     ledger and `/status` everything, as JSON, and `/` shows that to people.
     """
 
@@ -63,14 +63,14 @@ class HttpServer:
 
     def _trouble(self, error: OSError) -> str:
         if isinstance(error, socket.gaierror):
-            return f"http.host {self._host} is no address of this machine: {error.strerror}"
+            return f"http.host {self._host} is not an address of this machine: {error.strerror}"
         match error.errno:
             case errno.EADDRINUSE:
                 return f"cannot listen at http.port {self._port}: another process does; set it to a free one"
             case errno.EACCES:
                 return f"cannot listen at http.port {self._port}: below 1024 it needs a right; set it higher"
             case errno.EADDRNOTAVAIL:
-                return f"http.host {self._host} is no address of this machine"
+                return f"http.host {self._host} is not an address of this machine"
         return f"cannot listen at http.port {self._port}: {error.strerror or error}"
 
     async def _page(self, _: web.Request) -> web.Response:

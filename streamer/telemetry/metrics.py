@@ -152,7 +152,7 @@ for _reason in GapReason:
     for _certain in ("true", "false") if _reason in CERTAIN_REASONS else ("false",):
         GAPS.labels(_reason, _certain)
 HEALTH_RECORDS = _counter("health_records_total", "Health records that were published.", health=list(Health))
-FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are no lines.")
+FRAGMENTS = _counter("fragments_total", "Pieces without a timestamp that came with logs; they are not lines.")
 EVICTIONS = _counter(
     "evicted_windows_total",
     "Deduplication windows that were reported early because there were more than `dedupe.max_windows`.",

@@ -25,7 +25,7 @@ _MARK: Final = "falco_streamer_state"
 
 
 class ExportUnreadableError(Exception):
-    """A file is no export of a state, or was cut or changed."""
+    """A file is not an export of a state, or was cut or changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def export_lines(export: Export, version: str, at: str) -> Iterator[str]:
     for shard, stored in sorted(export.shards.items()):
         for key, raw in sorted(stored.items()):
             encoded = base64.b64encode(raw).decode()
-            # Not orjson: a key that is no UTF-8 has to survive, too.
+            # Not orjson: a key that is not UTF-8 has to survive, too.
             yield json.dumps({"shard": shard, "key": key, "value": _shown(key, raw), "bytes": encoded})
 
 
@@ -64,7 +64,7 @@ def read_export(lines: Iterable[str]) -> Export:
     head = _object(*next(numbered, (1, "{}")))
     if head.get(_MARK) != EXPORT_FORMAT:
         raise ExportUnreadableError(
-            f"line 1: it is no export of a state in format {EXPORT_FORMAT}, as `falco-streamer state export` writes it"
+            f"line 1: not an export of a state in format {EXPORT_FORMAT}: make one with `falco-streamer state export`"
         )
     try:
         shards: dict[int, dict[str, bytes]] = {shard: {} for shard in range(head["shards"])}
@@ -73,7 +73,7 @@ def read_export(lines: Iterable[str]) -> Export:
             found = _object(number, line)
             shards[found["shard"]][str(found["key"])] = base64.b64decode(found["bytes"], validate=True)
     except (KeyError, TypeError, ValueError) as error:
-        raise ExportUnreadableError(f"line {number}: it is no stored key: {error!r}") from error
+        raise ExportUnreadableError(f"line {number}: it is not a stored key: {error!r}") from error
     if (count := sum(map(len, shards.values()))) != head.get("records"):
         raise ExportUnreadableError(f"it has {count} of {head.get('records')} keys: it was cut")
     return Export(str(head.get("cluster")), str(head.get("topic")), shards)
@@ -83,9 +83,9 @@ def _object(number: int, line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ExportUnreadableError(f"line {number}: it is no JSON: {error}") from error
+        raise ExportUnreadableError(f"line {number}: it is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise ExportUnreadableError(f"line {number}: it is no JSON object")
+        raise ExportUnreadableError(f"line {number}: it is not JSON object")
     return found
 
 

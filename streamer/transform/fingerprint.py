@@ -3,7 +3,7 @@
 A group is what happens to whom: rule, host, pod, container, process, user. A variant is the evidence: by default
 every field that is not volatile, so that no benign hit can stand for a different one. Both are keyed 128-bit
 hashes: attackers choose command lines, and must not be able to choose two with one hash. What the settings choose as
-key is hashed along: a window that was opened under other settings is no window of the same group.
+key is hashed along: a window that was opened under other settings is not a window of the same group.
 """
 
 from __future__ import annotations

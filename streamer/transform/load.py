@@ -286,36 +286,36 @@ PACKED: Final = frozenset({"window", "repeats", "limit"})
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 
 def _number(value: Any) -> float:
     if type(value) not in {int, float}:
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a number")
     return float(value)
 
 
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
-        raise ValueError(f"{value!r} is no flag")
+        raise ValueError(f"{value!r} is not a flag")
     return value
 
 
 def _object(value: Any) -> Value:
     if type(value) is not dict:
-        raise ValueError(f"{value!r} is no object")
+        raise ValueError(f"{value!r} is not an object")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not text")
     return value
 
 
 def _digest(value: Any) -> bytes:
     digest = bytes.fromhex(_text(value))
     if len(digest) != DIGEST_BYTES:
-        raise ValueError(f"{value!r} is no digest")
+        raise ValueError(f"{value!r} is not a digest")
     return digest

@@ -213,7 +213,7 @@ class BatchRun:
             )
             try:
                 self._writer.evict()
-            except Exception as error:  # what is evicted is no fault of this line's
+            except Exception as error:  # what is evicted is not a fault of this line's
                 raise WindowFailedError(str(self._tracked.target.id)) from error
         elif treatment.internal:
             self._report(alert, identity, line_ns)

@@ -14,7 +14,7 @@ class StampedLines:
     """Lines that begin with a valid timestamp, and these timestamps.
 
     `fragments` counts pieces without one: the headless end of a long line at the start of a tail, or error text
-    that the kubelet wrote into the body. They are no lines.
+    that the kubelet wrote into the body. They are not lines.
     """
 
     lines: list[bytes] = field(default_factory=list)

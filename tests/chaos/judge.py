@@ -142,7 +142,7 @@ class _Judge:
     def _closed(self, hole: Hole) -> Hole:
         """A gap without an end was reported when no later line was there: the next that did arrive is its end.
 
-        Only of a pod that is gone all that follows may be missing; else what comes much later is no part of it.
+        Only of a pod that is gone all that follows may be missing; else what comes much later is not part of it.
         """
         if hole.to_ns is not None or (target := self._journal.targets.get(hole.uid)) is None:
             return hole

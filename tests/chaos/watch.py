@@ -61,7 +61,7 @@ async def watching(
         enable_auto_commit=False,
         retry_backoff_ms=500,
     )
-    # Kafka is away at times, which is no news here; and the consumer says so hundreds of times a second.
+    # Kafka is away at times, which is expected here; and the consumer says so hundreds of times a second.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     await consumer.start()
     watch = Watch(journal, state_topic)

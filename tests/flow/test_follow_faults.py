@@ -115,7 +115,7 @@ async def test_a_last_line_without_a_newline_counts_once_the_container_has_ended
     async with following(server, recorder, tmp_path, patience=HASTY):
         await recorder.until_read("falco-a", numbered(0, 5))
         cluster.log(pod).append_partial(b"the last", cluster.clock_ns())
-        server.cut("/log")  # the container runs: half a line is no line
+        server.cut("/log")  # the container runs: half a line does not count
         cluster.append(cluster.add_pod("falco", "falco-b"), b"one")
         await recorder.until_read("falco-b", [b"one"])
         assert recorder.lines["falco-a"] == numbered(0, 5)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.real
 
 MIB = 2**20
 SECONDS = 90.0
-"""A deadline for what should take a few seconds: a busy machine is no failure."""
+"""A deadline for what should take a few seconds: a busy machine is not a failure."""
 TAIL_LINES = 512
 """The end of a log in which its place is found again, as a rule."""
 STAMP_BYTES = 32

@@ -63,7 +63,7 @@ def series() -> Series:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     found: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
     for family in text_string_to_metric_families(done.stdout):
-        # Where all labels are open there may be no series yet.
+        # Where all labels are open there may not be a series yet.
         found[f"{family.name}_total" if family.type == "counter" else family.name] = []
         for sample in family.samples:
             found[sample.name].append(sample.labels)

@@ -24,7 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-class PartMissing(Exception):  # noqa: N818 - it is no fault, a fixture makes it a skip
+class PartMissing(Exception):  # noqa: N818 - it is not a fault, a fixture makes it a skip
     """A part cannot be had on this machine; the message is one line that says what to install."""
 
 

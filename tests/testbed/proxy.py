@@ -74,7 +74,7 @@ class Proxy:
         self.latency_seconds = 0.0
         """Added to each piece of data (64 KiB at most), in both directions."""
         self.served_bytes_per_second: float | None = None
-        """Bandwidth from the target to all clients together, in turns of one piece each; None is no limit."""
+        """Bandwidth from the target to all clients together, in turns of one piece each; None is not a limit."""
         self.served_bytes = 0
         """How much the target has sent through, TLS and headers included."""
         self.connections = 0

@@ -65,7 +65,7 @@ NEAR_ALERTS = st.one_of(
         lambda dent: dent[0][: dent[2]] + dent[1] + dent[0][dent[2] :]
     ),
 )
-"""JSON that is no alert, and alerts that were cut or dented."""
+"""JSON that is not an alert, and alerts that were cut or dented."""
 
 TEXT_BODIES = st.sampled_from(
     [

@@ -51,7 +51,7 @@ In values, `${VAR}` and `${VAR:-default}` stand for variables of the environment
 filled in after the file is parsed, so that a variable's text never becomes a key or a list.
 
 A secret can be given as text or, better, as the path of a file in the key of the same name with `_file` at its end.
-The file is read again whenever the secret is used; a newline at its end is no part of it. Secrets are shown as
+The file is read again whenever the secret is used; a newline at its end is not part of it. Secrets are shown as
 `(secret)`.
 
 Sections that say so take effect at a reload, without a restart, see

@@ -82,7 +82,7 @@ def test_a_shard_that_cannot_be_read_is_named_and_the_others_are_shown(tmp_path:
 
 
 def test_a_file_that_is_no_export_is_told(tmp_path: Path) -> None:
-    for text, told in [("", "line 1"), ("hello\n", "line 1: it is no JSON"), ("é", "it is no text")]:
+    for text, told in [("", "line 1"), ("hello\n", "line 1: it is not JSON"), ("é", "it is not text")]:
         file = tmp_path / "state.jsonl"
         file.write_text(text)
         done = show(file)

@@ -47,7 +47,7 @@ FOO = "example.com,.sub.test,*.wild.test,10.0.0.0/8,192.168.1.7,fd00::/8,[fe80::
         ("https://1.2.3.4", " * ", True),
         ("https://any.test", "", False),
         ("https://any.test", ",, ,:80,.,/,*.,a/b", False),
-        # Names are no addresses
+        # Names are not addresses
         ("https://10.example.test", "10.0.0.0/8", False),
         ("https://1.2.3.4", "3.4", False),
         ("https://1.2.3.4", ".4", False),

@@ -77,10 +77,10 @@ async def test_no_kubeconfig_at_all(tmp_path: Path, path: Path, monkeypatch: pyt
     [
         (b"", " is empty"),
         (b"# nothing\n", " is empty"),
-        (b"just words\n", " is no kubeconfig: expected a mapping"),
-        (b"- a\n", " is no kubeconfig: expected a mapping"),
+        (b"just words\n", " is not a kubeconfig: expected a mapping"),
+        (b"- a\n", " is not a kubeconfig: expected a mapping"),
         (b"clusters:\n\t- name: c\n", ":2:1 is not valid YAML: found character '\\t' that cannot start any token"),
-        (b"\xff\xfe\x00binary", " is no text"),
+        (b"\xff\xfe\x00binary", " is not text"),
         (b"a: b\n", ": it has no contexts: is it a kubeconfig?"),
     ],
 )  # fmt: skip

@@ -170,8 +170,8 @@ async def test_a_port_that_is_taken_is_told_in_one_line_that_names_the_setting()
 @pytest.mark.parametrize(
     ("host", "told"),
     [
-        ("192.0.2.1", "http.host 192.0.2.1 is no address of this machine"),
-        ("no.such.host.invalid", "http.host no.such.host.invalid is no address of this machine: "),
+        ("192.0.2.1", "http.host 192.0.2.1 is not an address of this machine"),
+        ("no.such.host.invalid", "http.host no.such.host.invalid is not an address of this machine: "),
     ],
 )
 async def test_a_host_that_is_not_ours_is_named(host: str, told: str) -> None:

@@ -290,7 +290,7 @@ WRONG_PACKED: list[tuple[str, int, bytes]] = [
     (REPEATS_KEY, 1, NEVER),  # when it is due
     (REPEATS_KEY, 9, b"\xff" * 8),  # when its evidence is
     (REPEATS_KEY, 17, NEVER),  # its last line's time
-    (LIMIT_KEY, 1, b"\xff" * 8),  # its tokens are no number
+    (LIMIT_KEY, 1, b"\xff" * 8),  # its tokens are not number
     *itertools.product([LIMIT_KEY], range(9, 80, 8), [NEVER]),  # its counts and times
     (LIMIT_KEY, 82, b"null"),  # its texts
     *itertools.product([REPEATS_KEY], [49, 57], [NEVER]),  # its first and last time
