@@ -40,6 +40,7 @@ from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.source.pods import Origin
 from streamer.telemetry.findings import Findings
+from streamer.telemetry.first_look import telling_silence
 from streamer.telemetry.gauges import shown
 from streamer.telemetry.http import HttpServer
 from streamer.telemetry.log import configure, telling_left_out
@@ -112,9 +113,11 @@ class Worker:
             await stack.enter_async_context(telling_left_out())
             stack.enter_context(shown(self.overview.status))
             await stack.enter_async_context(telling_progress(self.overview.status))
+            await stack.enter_async_context(telling_silence(self.overview.status))
             await stack.enter_async_context(self.overview.filters.reporting())
             await stack.enter_async_context(http.serving())
             api = await stack.enter_async_context(connect(kubernetes.kubeconfig, kubernetes.context))
+            self.overview.credentials_read = True
             if self._reload is not None:
                 await stack.enter_async_context(self._reload.watching(self._apply))
             self._limits = limits = await self._topic_limits()

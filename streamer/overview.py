@@ -27,6 +27,8 @@ class Overview:
         self._cluster = cluster
         self._began_at = asyncio.get_running_loop().time()
         self._began_ns = time.time_ns()
+        self.credentials_read = False
+        """Those for the API server; a plug-in that asks somebody keeps us waiting here."""
         self.topics_verified = False
         self.topics_trouble = ""
         """Why the last try to verify the topics failed; "" if it did not."""
@@ -46,7 +48,9 @@ class Overview:
             "topics verified",
             succeeded=self.topics_verified,
             trouble="" if self.topics_verified else self.topics_trouble,
-            unknown="Kafka has not answered yet",
+            unknown="Kafka has not answered yet"
+            if self.credentials_read
+            else "the kubeconfig is not read yet: its exec plug-in has not answered",
         )
         checks = [topics, self._state(), self._listed(), self._kafka(), *self._watched()]
         if self.reload is not None:  # it was read and validated at the start

@@ -103,6 +103,7 @@ def _say_what_is_awaited(whom: str) -> None:
 
 async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     """Examine everything, one finding after the other."""
+    from streamer.cli.examine_port import examine_port
     from streamer.config.advice import advice
     from streamer.plan import plan_of
     from streamer.sink import examine_kafka
@@ -110,6 +111,8 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
 
     for finding in advice(settings, datetime.now(UTC)):
         yield finding
+    if (taken := await examine_port(settings)) is not None:
+        yield taken
     _say_what_is_awaited("the API server")
     async for finding in examine_kubernetes(settings.kubernetes, plan_of(settings)):
         yield finding

@@ -18,11 +18,13 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streamer.config import TopicSpec
 from streamer.sink.client import drop, guard
 from streamer.sink.connection import Connection
-from streamer.sink.diagnosis import diagnose
+from streamer.sink.diagnosis import diagnose, preflight
 from streamer.sink.error_codes import error_name
 from streamer.sink.packing import TopicLimits
 
 _SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 2.0
+"""After this it is found out what keeps a client from starting, while it goes on trying."""
 _TOPIC_EXISTS: Final = 36
 _UNKNOWN_TOPIC: Final = 3
 _NOT_AUTHORIZED: Final = 29
@@ -143,11 +145,15 @@ class Admin:
             if error not in {0, _TOPIC_EXISTS}
         }
 
+    async def describe(self, wanted: list[ConfigResource]) -> list[Any]:
+        """Kafka's answers about settings of topics or brokers."""
+        return list(await self._admin.describe_configs(wanted))
+
     async def configs(self, topics: Collection[str]) -> dict[str, TopicConfig]:
         """Topics' settings, as far as we care for them; without those that we may not read."""
         wanted = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(_KEYS)) for topic in topics]
         found: dict[str, TopicConfig] = {}
-        for answer in await self._admin.describe_configs(wanted) if wanted else ():
+        for answer in await self.describe(wanted) if wanted else ():
             for error, _, _, name, entries in answer.resources:
                 if not error:
                     found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
@@ -164,12 +170,27 @@ async def admin(connection: Connection, *, seconds: float | None = _SECONDS) -> 
     guard(client._client, connection.credentials)  # noqa: SLF001 - its clients are all treated alike
     try:
         async with asyncio.timeout(seconds):
-            await client.start()
+            await _start(client, connection)
             yield Admin(client)
     except (kafka_errors.KafkaError, TimeoutError, AssertionError) as error:  # aiokafka asserts what it hopes
         raise await diagnose(connection, error) from error
     finally:
         await drop(client._client)  # noqa: SLF001
+
+
+async def _start(client: Any, connection: Connection) -> None:
+    """Start a client. Raises KafkaUnavailable with the cause, before the client's own time limits are over."""
+    starting = asyncio.ensure_future(client.start())
+    try:
+        await asyncio.wait([starting], timeout=_PATIENCE_SECONDS)
+        if not starting.done():
+            await preflight(connection)
+        await starting
+    finally:
+        starting.cancel()
+        await asyncio.wait([starting])
+        if not starting.cancelled():
+            starting.exception()  # looked at, so that asyncio does not report it as lost
 
 
 async def read_limits(connection: Connection, topics: Collection[str]) -> dict[str, TopicLimits]:

@@ -34,16 +34,24 @@ def address(host: str, port: int) -> str:
 async def preflight(connection: Connection) -> None:
     """Raise KafkaUnavailable, with the cause, unless a bootstrap server and every broker it names can be reached."""
     arguments = connection.arguments("preflight") | {"request_timeout_ms": int(_PREFLIGHT_SECONDS * 1000)}
+    servers = collect_hosts(arguments.pop("bootstrap_servers"), randomize=False)
+    # All at once: what is dropped by a firewall costs the whole time limit.
+    asked = [asyncio.ensure_future(_brokers(host, port, arguments)) for host, port, _ in servers]
     failures = []
-    for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers"), randomize=False):
-        try:
-            brokers = await _brokers(host, port, arguments)
-        except _REFUSALS as error:
-            cause, fix = explain(error, connection.kafka.security)
-            failures.append(KafkaUnavailable(f"cannot reach {address(host, port)}: {cause}", fix))
-            continue
-        await _reach_advertised(address(host, port), brokers, arguments, connection.kafka.security)
-        return
+    try:
+        for (host, port, _), asking in zip(servers, asked, strict=True):
+            try:
+                brokers = await asking
+            except _REFUSALS as error:
+                cause, fix = explain(error, connection.kafka.security)
+                failures.append(KafkaUnavailable(f"cannot reach {address(host, port)}: {cause}", fix))
+                continue
+            await _reach_advertised(address(host, port), brokers, arguments, connection.kafka.security)
+            return
+    finally:
+        for asking in asked:
+            asking.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
     if failures:
         *others, last = failures
         raise KafkaUnavailable("; ".join([*(other.cause for other in others), last.cause]), last.fix)
@@ -229,15 +237,18 @@ async def _connected(host: str, port: int, arguments: dict[str, Any]) -> AsyncIt
 async def _reach_advertised(
     bootstrap: str, brokers: list[tuple[int, str, int]], arguments: dict[str, Any], security: Security
 ) -> None:
-    for node, host, port in brokers:
+    async def reach(node: int, host: str, port: int) -> KafkaUnavailable | None:
         try:
-            async with asyncio.timeout(_PREFLIGHT_SECONDS):
-                async with _connected(host, port, arguments):
-                    pass
+            async with asyncio.timeout(_PREFLIGHT_SECONDS), _connected(host, port, arguments):
+                return None
         except _REFUSALS as error:
             cause, _ = explain(error, security)
-            raise KafkaUnavailable(
+            return KafkaUnavailable(
                 f"{bootstrap} answers, but broker {node} cannot be reached where it says it is, "
                 f"{address(host, port)}: {cause}",
                 "the brokers' advertised.listeners must be reachable from here",
-            ) from error
+            )
+
+    for failure in await asyncio.gather(*(reach(*broker) for broker in brokers)):
+        if failure is not None:
+            raise failure

@@ -15,6 +15,7 @@ from streamer.sink.diagnosis import preflight
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.permissions import acl_commands
 from streamer.sink.topics import coordinator_keys, examine_topics
+from streamer.sink.transaction_limit import examine_transaction_limit
 
 
 async def examine_kafka(settings: Settings) -> AsyncIterator[Finding]:
@@ -61,7 +62,7 @@ async def _examine_coordinators(connection: Connection, settings: Settings) -> F
             await check_coordinators(asked, coordinator_keys(connection, settings.cluster))
         except KafkaUnavailable as error:
             return Finding("kafka.coordinator", Verdict.FAULT, error.cause, error.fix)
-    return None
+        return await examine_transaction_limit(asked) if connection.transactional else None
 
 
 def principal_of(settings: Settings) -> str:

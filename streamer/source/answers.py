@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 import orjson
 
-from streamer.source.unreachable import PROXY, REFUSED
+from streamer.source.unreachable import PROXY, fix_of
 
 _SECOND_NS: Final = 1_000_000_000
 _TEXT_SECONDS: Final = 30.0
@@ -127,7 +127,10 @@ async def error_of(response: aiohttp.ClientResponse, retry_after_seconds: float 
         message, kind = str(status["message"]), str((status.get("details") or {}).get("kind", ""))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         pass
-    fix = REFUSED if response.status == 401 else ""
     return ApiError(
-        response.status, message[:500], kind=kind, retry_after_seconds=retry_after_seconds, fix=fix
+        response.status,
+        message[:500],
+        kind=kind,
+        retry_after_seconds=retry_after_seconds,
+        fix=fix_of(response.status, message),
     )

@@ -22,6 +22,7 @@ from streamer.source.kubernetes_client import (
     load_incluster_config,
     parse_rfc3339,
 )
+from streamer.source.unreachable import PLUGIN
 
 _TOKEN_SECONDS: Final = 60.0
 """How old a kubeconfig's token may be before it is looked up again; in-cluster ones have a like rule."""
@@ -68,7 +69,8 @@ class Credentials:
 
     def explain(self, error: Exception) -> str:
         """What is wrong with the configuration, where it was not taken for `error`."""
-        return _NO_WAY + trouble(self._kubeconfig, self._context, error)
+        told = _NO_WAY + trouble(self._kubeconfig, self._context, error)
+        return f"{told}; {PLUGIN}" if "exec plug-in" in told and "; " not in told else told
 
     async def load(self) -> None:
         """Read the configuration. Raises `ApiConfigError`."""

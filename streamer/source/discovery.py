@@ -15,6 +15,7 @@ from streamer.source.podreader import PodReader
 from streamer.source.pods import ANYWHERE, FoundPod, Origin, PodView
 from streamer.source.podset import PodChange, PodSet
 from streamer.source.scope import Scope
+from streamer.source.unreachable import PENDING
 
 _WATCH_SECONDS: Final = 60.0
 """How long a watch lasts, give or take a quarter: a half open one hides new pods for so long at the most."""
@@ -105,6 +106,8 @@ class Discovery:
             return "no pod matches the selectors"
         if self.refused == len(self._pods):
             return "no matching pod has the owner or service account that is set"
+        if any(self._container in pod.containers for pod in self._pods):
+            return "no matching pod is on a node yet"
         return f"no matching pod has a container {self._container!r}"
 
     @property
@@ -211,4 +214,6 @@ class Discovery:
                     containers=sorted({name for pod in self._pods for name in pod.containers}),
                     fix="set kubernetes.container to the container that runs Falco",
                 )
+            elif not self._pods.targets and self.refused < len(self._pods):
+                log.warning("no_pod_scheduled", cause=self.missing, fix=PENDING)
             await asyncio.sleep(_EMPTY_SECONDS * random.uniform(0.75, 1.25))

@@ -14,7 +14,7 @@ from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, connect
 from streamer.source.examine_logs import examine_logs, few
 from streamer.source.overload import OverloadedError, overloaded, patiently
 from streamer.source.pods import Origin, container_names, containers_of, runs_falco, view
-from streamer.source.unreachable import PROXY
+from streamer.source.unreachable import PENDING, PROXY, REFUSED
 from streamer.transform.plan import Plan
 
 _NEEDED: Final = (("pods", "", "get"), ("pods", "", "list"), ("pods", "", "watch"), ("pods", "log", "get"))
@@ -86,6 +86,9 @@ def _no_api(host: str, error: ApiError) -> Finding:
             f"the API server {host} does not accept our credentials (401): the token has expired, or is no token of it",
             error.fix,
         )
+    if error.status == 403 and "system:anonymous" in error.message:
+        told = f"the API server {host} does not know us (403): we come without credentials"
+        return Finding("api.token", Verdict.FAULT, told, REFUSED)
     if error.status:
         told = f"the API server {host} answers {error.status}: {error}"
         fix = error.fix or "is this the address of an API server, and not of another?"
@@ -236,6 +239,21 @@ def _examine_pods(
                 Verdict.FAULT,
                 f"{_names(without)}: no container is called {settings.container}, but {', '.join(names)}",
                 _container_fix(without),
+            ),
+            [],
+        )
+    pending = [
+        pod
+        for pod in pods
+        if settings.container in container_names(pod) and not (pod.get("spec") or {}).get("nodeName")
+    ]
+    if pending:
+        yield (
+            Finding(
+                "pods.pending",
+                Verdict.WARNING if targets else Verdict.FAULT,
+                f"on no node yet: {_names(pending)}",
+                PENDING,
             ),
             [],
         )

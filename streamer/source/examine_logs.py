@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from streamer.model import Finding, Target, Verdict
+from streamer.model import Alert, Finding, Target, Verdict
 from streamer.source.api import ApiError, KubernetesApi, LogQuery
 from streamer.source.examine_sources import examine_sources
 from streamer.source.overload import patiently
 from streamer.source.stream import Where, open_log
+from streamer.transform.parse import parse
 from streamer.transform.plan import Plan
+from streamer.transform.stamp import StampReader
 from streamer.transform.symptoms import Symptoms, symptoms
 from streamer.transform.unconfigured import SourcesSeen
 
@@ -27,8 +30,12 @@ async def examine_logs(
 ) -> AsyncIterator[Finding]:
     """What Falco prints: as JSON, as text, held back; one finding of a kind, with the pods that it is about."""
     read: dict[str, Symptoms] = {}
-    sources = SourcesSeen(plan)
-    for target in targets[:_LOGS]:
+    sources, dropped = SourcesSeen(plan), Counter[str]()
+    looked_into = _spread(targets)
+    if len(looked_into) < len(targets):
+        told = f"{len(looked_into)} of {len(targets)} pods were checked: what follows is about their logs"
+        yield Finding("pods.checked", Verdict.FINE, told)
+    for target in looked_into:
         name = target.pod_name
         try:
             lines = await patiently(partial(_lines, api, target, max_line_bytes))
@@ -37,6 +44,7 @@ async def examine_logs(
         else:
             read[name] = symptoms(lines)
             sources.take(lines)
+            dropped.update(_dropped(lines, plan))
     text = [name for name, seen in read.items() if seen.prints_text]
     if text:
         yield Finding(
@@ -75,8 +83,32 @@ async def examine_logs(
             f"no alert yet in the last lines of {few(silent)}: whether Falco prints JSON there is not known",
             "cause one: kubectl run -it --rm shell --image=busybox -- cat /etc/shadow",
         )
+    alerts = sum(seen.alerts for seen in read.values())
+    if alerts and dropped.total() == alerts:
+        names = ", ".join(f"{name} ({count})" for name, count in dropped.most_common(_NAMED))
+        yield Finding(
+            "filters",
+            Verdict.WARNING,
+            f"filters drop all {alerts:,} alerts in the last {_TAIL_LINES} lines of {few([*read])}: {names}",
+            "change `filters` or `min_priority`, unless nothing else is expected",
+        )
     for finding in examine_sources(sources, f"in the last {_TAIL_LINES} lines of {few([*read])}"):
         yield finding
+
+
+def _spread(targets: Sequence[Target]) -> list[Target]:
+    """So many of them, from the first to the last: neighbours in the list are often alike."""
+    count = min(len(targets), _LOGS)
+    return [targets[n * len(targets) // count] for n in range(count)]
+
+
+def _dropped(lines: Iterable[tuple[bytes, int]], plan: Plan) -> Iterator[str]:
+    """The filter of each alert that one drops."""
+    stamps = StampReader()
+    for body, line_ns in lines:
+        alert = parse(body, line_ns, stamps)
+        if isinstance(alert, Alert) and (name := plan.filters.drops(alert, line_ns)) is not None:
+            yield name
 
 
 async def _lines(api: KubernetesApi, target: Target, max_line_bytes: int) -> list[tuple[bytes, int]]:

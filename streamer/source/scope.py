@@ -243,4 +243,4 @@ def _explain(error: ApiError, verb: str, namespace: str) -> str:
         return f"no right to {verb} pods {where}: grant the verb {verb} on pods ({error.message})"
     if error.status == 401:
         return f"the API server does not accept our credentials (401): {error.message}"
-    return error.message or f"HTTP {error.status}"
+    return f"HTTP {error.status}: {error.message}" if error.status else error.message

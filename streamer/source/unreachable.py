@@ -33,6 +33,41 @@ PROXY: Final = f"{_ADDRESS}; is there a proxy in between that wants a login?"
 """What to do where something else than an API server answers."""
 
 
+PENDING: Final = "`kubectl describe pod`: its events say why it does not start"
+"""What to do where a pod does not run."""
+_SERVER: Final = "look at the API server's own log, and at the load balancer in front of it"
+_NODE: Final = (
+    "the API server does not reach the node: is it up, and is its port 10250 open to the control plane?"
+)
+_KUBELET: Final = {
+    "waiting to start": PENDING,
+    "tls: internal error": "the node has no certificate to serve with: `kubectl get csr`, then approve its request "
+    "(`kubectl certificate approve`)",
+    "x509:": "the API server does not trust the node's certificate: its --kubelet-certificate-authority and the "
+    "kubelet's serverTLSBootstrap must fit",
+    "subresource=proxy": "the node refuses the API server: bind the cluster role system:kubelet-api-admin to the user "
+    "of its client certificate",
+    "No agent available": "the tunnel from the control plane to the nodes is down: look at konnectivity-agent",
+    "dial tcp": _NODE,
+    "proxy error from": _NODE,
+}
+"""What to do where the API server's answer has these words, which are about a node."""
+
+
+def fix_of(status: int, message: str) -> str:
+    """What to do about an error that the API server answers with; "" where it is not known."""
+    if status == 401:
+        return REFUSED
+    for words, fix in _KUBELET.items():
+        if words in message:
+            return fix
+    if status == 403 and "system:anonymous" in message:
+        return f"we come without credentials: {REFUSED}"
+    if status == 429:
+        return "it is overloaded: see its apiserver_flowcontrol_rejected_requests_total"
+    return _SERVER if status >= 500 else ""
+
+
 def trouble(error: Exception, way: Way) -> Trouble:
     """What an exception of aiohttp's means: its own words name sockets and objects in memory."""
     found = _proxy_trouble(error, way) if way.address else None

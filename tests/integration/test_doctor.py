@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import shlex
 import time
 import uuid
@@ -16,16 +14,11 @@ import orjson
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from streamer.cli import main
 from streamer.config import Settings
 from streamer.model import Finding, Verdict
 from streamer.plan import plan_of
-from streamer.simulator import AlertGenerator
 from streamer.sink import Connection, examine_kafka, prepare_topics
 from streamer.sink.permissions import acl_commands, worker_permissions
 from streamer.source.examine import examine_kubernetes
@@ -34,16 +27,16 @@ from tests.testbed.apiserver import KubeApiServer
 from tests.testbed.client import KubeApi
 from tests.testbed.cluster import FalcoCluster
 from tests.testbed.kafka import Kafka
+from tests.testbed.planted import SECOND_NS, alert, print_alerts
+from tests.testbed.planted.falco import hold_back, print_text
+from tests.testbed.planted.kubernetes import VERBS, grant, service_account_token
+from tests.testbed.planted.login import binding
 from tests.testbed.pod import Pod
 from tests.testbed.secure_kafka import PASSWORD, USER, SecureKafka, acl
 from tests.testbed.topics import create_topic
 from tests.unit.sink.samples import publication, record, shard
 
 pytestmark = pytest.mark.real
-
-SECOND_NS = 1_000_000_000
-GENERATOR = AlertGenerator(5, sources=("syscall",))
-VERBS = [("pods", "get"), ("pods", "list"), ("pods", "watch"), ("pods/log", "get")]
 
 
 def kubernetes(kubeconfig: Path, cluster: FalcoCluster, **more: Any) -> Settings:
@@ -64,18 +57,11 @@ def wrong(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.verdict is not Verdict.FINE]
 
 
-def alert(at_ns: int) -> bytes:
-    return GENERATOR.alert(at_ns, "node-1")
-
-
 @pytest.fixture
 async def pod(cluster: FalcoCluster) -> Pod:
     """A Falco that prints JSON, and at once."""
     made = await cluster.add_pod("falco-a")
-    now = time.time_ns()
-    for n in range(10):
-        at = now - (10 - n) * SECOND_NS
-        made.log().line(alert(at), at=at + 3_000_000)
+    print_alerts(made)
     return made
 
 
@@ -131,31 +117,6 @@ async def test_a_kubeconfig_that_is_not_there(cluster: FalcoCluster, tmp_path: P
     assert finding.told.endswith("missing; set kubernetes.kubeconfig to yours")
 
 
-def service_account_token(api_server: KubeApiServer, ends_in_seconds: int) -> str:
-    """A token as the API server itself signs them."""
-    key = load_pem_private_key(
-        (api_server.authority.certificate.parent / "service-accounts.key").read_bytes(), None
-    )
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    now = int(time.time())
-    issuer = "https://kubernetes.default.svc"
-    account = {"name": "default", "uid": str(uuid.uuid4())}
-    claims = {
-        "iss": issuer,
-        "aud": [issuer],
-        "sub": "system:serviceaccount:default:default",
-        "iat": now - 7200,
-        "nbf": now - 7200,
-        "exp": now + ends_in_seconds,
-        "kubernetes.io": {"namespace": "default", "serviceaccount": account},
-    }
-    parts = [json.dumps(part).encode() for part in ({"alg": "ES256", "typ": "JWT"}, claims)]
-    signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
-    r, s = decode_dss_signature(key.sign(signed, ec.ECDSA(hashes.SHA256())))
-    signature = base64.urlsafe_b64encode(r.to_bytes(32, "big") + s.to_bytes(32, "big")).rstrip(b"=")
-    return b".".join((signed, signature)).decode()
-
-
 async def test_a_token_that_has_expired(
     api_server: KubeApiServer, cluster: FalcoCluster, tmp_path: Path
 ) -> None:
@@ -173,25 +134,12 @@ async def test_a_token_that_has_expired(
     ]
 
 
-async def grant(api: KubeApi, cluster: FalcoCluster, user: str, verbs: Sequence[tuple[str, str]]) -> None:
-    """Let a user do this in the cluster's namespace, and nothing elsewhere."""
-    rules = [{"apiGroups": [""], "resources": [what], "verbs": [may]} for what, may in verbs]
-    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cluster.namespace}"
-    kind = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": user}}
-    await api.create(f"{path}/roles", {**kind, "kind": "Role", "rules": rules})
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user}
-    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
-    await api.create(
-        f"{path}/rolebindings", {**kind, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
-    )
-
-
 @pytest.mark.parametrize(("resource", "verb"), VERBS)
 async def test_each_missing_verb(
     api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster, pod: Pod, resource: str, verb: str
 ) -> None:
     user = f"without-{verb}-{resource.replace('/', '-')}"
-    await grant(api, cluster, user, [one for one in VERBS if one != (resource, verb)])
+    await grant(api, cluster.namespace, user, [one for one in VERBS if one != (resource, verb)])
     settings = kubernetes(api_server.kubeconfig_for(user), cluster)
     async with asyncio.timeout(20):  # the authorizer reads roles a moment later
         while len(findings := wrong(await found(settings))) != 1:
@@ -231,7 +179,7 @@ async def test_falco_runs_in_another_namespace(
 async def test_no_pod_at_all_and_no_right_to_look_elsewhere(
     api_server: KubeApiServer, api: KubeApi, cluster: FalcoCluster
 ) -> None:
-    await grant(api, cluster, "nearsighted", VERBS)
+    await grant(api, cluster.namespace, "nearsighted", VERBS)
     settings = kubernetes(api_server.kubeconfig_for("nearsighted"), cluster)
     async with asyncio.timeout(20):  # the authorizer reads roles a moment later
         while (findings := wrong(await found(settings))) and findings[0].check != "pods":
@@ -257,7 +205,7 @@ async def test_the_container_has_another_name(api_server: KubeApiServer, cluster
 
 async def test_falco_prints_text(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
     pod = await cluster.add_pod("falco-a")
-    pod.log().line("10:00:00.123456789: Warning Shell in a container (user=root)")
+    print_text(pod)
     assert wrong(await found(kubernetes(api_server.kubeconfig, cluster))) == [
         Finding(
             "falco.json",
@@ -270,9 +218,7 @@ async def test_falco_prints_text(api_server: KubeApiServer, cluster: FalcoCluste
 
 async def test_falco_holds_its_alerts_back(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
     pod = await cluster.add_pod("falco-a")
-    flushed_at = time.time_ns()
-    for n in range(4):  # four alerts of a kilobyte fill the buffer
-        pod.log().line(alert(flushed_at - (30 - 7 * n) * SECOND_NS), at=flushed_at + n * 1000)
+    hold_back(pod)
     assert wrong(await found(kubernetes(api_server.kubeconfig, cluster))) == [
         Finding(
             "falco.buffered",
@@ -355,10 +301,7 @@ async def installed(secure_kafka: SecureKafka) -> Settings:
 
 
 def bindings(settings: Settings) -> list[Any]:
-    return [
-        acl(one.resource, one.name, one.operation, prefixed=one.prefixed)
-        for one in worker_permissions(settings)
-    ]
+    return [binding(one) for one in worker_permissions(settings)]
 
 
 def changed(settings: Settings, *, topics: dict[str, str] | None = None, **kafka: Any) -> Settings:
@@ -403,10 +346,10 @@ async def test_a_password_that_is_wrong(installed: Settings, secure_kafka: Secur
 
 
 async def test_each_missing_permission(installed: Settings, secure_kafka: SecureKafka) -> None:
-    for needed, binding in zip(worker_permissions(installed), bindings(installed), strict=True):
-        secure_kafka.forbid([binding])
+    for needed, given_acl in zip(worker_permissions(installed), bindings(installed), strict=True):
+        secure_kafka.forbid([given_acl])
         [finding] = wrong(await found_in_kafka(installed))
-        secure_kafka.allow([binding])
+        secure_kafka.allow([given_acl])
         assert (finding.check, finding.verdict) == ("kafka.acl", Verdict.FAULT)
         assert finding.told == f"not allowed: {needed}"
         words = shlex.split(finding.fix)

@@ -15,12 +15,11 @@ from streamer.sink import Connection, KafkaUnavailable, examine_kafka, prepare_t
 from tests.e2e.program import Program
 from tests.testbed.fixtures import parts_or_skip
 from tests.testbed.kafka import Kafka, compiled
+from tests.testbed.planted.brokers import UNMAKEABLE, UNWRITABLE
 from tests.testbed.topics import create_topic
 
 pytestmark = pytest.mark.real
 
-UNMAKEABLE = {"offsets.topic.replication.factor": "3", "transaction.state.log.replication.factor": "3"}
-UNWRITABLE = {"transaction.state.log.min.isr": "2"}
 NO_COORDINATOR = (
     "no transaction coordinator: Kafka has not created its topic __transaction_state; "
     "transaction.state.log.replication.factor is above the number of brokers (1)"

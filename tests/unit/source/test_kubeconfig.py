@@ -151,4 +151,7 @@ async def test_an_exec_plugin_that_fails_is_named_with_what_it_said(
     path: Path, user: dict[str, Any], cause: str
 ) -> None:
     write(path, user=user)
-    assert await told(path) == f"{path}: its exec plug-in {cause}"
+    by_hand = (
+        "run the plug-in by hand: it must end by itself, without a question, and print an ExecCredential"
+    )
+    assert await told(path) == f"{path}: its exec plug-in {cause}; {by_hand}"
