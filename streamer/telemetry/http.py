@@ -28,8 +28,8 @@ class HttpServer:
 
     A condition that nobody has checked yet is unknown (`[?]`); a needed one keeps the worker from being ready.
     Liveness depends on none of them. Once all needed ones were ok the worker stays ready: an outage of Kafka or the API
-    does not call for taking it out of service, or for a restart. `/metrics` is for Prometheus; `/ledger` is the committed
-    ledger and `/status` everything, as JSON, and `/` shows that to people.
+    needs no restart. `/metrics` is for Prometheus; `/ledger` is the committed ledger and `/status`
+    everything, as JSON, and `/` shows that to people.
     """
 
     def __init__(self, host: str | None, port: int, status: Callable[[], Status]) -> None:
