@@ -132,7 +132,9 @@ def current_pods(health: ClusterHealth, now_ms: int) -> list[Pod]:
     for pod in health.pods.values():
         state = state_of(pod, now_ms)
         successor = newest.get(_place(pod))
-        replaced = successor is not None and successor is not pod and successor.first_ms > pod.first_ms
+        # One that went blind was replaced by what came after that; of one that is gone, it is not known when it went.
+        went_ms = pod.since_ms if state == "blind" else pod.first_ms
+        replaced = successor is not None and successor is not pod and successor.first_ms > went_ms
         if state in {"blind", "unreported"} and replaced:
             continue
         if state == "unreported" and now_ms - pod.reported_ms > RECENT_MS:

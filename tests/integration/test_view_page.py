@@ -54,7 +54,7 @@ MARKUP = (
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     with parts_or_skip():
-        async with browser(tmp_path_factory.mktemp("profile")) as made:
+        async with browser(tmp_path_factory.mktemp("profile"), ["--hide-scrollbars"]) as made:
             yield made
 
 

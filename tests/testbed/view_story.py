@@ -53,10 +53,21 @@ def _alerts(rng: random.Random) -> list[Message]:
         found.append(
             seen(value, "alert", at(age), key=f"falco/falco-{node[:2]}{node[-1]}".encode(), **headers)
         )
-        if number % 6 == 0:
+        if number % 6 == 0 and "limited_by" not in headers:
             names = range(rng.randrange(1, 4))
             variants = [(f"v{number}-{n}", rng.randrange(1, 40), f"sh -c 'step {n}'") for n in names]
-            found.append(summary(f"s{number}", variants, at(max(age - 55, 0.2)), f"r{number}"))
+            repeats = summary(f"s{number}", variants, at(max(age - 55, 0.2)))
+            counted = {**alert, "summary": orjson.loads(repeats.value or b"")["summary"]}
+            headers |= {"ce_id": f"r{number}"}
+            found.append(
+                seen(
+                    orjson.dumps(counted),
+                    "summary",
+                    repeats.timestamp_ms,
+                    key=found[-1].key or b"",
+                    **headers,
+                )
+            )
     return found
 
 

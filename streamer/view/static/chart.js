@@ -6,6 +6,7 @@ import * as url from "./url.js";
 const SUPPRESSED = ["overflow", "repeated"];
 const NAMES = { overflow: "on the overflow topic", repeated: "repeats, in summaries" };
 const MARK_NAMES = { gap: ["gap", "gaps"], storm: ["storm", "storms"], falco_report: ["report of Falco's own", "reports of Falco's own"] };
+const MARK_WORDS = { gap: "gap", storm: "storm", falco_report: "drops" };
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 let shown = null, top = null, below = null, hovered = null;
 
@@ -63,7 +64,8 @@ function make() {
     hooks: {
       setSelect: [(plot) => select(plot)],
       setCursor: [(plot) => hover(plot.cursor.idx)],
-      drawClear: [(plot) => drawMarks(plot, height > 100)],
+      drawClear: [drawMarks],
+      draw: labels ? [] : [nameMarks],
     },
   });
   const reversed = [...PRIORITIES].reverse();
@@ -117,7 +119,7 @@ function showLegend() {
     el("ul", {}, SUPPRESSED.toReversed().map((name) => line(`s-${name}`, NAMES[name], shown[name]))));
 }
 
-function drawMarks(plot, named) {
+function drawMarks(plot) {
   if (!shown) return;
   const { ctx, bbox } = plot;
   ctx.save();
@@ -133,11 +135,28 @@ function drawMarks(plot, named) {
     ctx.fillRect(from, bbox.top, width, bbox.height);
     ctx.globalAlpha = 1;
     ctx.fillRect(from, bbox.top, width, 3 * devicePixelRatio);
-    if (named) {
-      ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-      ctx.fillStyle = style("--ink-2");
-      ctx.fillText({ gap: "gap", storm: "storm", falco_report: "drop" }[mark.health] ?? "", from + 3 * devicePixelRatio, bbox.top + 14 * devicePixelRatio);
-    }
+  }
+  ctx.restore();
+}
+
+// Above the bars, on a ground of their own: a mark has a word, not only a colour.
+function nameMarks(plot) {
+  if (!shown) return;
+  const { ctx, bbox } = plot, unit = devicePixelRatio;
+  ctx.save();
+  ctx.font = `600 ${11 * unit}px system-ui, sans-serif`;
+  ctx.textAlign = "left";
+  ctx.textBaseline = "top";
+  let free = -Infinity;
+  for (const mark of shown.marks) {
+    const word = MARK_WORDS[mark.health], width = ctx.measureText(word).width + 8 * unit;
+    const from = Math.min(Math.max(plot.valToPos(mark.from_ms / 1000, "x", true), bbox.left), bbox.left + bbox.width - width);
+    if (from < free) continue;
+    free = from + width;
+    ctx.fillStyle = style(`--m-${mark.health}`);
+    ctx.fillRect(from, bbox.top, width, 17 * unit);
+    ctx.fillStyle = style("--panel");
+    ctx.fillText(word, from + 4 * unit, bbox.top + 3 * unit);
   }
   ctx.restore();
 }

@@ -1,11 +1,12 @@
 // The Falco pods: which of them bring alerts, and what to do about the others.
 import { $, ago, count, el, fill, moment, value } from "./dom.js";
 import { getJson } from "./net.js";
+import { prose } from "./verdict.js";
 
 const EVERY_MS = 5000, LATE_MS = 5000;
 const STATES = {
   blind: ["✕", "blind", "The log is not being read. `falco-streamer doctor` says why."],
-  text: ["!", "text mode", "Alerts become dead letters. Set json_output: true in Falco."],
+  text: ["!", "text mode", "Alerts become dead letters. Set `json_output: true` in Falco."],
   unreported: ["?", "not reported", "Deleted, or not watched by any worker."],
   silent: ["–", "silent", "The log is read; nothing has come for five minutes."],
   following: ["✓", "following", "The log is read."],
@@ -33,7 +34,7 @@ function content(found) {
   const totals = {};
   for (const counts of Object.values(found.counts)) for (const [state, number] of Object.entries(counts)) totals[state] = (totals[state] ?? 0) + number;
   const tiles = Object.entries(STATES).filter(([state]) => totals[state]).map(([state, [mark, name, told]]) => el("div", { class: `tile c-${state}` },
-    el("p", { class: "big" }, el("span", { class: "sign", "aria-hidden": "true" }, mark), count(totals[state]), " ", name), el("p", {}, told)));
+    el("p", { class: "big" }, el("span", { class: "sign", "aria-hidden": "true" }, mark), count(totals[state]), " ", name), el("p", {}, prose(told))));
   const rows = found.pods.map((pod) => {
     const [mark, name] = STATES[pod.state] ?? ["?", pod.state];
     const late = pod.delay_ms !== null && pod.delay_ms > LATE_MS;

@@ -102,11 +102,11 @@ function suppressed(alert) {
   const rows = alert.variants.map((variant) => {
     const held = Object.fromEntries(variant.fields);
     const own = names.length ? names.map((name) => el("div", {}, names.length > 1 ? el("span", { class: "name" }, value(name), " ") : null, value(held[name] ?? "", { most: 400, cls: "mono" }))) : "the same as this alert";
-    return el("tr", {}, el("td", { class: "n" }, count(variant.count)), el("td", {}, own, variant.new ? el("span", { class: "flag" }, "new") : null), el("td", { class: "time" }, seen(variant.last_seen)));
+    return el("tr", {}, el("td", { class: "n" }, count(variant.count)), el("td", {}, own), el("td", {}, variant.new ? el("span", { class: "flag" }, "new") : null), el("td", { class: "time" }, seen(variant.last_seen)));
   });
   const heading = names.length === 1 ? value(names[0]) : "What differs";
   return section(title, el("table", { class: "variants" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "n" }, "Count"), el("th", { scope: "col" }, heading), el("th", { scope: "col" }, "Last"))),
+    el("thead", {}, el("tr", {}, el("th", { scope: "col", class: "n" }, "Count"), el("th", { scope: "col" }, heading), el("td", {}), el("th", { scope: "col" }, "Last"))),
     el("tbody", {}, rows)),
     alert.variant_count > alert.variants.length ? el("p", { class: "note" }, `The first ${count(alert.variants.length)} are shown.`) : null);
 }
@@ -123,7 +123,7 @@ function actions(alert) {
   return el("div", { class: "actions", role: "group", "aria-label": "Copy" }, el("span", { class: "note" }, "Copy"),
     button("JSON", alert.value), button("tap command", alert.recipes.tap), button("Filter", alert.recipes.filter),
     button("Falco exception", alert.recipes.exception), button("Link", link),
-    el("button", { type: "button", onclick: () => save(alert, said) }, "Exact bytes"), said);
+    el("button", { type: "button", onclick: () => save(alert, said) }, "Save bytes"), said);
 }
 
 async function save(alert, said) {

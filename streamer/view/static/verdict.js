@@ -8,7 +8,7 @@ const ORDER = { blind: 0, degraded: 1, ok: 2 };
 let last = {};
 
 // `code` in a fix, set apart.
-function prose(text) {
+export function prose(text) {
   return text.split("`").map((part, at) => (at % 2 ? el("code", {}, value(part)) : value(part)));
 }
 
@@ -47,7 +47,7 @@ function card(verdict, counts, feed, open) {
       made.append(details);
     }
   }
-  made.append(all);
+  if (verdict.reported_ms) made.append(all);
   if (stale) made.append(el("p", { class: "since" }, `As of ${moment(feed.contact_ms)} UTC: Kafka is away since`));
   return made;
 }

@@ -131,6 +131,8 @@ def test_a_pod_that_another_one_replaced_does_not_count() -> None:
         coverage("following", target=SUCCESSOR),
     ]
     assert verdict(*replaced).state is State.OK
+    beside = coverage("following", NOW_MS - 3_000, SUCCESSOR)
+    assert verdict(*replaced[:1], beside, *replaced[1:]).state is State.BLIND, "it was there before"
     sidecar = replace(SUCCESSOR, container="audit")
     assert verdict(*replaced[:2], coverage("following", target=sidecar)).state is State.BLIND
     earlier = coverage("following", NOW_MS - 20_000, SUCCESSOR)
