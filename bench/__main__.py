@@ -23,13 +23,14 @@ from bench import (
     pending,
     rollout,
     streams,
+    view,
 )
 from bench.measure import compile_modules
 from streamer.telemetry.build import CORE
 from tests.testbed import compiled
 from tests.testbed.kafka import Kafka
 
-EVERY = ["core", "rollout", "file", "api", "latency", "quiet", "streams"]
+EVERY = ["core", "rollout", "file", "api", "latency", "quiet", "streams", "view"]
 READING = ["herd", "many", "deadnodes", "memory", "pending"]
 
 
@@ -61,7 +62,10 @@ def main() -> None:
         "--deadline", type=float, default=120.0, help="herd, many: seconds for a run (default: %(default)s)."
     )
     sizes.add_argument(
-        "--seconds", type=float, default=75.0, help="deadnodes, pending: how long (default: %(default)s)."
+        "--seconds",
+        type=float,
+        default=75.0,
+        help="deadnodes, pending, view: how long (default: %(default)s).",
     )
     parser.add_argument("--compiled", action="store_true", help="The core as the image has it, compiled.")
     asked = parser.parse_args()
@@ -92,6 +96,8 @@ def main() -> None:
         if "streams" in asked.which:
             counts = (asked.pods,) if asked.pods else streams.COUNTS
             print(asyncio.run(streams.bench(folder, kafka, counts)), flush=True)
+        if "view" in asked.which:
+            print(asyncio.run(view.bench(folder, kafka, asked.seconds)), flush=True)
         for which in asked.which:
             if which in READING:
                 print(asyncio.run(_reading(which, folder, kafka, asked)), flush=True)
