@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -26,8 +27,11 @@ _IMAGES: Final = ("container.image.repository",)
 _SHOWN: Final = 200
 """Characters of a value that the list shows; the details have all of it."""
 _TEXT_SHOWN: Final = 400
-_OWN_BYTES: Final = 1500
-"""What a kept record takes in memory besides its bytes."""
+_OWN_BYTES: Final = 2_500
+"""About what a kept record takes in memory besides its value."""
+_OF_ONE: Final = frozenset({"ce_id", "ce_time"})
+"""Headers that are another in each record; the values of all others are few."""
+_MOST_SHARED: Final = 20_000
 
 
 class Kind(IntEnum):
@@ -92,7 +96,7 @@ class Entry:
     @property
     def size_bytes(self) -> int:
         """About how much memory it takes."""
-        return len(self.value) + sum(len(value) for _, value in self.headers) + _OWN_BYTES
+        return len(self.value) + _OWN_BYTES
 
     def alert(self, stamps: StampReader) -> Alert | None:
         """The alert as matchers see it."""
@@ -106,6 +110,8 @@ class RecordReader:
     def __init__(self) -> None:
         self._stamps = StampReader()
         self._sequence = 0
+        self._series: dict[Series, Series] = {}
+        self._values: dict[bytes, bytes] = {}
 
     def entry(self, seen: Message, kind: str, headers: Mapping[str, bytes]) -> Entry | None:
         """The entry of a record of kind `alert` or `summary`; None where it is neither.
@@ -130,15 +136,17 @@ class RecordReader:
             time_ms=seen.timestamp_ms,
             kind=Kind.REPEATED if kind == "summary" else what,
             id=_text(headers, "ce_id"),
-            series=Series(
-                _text(headers, "cluster"),
-                priority if priority is not None else Priority.DEBUG,
-                alert.rule[:_SHOWN] if alert is not None else _text(headers, "rule"),
-                _first(fields, _NAMESPACES),
-                _text(headers, "node"),
-                _first(fields, _IMAGES),
-                alert.source[:_SHOWN] if alert is not None else "",
-                tuple(tag[:_SHOWN] for tag in alert.tags[:20]) if alert is not None else (),
+            series=self._same_series(
+                Series(
+                    _text(headers, "cluster"),
+                    priority if priority is not None else Priority.DEBUG,
+                    alert.rule[:_SHOWN] if alert is not None else _text(headers, "rule"),
+                    _first(fields, _NAMESPACES),
+                    _text(headers, "node"),
+                    _first(fields, _IMAGES),
+                    alert.source[:_SHOWN] if alert is not None else "",
+                    tuple(tag[:_SHOWN] for tag in alert.tags[:20]) if alert is not None else (),
+                )
             ),
             pod=_first(fields, _PODS),
             process=_first(fields, _PROCESSES),
@@ -151,9 +159,22 @@ class RecordReader:
             offset=seen.offset,
             key=seen.key or b"",
             value=value,
-            headers=seen.headers,
+            headers=self._same_headers(seen.headers),
             spread=self._spread(summary, count, time_s) if kind == "summary" else ((time_s, 1),),
         )
+
+    def _same_series(self, series: Series) -> Series:
+        """The equal series of an earlier record: thousands of records share one."""
+        if len(self._series) >= _MOST_SHARED:
+            self._series.clear()
+        return self._series.setdefault(series, series)
+
+    def _same_headers(self, headers: Headers) -> Headers:
+        """The same headers, made of the names and values of earlier ones."""
+        if len(self._values) >= _MOST_SHARED:
+            self._values.clear()
+        share = self._values.setdefault
+        return [(intern(name), value if name in _OF_ONE else share(value, value)) for name, value in headers]
 
     def _spread(self, summary: Mapping[str, Any], count: int, last_s: int) -> tuple[tuple[int, int], ...]:
         """When the repeats happened, as far as the summary says: each variant's evenly from first to last."""
