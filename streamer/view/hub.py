@@ -21,6 +21,9 @@ from streamer.view.store import Store
 _TICK_SECONDS: Final = 1.0
 _OVERVIEW_MS: Final = 2_000
 """An overview is sent at most so often: it is the larger part of what is sent."""
+_STATUS_CHANGED_MS: Final = 500
+_STATUS_MS: Final = 5_000
+"""Verdicts change with time alone, too; with thousands of pods they are not made for nothing."""
 _TIDY_TICKS: Final = 60
 MOST_VIEWERS: Final = 100
 
@@ -60,7 +63,8 @@ class Hub:
         self._viewers: set[Viewer] = set()
         self._shared: dict[str, _Shared] = {}
         self._status: bytes = b""
-        self._status_at: tuple[int, int, str] = (0, 0, "")
+        self._status_ms = 0
+        self._status_of: tuple[int, str] = (-1, "")
 
     @property
     def full(self) -> bool:
@@ -103,9 +107,9 @@ class Hub:
     def status(self) -> bytes:
         """How the feed and each cluster stand, as JSON; the same bytes while nothing has changed."""
         feed, now_ms = self._feed(), self.clock_ms()
-        at = (now_ms // 1000, self.store.health.version, repr(feed))
-        if at != self._status_at:
-            self._status_at = at
+        of, age_ms = (self.store.health.version, repr(feed)), now_ms - self._status_ms
+        if age_ms >= _STATUS_MS or (of != self._status_of and age_ms >= _STATUS_CHANGED_MS):
+            self._status_of, self._status_ms = of, now_ms
             # While Kafka is away, nothing is known of the time since.
             judged_ms = feed.contact_ms if feed.state is FeedState.AWAY else now_ms
             verdicts = [] if not self.loaded else self.store.verdicts(judged_ms)
@@ -157,7 +161,7 @@ class Hub:
 
     def _written(self, overview: Overview) -> bytes:
         query = overview.query
-        end_s = overview.start_s + query.span.seconds
+        end_s = overview.start_s + overview.span.seconds
         sizes = self.store.sizes()
         since_ms = sizes["counted_since_ms"] if query.of_series else sizes["kept_since_ms"]
         marks = shape.marks(self._clusters(query), overview.start_s * 1000, end_s * 1000)

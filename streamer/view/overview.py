@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from streamer.model import Priority
-from streamer.view.counts import Cell, Cube
-from streamer.view.query import FACETS, Query, facet
+from streamer.view.counts import COARSE_SECONDS, Cell, Cube
+from streamer.view.query import FACETS, Query, Span, between, facet
 from streamer.view.records import KINDS, Kind, Series
 
 TOP: Final = 8
@@ -16,6 +16,13 @@ _MOST: Final[Mapping[str, int]] = {"cluster": 50, "source": 20, "tag": 40, "prio
 """Of facets that are offered as a menu, more than the top is shown."""
 _SPARK_BARS: Final = 24
 _CHARTED: Final = ("rule", "namespace", "node", "image")
+
+
+def _readable(span: Span, cube: Cube) -> Span:
+    """The span in bars that are no narrower than the slots in it: else most of them would be empty."""
+    if span.from_s is None or span.bar_seconds >= COARSE_SECONDS or span.from_s >= cube.fine_from_s:
+        return span
+    return between(span.from_s, span.from_s + span.seconds, least_s=COARSE_SECONDS)
 
 
 class Overview:
@@ -26,9 +33,10 @@ class Overview:
         self._cube = cube
         self._generation = cube.generation
         self._takes: list[bool] = []
-        self.start_s = query.span.start(now_s)
-        width = query.span.bar_seconds
-        self._bars: deque[Counter[int]] = deque(Counter() for _ in range(max(1, query.span.seconds // width)))
+        self.span = _readable(query.span, cube)
+        self.start_s = self.span.start(now_s)
+        bars = max(1, self.span.seconds // self.span.bar_seconds)
+        self._bars: deque[Counter[int]] = deque(Counter() for _ in range(bars))
         self._totals: Counter[int] = Counter()
 
     @property
@@ -38,9 +46,9 @@ class Overview:
 
     def fill(self) -> None:
         """Count all cells of the cube."""
-        end_s = self.start_s + len(self._bars) * self.query.span.bar_seconds
+        end_s = self.start_s + len(self._bars) * self.span.bar_seconds
         for slot, held in self._cube.cells(self.start_s, end_s):
-            bar = self._bars[(slot - self.start_s) // self.query.span.bar_seconds]
+            bar = self._bars[(slot - self.start_s) // self.span.bar_seconds]
             for what, count in held.items():
                 if self._takes_series(what // KINDS):
                     bar[what] += count
@@ -49,16 +57,16 @@ class Overview:
     def add(self, cells: Iterable[Cell]) -> None:
         """Count what has come."""
         for slot, what, count in cells:
-            at = (slot - self.start_s) // self.query.span.bar_seconds
+            at = (slot - self.start_s) // self.span.bar_seconds
             if 0 <= at < len(self._bars) and self._takes_series(what // KINDS):
                 self._bars[at][what] += count
                 self._totals[what] += count
 
     def advance(self, now_s: int) -> None:
         """Move with time, if its span does."""
-        start_s = self.query.span.start(now_s)
+        start_s = self.span.start(now_s)
         while self.start_s < start_s:
-            self.start_s += self.query.span.bar_seconds
+            self.start_s += self.span.bar_seconds
             for what, count in self._bars.popleft().items():
                 self._totals[what] -= count
                 if not self._totals[what]:
@@ -73,8 +81,8 @@ class Overview:
             totals[what % KINDS] += count
         return {
             "from": self.start_s,
-            "bar_seconds": self.query.span.bar_seconds,
-            "live": self.query.span.live,
+            "bar_seconds": self.span.bar_seconds,
+            "live": self.span.live,
             "totals": {kind.name.lower(): totals[kind] for kind in Kind},
             "published": self._by_priority(),
             "overflow": self._by_kind(Kind.OVERFLOW),

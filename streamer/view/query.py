@@ -9,7 +9,7 @@ phrases in double quotes, must stand somewhere in the record, in any case. `wher
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -164,9 +164,10 @@ def _span(given: dict[str, list[str]]) -> Span:
     return Span(*RANGES[name])
 
 
-def between(first_s: int, last_s: int, widths: Sequence[int] = _WIDTHS) -> Span:
+def between(first_s: int, last_s: int, *, least_s: int = 0) -> Span:
     """From one moment to another, in bars that begin where a bar of their width would."""
-    width = next((each for each in widths if (last_s - first_s) <= each * _MOST_BARS), widths[-1])
+    widths = (each for each in _WIDTHS if each >= least_s and last_s - first_s <= each * _MOST_BARS)
+    width = next(widths, _WIDTHS[-1])
     start = first_s // width * width
     bars = min(-(-(last_s - start) // width), 2 * _MOST_BARS)
     return Span(bars * width, width, start)

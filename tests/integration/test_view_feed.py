@@ -116,16 +116,16 @@ async def viewed(kafka: Kafka) -> Viewed:
 async def test_counts_are_those_of_an_independent_reader(viewed: Viewed) -> None:
     generator = AlertGenerator(4, sources=("syscall", "k8s_audit"))
     records = []
-    for number in range(20_000):
+    for number in range(100_000):
         value = generator.alert(time.time_ns(), f"node-{number % 9}")
         topic = "overflow" if number % 50 == 0 else "alerts.warning"
         limited = {"limited_by": "workload"} if topic == "overflow" else {}
         node = {"node": f"node-{number % 9}"}
         records.append(
-            viewed.alert(number, topic, age_seconds=number / 10, **limited, **node)._replace(value=value)
+            viewed.alert(number, topic, age_seconds=number / 50, **limited, **node)._replace(value=value)
         )
-    for start in range(0, len(records), 2_000):
-        await viewed.write(*records[start : start + 2_000])
+    for start in range(0, len(records), 10_000):
+        await viewed.write(*records[start : start + 10_000])
     producer = shard(viewed.connection, viewed.state, cluster=viewed.prefix)
     await producer.open()
     guarded = producer._producer
@@ -154,11 +154,11 @@ async def test_counts_are_those_of_an_independent_reader(viewed: Viewed) -> None
             counted["cluster", headers["cluster"].decode(), kind] += 1
     await consumer.stop()
     async with viewed.running():
-        await viewed.until(FeedState.LIVE, 19_600)
+        await viewed.until(FeedState.LIVE, 98_000)
         now_ms = time.time_ns() // 1_000_000
         assert (
             viewed.store.overview(Query.parse([("range", "24h")]), now_ms).as_dict()["totals"]["overflow"]
-            == 400
+            == 2_000
         )
         for name, wanted, kind in counted:
             found = viewed.store.overview(Query.parse([("range", "24h"), (name, wanted)]), now_ms)

@@ -159,7 +159,7 @@ $("token-value").addEventListener("keydown", (event) => { if (event.key === "Ent
 $("token").addEventListener("cancel", (event) => event.preventDefault());
 document.addEventListener("keydown", key);
 filters.start();
-list.start((id) => url.set("id", id));
+list.start((id) => url.set("id", id, { replace: Boolean(detail.shown()) }));
 url.onChange(showUrl);
 showFeed(status.feed, true);
 showVerdicts([], {}, status.feed);

@@ -69,6 +69,13 @@ def test_no_alert_is_lost_when_slots_are_merged(events: list[tuple[int, int]], p
     assert all(slot % 60 == 0 for slot, _ in cube.cells(0, NOW_S + pause - FINE_FOR_SECONDS - 60))
 
 
+def test_a_stretch_of_the_past_has_bars_that_are_as_wide_as_its_slots() -> None:
+    cube = Cube(NOW_S)
+    for start_s, width in ((NOW_S - 7200, 60), (NOW_S - 900, 15)):
+        query = Query.parse([("from", str(start_s)), ("to", str(start_s + 600))])
+        assert Overview(query, cube, NOW_S).as_dict()["bar_seconds"] == width
+
+
 def test_what_is_too_old_is_forgotten() -> None:
     cube = Cube(NOW_S, keep_seconds=3600)
     number = cube.number(series())
