@@ -368,11 +368,12 @@ async def test_a_viewer_that_goes_away_is_reported_and_the_page_goes_on_where_it
     status.state, status.why = FeedState.AWAY, "cannot reach kafka:9092: connection refused"
     async with ViewServer(hub, Access(), host="127.0.0.1", port=port).serving():
         await page.until("document.querySelectorAll('#rows tbody tr').length === 2")
+        ticking = asyncio.create_task(hub.run())
         await page.until("document.getElementById('feed').innerText === 'Kafka is away'")
         assert "connection refused" in await page.text("#banner")
         status.state = FeedState.LIVE
-        hub.notify()
         await page.until("document.getElementById('banner').hidden")
+        ticking.cancel()
     await page.close()
 
 
@@ -409,3 +410,17 @@ async def test_the_charting_library_is_the_one_of_the_registry() -> None:
     }
     for name, of in copies.items():
         assert (static / name).read_bytes() == (package / of).read_bytes(), name
+
+
+async def test_an_empty_list_says_why_it_is_empty(chromium: Browser) -> None:
+    async with opened(chromium, coverage("following", at(3))) as shown:
+        empty = "document.getElementById('empty').innerText.includes"
+        await shown.page.until(f"{empty}('No alerts in this time')")
+        for state, says in (
+            (FeedState.LOADING, "Reading the topics"),
+            (FeedState.AWAY, "Kafka is away"),
+            (FeedState.LIVE, "No alerts in this time"),
+        ):
+            shown.status.state = state
+            shown.hub.notify()
+            await shown.page.until(f"{empty}({says!r})")

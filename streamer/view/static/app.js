@@ -20,6 +20,7 @@ const on = {
     status.feed.seen_ms = Date.now();
     showVerdicts(status.verdicts, status.counts, status.feed);
     showFeed(status.feed, true);
+    list.setFeed(status.feed.state);
   },
   overview(content) {
     overview = content;

@@ -27,6 +27,9 @@ export async function show() {
   timer = setTimeout(show, EVERY_MS);
 }
 
+// On a phone there is no head of the table.
+const cell = (label, cls, ...inside) => el("td", { class: cls, "data-label": label }, ...inside);
+
 function content(found) {
   if (!found.pods.length) {
     return el("section", { class: "panel" }, el("div", { class: "empty" }, el("p", { class: "big" }, "No Falco pod has been reported"), el("p", {}, "Workers report each pod they watch every five minutes (health.coverage_seconds).")));
@@ -43,10 +46,10 @@ function content(found) {
       el("td", { class: "rule" }, value(pod.node || "(no node)")),
       el("td", { class: "workload" }, value(`${pod.namespace}/${pod.pod}`), pod.container !== "falco" ? [" ", value(pod.container)] : null),
       el("td", { class: "cluster" }, value(pod.cluster)),
-      el("td", { class: "time" }, `${moment(pod.since_ms)}`),
-      el("td", { class: "time" }, pod.last_ms ? ago(pod.last_ms) : "none read"),
-      el("td", { class: "n" }, pod.delay_ms === null ? "" : `${(pod.delay_ms / 1000).toFixed(1)} s`, late ? el("span", { class: "flag", title: LATE }, "late") : null),
-      el("td", { class: "n" }, count(pod.lines)));
+      cell("Since", "time", moment(pod.since_ms)),
+      cell("Last alert", "time", pod.last_ms ? ago(pod.last_ms) : "none read"),
+      cell("Delay", "n", pod.delay_ms === null ? null : `${(pod.delay_ms / 1000).toFixed(1)} s`, late ? el("span", { class: "flag", title: LATE }, "late") : null),
+      cell("Lines", "n", count(pod.lines)));
   });
   const heads = [["State"], ["Node"], ["Falco pod"], ["Cluster"], ["Since"], ["Last alert"], ["Delay", "n"], ["Lines", "n"]];
   return [

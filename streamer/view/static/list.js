@@ -5,6 +5,7 @@ import * as url from "./url.js";
 
 const MOST_ROWS = 500;
 const body = () => $("rows").tBodies[0];
+let feed = "connecting";
 let rows = [], byId = new Map(), held = [], paused = false, selected = null, open = () => {};
 
 const before = (a, b) => {
@@ -51,6 +52,13 @@ export function pause(on) {
     held = [];
     for (const [kind, content] of waiting) (kind === "page" ? showPage : showNew)(content);
   }
+  showState();
+}
+
+// While the topics are still being read, or cannot be, an empty list says nothing of alerts.
+export function setFeed(state) {
+  if (feed === state) return;
+  feed = state;
   showState();
 }
 
@@ -152,6 +160,11 @@ function showState() {
   $("rows").hidden = !rows.length;
   if (!rows.length) {
     const filtered = url.conditions().length > 0 || url.one("q");
+    if (feed !== "live") {
+      const away = feed === "away";
+      fill(empty, el("p", { class: "big" }, away ? "Kafka is away" : "Reading the topics"), el("p", {}, away ? "Alerts are shown when it is back." : "Alerts are shown as they are read."));
+      return;
+    }
     fill(empty, el("p", { class: "big" }, filtered ? "No alert matches" : "No alerts in this time"),
       el("p", {}, filtered ? "The filter leaves nothing in this time." : "That is good news only if the clusters above are OK."),
       filtered ? el("button", { type: "button", onclick: () => { $("q").value = ""; url.set("q", "", { quiet: true, replace: true }); url.clear(); } }, "Clear the filter") : null);

@@ -48,7 +48,7 @@ function card(verdict, counts, feed, open) {
     }
   }
   if (verdict.reported_ms) made.append(all);
-  if (stale) made.append(el("p", { class: "since" }, `As of ${moment(feed.contact_ms)} UTC: Kafka is away since`));
+  if (stale) made.append(el("p", { class: "since" }, `As of ${moment(feed.contact_ms)} UTC; Kafka is away`));
   return made;
 }
 
@@ -75,7 +75,7 @@ export function showFeed(feed, connected) {
   fill(place, el("span", { class: "dot", "aria-hidden": "true" }), connected ? words[feed.state] : "Disconnected", progress);
   let told = null;
   if (!connected) told = ["The viewer does not answer. Trying again; what is shown is as of ", clock(feed.seen_ms ?? Date.now()), " UTC."];
-  else if (feed.state === "away") told = ["Kafka is away, so nothing new can be shown: ", value(feed.why), feed.contact_ms ? ` Last contact ${moment(feed.contact_ms)} UTC. The viewer goes on where it was.` : ""];
+  else if (feed.state === "away") told = ["Kafka is away, so nothing new can be shown: ", value(feed.why), ".", feed.contact_ms ? ` Last contact ${moment(feed.contact_ms)} UTC. The viewer goes on where it was.` : ""];
   else if (feed.missing.length) told = ["Not there, or not for this viewer to read: ", value(feed.missing.join(", "))];
   banner.hidden = told === null;
   banner.classList.toggle("bad", !connected || feed.state === "away");
