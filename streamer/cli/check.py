@@ -27,9 +27,7 @@ Examples:
 """,
 )
 @settings_options
-@click.option(
-    "--show", is_flag=True, help="Print the settings as they are in effect, as YAML; secrets stay hidden."
-)
+@click.option("--show", is_flag=True, help="Print the effective settings as YAML; secrets stay hidden.")
 @click.option(
     "--partial",
     is_flag=True,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="See it work: all in one process, no Kafka, no cluster.",
+    short_help="Run everything in one process, without Kafka and a cluster.",
     epilog="""\b
 Examples:
   falco-streamer demo
@@ -31,12 +31,18 @@ Examples:
 """,
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), help="End by itself after so long. Default: at Ctrl-C."
+    "--seconds", type=click.FloatRange(min=1), help="Stop after this time. Default: run until Ctrl-C."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0.1, 20_000), default=8, show_default=True, help="Alerts a second."
+    "--rate", type=click.FloatRange(0.1, 20_000), default=8, show_default=True, help="Alerts per second."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Another number, another story.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Seed of the random alerts.",
+)
 @click.option(
     "--ledger", type=click.Path(path_type=Path), help="Write the final ledger to this file, as JSON."
 )

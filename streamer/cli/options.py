@@ -27,14 +27,14 @@ def settings_options(command: F) -> F:
         "overrides",
         metavar="KEY=VALUE",
         multiple=True,
-        help="Set one key, such as kafka.shards=4; wins over file and environment. May be repeated.",
+        help="Set one key, such as kafka.shards=4; overrides the file and the environment. May be repeated.",
     )(command)
     return click.option(
         "-c",
         "--config",
         "config",
         type=click.Path(path_type=Path),
-        help=f"The configuration file. Default: {DEFAULT_CONFIG}, if it is there.",
+        help=f"The configuration file. Default: {DEFAULT_CONFIG}, if it exists.",
     )(command)
 
 

@@ -35,7 +35,7 @@ _AGAIN: Final[Mapping[str, str]] = {
 
 
 @click.command(
-    short_help="Forget how far a pod or a shard is read.",
+    short_help="Forget the read positions of a pod or a shard.",
     epilog="""\b
 Examples:
   falco-streamer state reset --config streamer.yaml --pod falco/falco-x7k2p

@@ -27,7 +27,7 @@ _MOST: Final = 1_024
 
 
 @click.command(
-    short_help="Divide the pods into another number of shards.",
+    short_help="Change the number of shards.",
     epilog="""\b
 Examples:
   falco-streamer state reshard --config streamer.yaml --to 16
@@ -35,12 +35,10 @@ Examples:
 """,
 )
 @settings_options
-@click.option(
-    "--to", "count", type=click.IntRange(1, _MOST), required=True, help="How many shards there are to be."
-)
+@click.option("--to", "count", type=click.IntRange(1, _MOST), required=True, help="The new number of shards.")
 @click.option(
     "--topic",
-    help="The state topic to move to. Default: the present one's name with the number of shards at its end.",
+    help="The new state topic. Default: the name of the current one with the number of shards appended.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def reshard(

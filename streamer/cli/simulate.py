@@ -20,18 +20,30 @@ Examples:
   kubectl --kubeconfig sim.kubeconfig logs -n falco -l app.kubernetes.io/name=falco -c falco --tail=-1 --follow
 """,
 )
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default=True, help="0: any free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default=True,
+    help="Port; 0: any free port.",
+)
 @click.option(
     "--kubeconfig",
     type=click.Path(path_type=Path),
     default="simulated.kubeconfig",
     show_default=True,
-    help="Where to write a kubeconfig that leads here.",
+    help="Write a kubeconfig for this cluster to this file.",
 )
 @click.option(
-    "--rate", type=click.FloatRange(0.1, 50_000), default=8, show_default=True, help="Alerts a second."
+    "--rate", type=click.FloatRange(0.1, 50_000), default=8, show_default=True, help="Alerts per second."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Another number, another story.")
+@click.option(
+    "--seed",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Seed of the random alerts.",
+)
 def simulate(port: int, kubeconfig: Path, rate: float, seed: int) -> None:
     """Serve a Kubernetes API with Falco pods that print alerts, on 127.0.0.1, until SIGTERM or Ctrl-C."""
     from streamer.flow.stop import StopLadder

@@ -43,7 +43,7 @@ def state() -> None:
 
 
 @state.command(
-    short_help="Show workers, shards and how far each pod is read.",
+    short_help="Show workers, shards and the read position of each pod.",
     epilog="""\b
 Examples:
   falco-streamer state show --config streamer.yaml --pod 'falco/falco-x7*'

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.group(
-    short_help="List, make and verify the topics; print their ACLs.",
+    short_help="List, create and verify the topics; print their ACLs.",
     epilog="""\b
 Examples:
   falco-streamer topics list --config streamer.yaml
@@ -39,7 +39,7 @@ def topics() -> None:
 
 @topics.command(
     "list",
-    short_help="List every topic that can be written.",
+    short_help="List all topics that the worker may write.",
     epilog="""\b
 Examples:
   falco-streamer topics list --config streamer.yaml
@@ -80,7 +80,7 @@ def list_topics(config: Path | None, overrides: tuple[str, ...], output: str) ->
 
 
 @topics.command(
-    short_help="Make the topics that are missing.",
+    short_help="Create missing topics.",
     epilog="""\b
 Examples:
   falco-streamer topics create --config streamer.yaml --dry-run
@@ -89,7 +89,7 @@ Examples:
 )
 @settings_options
 @click.option(
-    "--dry-run", is_flag=True, help="Print the kafka-topics.sh commands instead; asks Kafka for nothing."
+    "--dry-run", is_flag=True, help="Print the kafka-topics.sh commands instead; does not connect to Kafka."
 )
 def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Make the topics that are missing, as `topics` in the configuration says; those that exist stay as they are."""
@@ -115,7 +115,7 @@ def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> No
 
 
 @topics.command(
-    short_help="Verify that every topic is there and fit.",
+    short_help="Verify that all topics exist and are suitable.",
     epilog="""\b
 Examples:
   falco-streamer topics verify --config streamer.yaml
@@ -150,16 +150,18 @@ Examples:
 """,
 )
 @settings_options
-@click.option("--principal", default="User:falco-streamer", show_default=True, help="To whom it is granted.")
-@click.option("--consumer", is_flag=True, help="What a consumer of the alerts needs, instead of the worker.")
-@click.option("--group", default="falco-", show_default=True, help="What the consumer's groups begin with.")
+@click.option(
+    "--principal", default="User:falco-streamer", show_default=True, help="The principal of the ACLs."
+)
+@click.option("--consumer", is_flag=True, help="Print the permissions of a consumer instead of the worker's.")
+@click.option("--group", default="falco-", show_default=True, help="Prefix of the consumer groups.")
 @click.option(
     "-o",
     "--output",
     type=click.Choice(["commands", "strimzi"]),
     default="commands",
     show_default=True,
-    help="Commands of kafka-acls.sh, or Strimzi's KafkaUser.",
+    help="Output format: kafka-acls.sh commands, or Strimzi's KafkaUser.",
 )
 @click.option("--kafka", default="kafka", show_default=True, help="The Kafka resource's name, for Strimzi.")
 def acls(

@@ -28,7 +28,7 @@ Examples:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="json: also whether the core is compiled, and the versions of Python, libraries and stored state.",
+    help="json: includes whether the core is compiled, and the versions of Python, libraries and stored state.",
 )
 def version(output: str) -> None:
     """Print the version."""

@@ -29,23 +29,27 @@ Examples:
     metavar="WHEN",
     default="24h",
     show_default=True,
-    help="From when on: 15m, 6h, 1d ago, or an RFC 3339 time.",
+    help="Start time: a duration such as 15m, 6h or 1d, or an RFC 3339 time.",
 )
 @click.option(
     "--cluster",
     "clusters",
     metavar="NAME",
     multiple=True,
-    help="Of topics with the cluster in their names, read those of this one. May be repeated. Default: `cluster`.",
+    help="Where topic names contain the cluster: read the topics of this cluster. May be repeated. Default: `cluster`.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8090, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8090,
+    show_default=True,
+    help="Port; 0: any free port.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="A file with the bearer token that requests must have. Required where other machines can reach the address.",
+    help="File with the bearer token that requests must have. Required for addresses other than loopback.",
 )
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Serve HTTPS with this certificate (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="The certificate's key (PEM).")
