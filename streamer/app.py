@@ -39,6 +39,7 @@ from streamer.source.api import KubernetesApi, connect
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.source.pods import Origin
+from streamer.telemetry.failure import log_failure
 from streamer.telemetry.findings import Findings
 from streamer.telemetry.first_look import telling_silence
 from streamer.telemetry.gauges import shown
@@ -128,12 +129,12 @@ class Worker:
 
     async def _apply(self, settings: Settings) -> None:
         """Go on under other settings, each shard after its transaction under way. Raises `ReloadError`."""
+        plan, commit = plan_of(settings), _commit_policy(settings)  # before anything is changed: it may fail
         if self._limits is not None:  # else all topics are prepared still
             self._limits |= await self._prepare_new_topics(settings)
         self._settings = settings
         configure(settings.log.level, settings.log.format)
         self.overview.filters.take(settings.every_filter)
-        plan, commit = plan_of(settings), _commit_policy(settings)
         for shard in self.shards.values():
             shard.adjust(commit, settings.health.coverage_seconds)
             shard.replan(plan)
@@ -301,7 +302,20 @@ def _statuses(fleet: Fleet, shard: Shard) -> list[TargetStatus]:
 
 
 async def _adopt(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
-    """See to the targets that a shard knows, each namespace as soon as its own pods are listed."""
+    """See to the targets that a shard knows. A fault of ours in that costs a pause, not the worker its life."""
+    backoff = Backoff(1.0, 60.0)
+    while True:
+        try:
+            await _adopt_all(shard, discovery, fleet)
+        except Exception as error:
+            log_failure("adoption_failed", error, shard=shard.index)
+            await asyncio.sleep(backoff.next_seconds())
+        else:
+            return
+
+
+async def _adopt_all(shard: Shard, discovery: Discovery, fleet: Fleet) -> None:
+    """Adopt the targets of each namespace as soon as its own pods are listed."""
     by_namespace: dict[str, list[tuple[Target, Position]]] = defaultdict(list)
     for target, position in await shard.stored():
         by_namespace[target.namespace].append((target, position))

@@ -15,7 +15,7 @@ from streamer.shard.shard import Shard
 from streamer.source.discovery import Discovery
 from streamer.source.fleet import Fleet
 from streamer.telemetry.filters import FilterWatch
-from streamer.telemetry.status import Check, Status
+from streamer.telemetry.status import Check, CheckState, Status
 
 _AFTER_TOPICS: Final = "not asked before the topics are verified"
 
@@ -57,7 +57,7 @@ class Overview:
             checks.append(
                 Check.observed("configuration", succeeded=True, trouble=self.reload.trouble, needed=False)
             )
-        return [*checks, self._found()]
+        return [*checks, self._found(), *self._faults()]
 
     def _state(self) -> Check:
         if (ownership := self.ownership) is None:
@@ -115,6 +115,17 @@ class Overview:
             trouble="" if discovery is None else discovery.missing,
             unknown="no pod is listed yet",
             needed=False,
+        )
+
+    def _faults(self) -> list[Check]:
+        """What a fault of ours keeps shards from doing; nothing as long as there is none."""
+        found = [
+            f"shard {shard.index}: {name}: {fault}"
+            for shard in self._shards()
+            for name, fault in shard.faults.items()
+        ]
+        return (
+            [Check("no fault of ours", CheckState.FAILING, "; ".join(found), needed=False)] if found else []
         )
 
     def _shards(self) -> list[Shard]:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from streamer.config import ConfigError, Settings, load
 from streamer.config.difference import differences, merged
 from streamer.telemetry import facts
+from streamer.telemetry.failure import class_of, log_failure
 
 LOOK_SECONDS: Final = 5.0
 _REFUSED: Final = "the file is refused, what was before it stays in effect"
@@ -83,10 +84,10 @@ class Reload:
                 try:
                     await self._take(apply, again=not changed)
                 except Exception as error:
-                    self.trouble = f"the file could not be taken, for a fault of ours: {error!r}"
+                    self.trouble = f"the file could not be taken, for a fault of ours: {class_of(error)}"
                     self._again = False
                     facts.config_refused()
-                    log.exception("reload_failed")
+                    log_failure("reload_failed", error)
 
     def _content(self) -> bytes | None:
         """The file's bytes; None while there is none, as between two halves of a careless replacement."""

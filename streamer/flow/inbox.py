@@ -27,6 +27,7 @@ class Inbox:
         self._pending_bytes = 0
         self._pending_lines = 0
         self._closed = False
+        self._ended = asyncio.Event()
         self._filled = asyncio.Event()
         self._many = asyncio.Event()
         self._full = asyncio.Event()
@@ -82,6 +83,10 @@ class Inbox:
         """Return once a batch is there, or the inbox is closed."""
         await self._filled.wait()
 
+    async def wait_closed(self) -> None:
+        """Return once the inbox is closed."""
+        await self._ended.wait()
+
     async def wait_many(self) -> None:
         """Return once `many_lines` are pending or the inbox is full, or it is closed."""
         await self._many.wait()
@@ -128,6 +133,7 @@ class Inbox:
     def close(self) -> None:
         """Say that nothing more will be put; what is there can still be taken."""
         self._closed = True
+        self._ended.set()
         self._tell()
 
     def abandon(self) -> None:

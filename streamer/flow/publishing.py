@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from streamer.model import Publication, Reason
-from streamer.transform.plan import LineFailedError, Refusal, line_key
+from streamer.transform.plan import EVERY_WINDOW, CoreFailedError, Refusal, WindowFailedError
+
+_MANY_WINDOWS: Final = 8
+"""After so many failures at windows, in one publication, the fault is not one window's."""
 
 
 class PublishError(Exception):
@@ -44,7 +47,11 @@ class RecordsRefused(PublishError):  # noqa: N818
 
 
 class Refusals(dict[str, Refusal]):
-    """The records that were refused while one publication was tried, by id: what the next try must do without."""
+    """What was refused while one publication was tried, and what the core failed at: the next try does without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failed_windows = 0
 
     def add(self, error: RecordsRefused) -> int:
         """Count a refusal; returns how often the record refused most often was refused."""
@@ -52,9 +59,17 @@ class Refusals(dict[str, Refusal]):
             self._count(identity, error.reason)
         return max(refusal.times for refusal in self.values())
 
-    def add_line(self, error: LineFailedError) -> int:
-        """Count a failure of the core at a line; returns how often it has failed at it."""
-        return self._count(line_key(error.target, error.number), Reason.INTERNAL_ERROR).times
+    def add_failure(self, error: CoreFailedError) -> int:
+        """Count a failure of the core at a part; returns how often it has failed at it.
+
+        Where it has failed at many windows, no other window is tried.
+        """
+        times = self._count(error.key, Reason.INTERNAL_ERROR).times
+        if isinstance(error, WindowFailedError):
+            self._failed_windows += 1
+            if self._failed_windows == _MANY_WINDOWS:
+                self._count(EVERY_WINDOW, Reason.INTERNAL_ERROR)
+        return times
 
     def _count(self, name: str, reason: Reason) -> Refusal:
         before = self[name].reasons if name in self else ()

@@ -12,7 +12,8 @@ class Ledger:
 
     `lines = alerts + log_lines + invalid`, `alerts = filtered + deduplicated + limited + published`,
     `invalid = dead_lettered + dead_letter_limited`. Of the deduplicated alerts, `summarised` stand in the counts of
-    summaries; the rest is counted in open windows. The other counters are not part of the account: records that are
+    summaries, or of the health records that take the place of one (`internal_error`); the rest is counted in open
+    windows. The other counters are not part of the account: records that are
     not the outcome of a line (`summaries`; `health_records`, of which `gaps` report gaps) and `fragments`, which are
     not lines.
     """

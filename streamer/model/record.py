@@ -30,6 +30,7 @@ class Health(StrEnum):
     FALCO_REPORT = "falco_report"
     DEAD_LETTERS_LIMITED = "dead_letters_limited"
     VOLATILE_FIELDS = "volatile_fields"
+    INTERNAL_ERROR = "internal_error"
 
 
 CORE_FIELDS: Final = frozenset(

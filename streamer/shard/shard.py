@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
 from typing import Final
@@ -22,6 +22,7 @@ from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publicati
 from streamer.shard.committer import Committer, Condition, Make, Outcome
 from streamer.shard.coverage import CoverageWatch
 from streamer.telemetry import facts
+from streamer.telemetry.failure import class_of, log_failure
 from streamer.telemetry.status import ShardStatus, TargetStatus
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import StateUnreadableError
@@ -32,6 +33,9 @@ _LOOK_SECONDS: Final = 5.0
 """How often it is checked how well the targets are covered."""
 _FORGET_SECONDS: Final = 600.0
 """How long the state of a target outlives its pod."""
+_PAUSE_SECONDS: Final = 1.0
+_MOST_PAUSE_SECONDS: Final = 60.0
+"""Between two tries after a fault of ours."""
 _MANY_LINES: Final = 8
 """So many are worth a transaction of their own."""
 
@@ -99,6 +103,7 @@ class Shard:
         self._done_at: dict[str, float] = {}
         self._in_hand: list[LogBatch] = []
         self._taken_at = 0.0
+        self._turns: dict[str, _Turn] = {}
         self._settled = asyncio.Event()
         self._loaded = asyncio.Event()
         self.has_committed = False
@@ -121,6 +126,12 @@ class Shard:
     def trouble(self) -> str:
         """What keeps Kafka from taking what it is handed; "" if nothing does."""
         return self._committer.trouble
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What a fault of ours keeps the shard from doing, with the fault; it is tried again."""
+        found = {name: turn.fault for name, turn in self._turns.items() if turn.fault}
+        return found | {"everything": self.trouble} if self.condition is Condition.FAILED else found
 
     @property
     def ledger(self) -> Ledger:
@@ -189,10 +200,27 @@ class Shard:
         self._inbox.close()
 
     async def run(self) -> None:
-        """Work until drained. Kafka may be away as long as it likes; only unreadable state ends a shard early."""
+        """Work until drained. Kafka may be away as long as it likes; only unreadable state ends a shard early.
+
+        After a fault of ours it begins again at what was committed last, and its targets with it.
+        """
+        clock, backoff = asyncio.get_running_loop().time, Backoff(_PAUSE_SECONDS, _MOST_PAUSE_SECONDS)
         try:
-            if await self._load():
-                await self._work()
+            while True:
+                begun_at = clock()
+                try:
+                    if await self._load():
+                        await self._work()
+                    break
+                except StateUnreadableError:
+                    raise
+                except Exception as error:
+                    self._fail(error)
+                if clock() - begun_at > _MOST_PAUSE_SECONDS:
+                    backoff.reset()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(backoff.next_seconds()):
+                        await self._inbox.wait_closed()
         except StateUnreadableError as error:
             self._loaded.clear()
             self._committer.trouble = str(error)
@@ -204,10 +232,23 @@ class Shard:
                 self._inbox.abandon()
             await self._publisher.close()
 
+    def _fail(self, error: Exception) -> None:
+        """Discard what is not committed. Targets begin again once the state is loaded."""
+        log_failure("shard_failed", error, shard=self.index)
+        self._committer.condition = Condition.FAILED
+        self._committer.trouble = f"a fault of ours: {class_of(error)}; the event shard_failed has its place"
+        self._loaded.clear()
+        self._inbox.settled(self._in_hand)
+        self._in_hand = []
+        self._inbox.clear()
+        self._coverage.forget()
+        self.on_realign(self)
+        self._settled.set()
+
     async def _load(self) -> bool:
         """Load the state for the first time; False if the end comes before that, with nothing read to commit."""
         opening = asyncio.create_task(self._committer.open(Backoff(0.2, 5.0)))
-        drained = asyncio.create_task(self._inbox.wait())  # nobody puts anything before the state is loaded
+        drained = asyncio.create_task(self._inbox.wait_closed())
         try:
             await asyncio.wait([opening, drained], return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
@@ -240,13 +281,40 @@ class Shard:
                 self._settled.set()
             if clock() >= ticked_at + _TICK_SECONDS:
                 ticked_at = clock()
-                await self._settle(self._due, take_less=self._count_less)
+                await self._by_clock("summaries", self._report_due)
                 if ticked_at >= look_at:
                     look_at = ticked_at + _LOOK_SECONDS
-                    await self._report_coverage()
-                if gone := self._gone_for_long(ticked_at):
-                    fewer = partial(_halve, gone)
-                    await self._settle(partial(self._forget, gone), take_less=fewer)
+                    await self._by_clock("coverage", self._report_coverage)
+                await self._by_clock("forgetting", self._forget_gone)
+
+    async def _by_clock(self, name: str, work: Callable[[], Awaitable[object]]) -> None:
+        """Do what is due by our clock. A fault in it costs that, until the next try, and no line."""
+        clock = asyncio.get_running_loop().time
+        turn = self._turns.setdefault(name, _Turn())
+        if clock() < turn.not_before:
+            return
+        try:
+            await work()
+        except StateUnreadableError:
+            raise
+        except Exception as error:
+            log_failure("work_failed", error, shard=self.index, what=name)
+            turn.fault = f"{class_of(error)}; the event work_failed has its place"
+            turn.not_before = clock() + turn.backoff.next_seconds()
+        else:
+            turn.fault = ""
+            turn.backoff.reset()
+
+    async def _report_due(self) -> None:
+        await self._settle(self._due, take_less=self._count_less)
+
+    async def _forget_gone(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if gone := self._gone_for_long(now):
+            await self._settle(partial(self._forget, gone), take_less=partial(_halve, gone))
+            for target in gone:
+                if target.id in self._processor.state.tracked:  # the core failed at it: later once more
+                    self._done_at[target.id] = now
 
     async def _gather(self) -> None:
         """Wait for more lines, as long as the commit policy has it."""
@@ -273,16 +341,29 @@ class Shard:
                 break
 
     async def _replan(self) -> Outcome:
-        """Go over to the plan that waits, if one does; the last one, where others come meanwhile."""
+        """Go over to the plan that waits, if one does; the last one, where others come meanwhile.
+
+        Where the core fails at that, the shard goes on under the plan that it has.
+        """
         outcome = Outcome.UNCHANGED
         while (plan := self._next_plan) is not None and outcome is not Outcome.REALIGNED:
+            turn = self._turns.setdefault("the new configuration", _Turn())
             redefine = partial(self._redefine, plan)
-            outcome = await self._settle(redefine, towards=plan, take_less=self._count_less)
-            if outcome is Outcome.COMMITTED:
-                continue  # there may be more to report
-            if self._next_plan is plan:
-                self._next_plan = None
-                self._committer.replan(plan)
+            try:
+                outcome = await self._settle(redefine, towards=plan, take_less=self._count_less)
+                if outcome is Outcome.COMMITTED:
+                    continue  # there may be more to report
+                if self._next_plan is plan:
+                    self._committer.replan(plan)
+                    self._next_plan = None
+                turn.fault = ""
+            except StateUnreadableError:
+                raise
+            except Exception as error:
+                log_failure("replan_failed", error, shard=self.index)
+                turn.fault = f"{class_of(error)}; the event replan_failed has its place; the one before stays"
+                if self._next_plan is plan:
+                    self._next_plan = None
         return outcome
 
     def _gone_for_long(self, now: float) -> list[Target]:
@@ -352,12 +433,26 @@ class Shard:
         self.on_realign(self)
 
     def _committed(self, publication: Publication, seconds: float, batches: Sequence[LogBatch]) -> None:
+        """It is committed: a fault in what only counts and reports that must not undo it."""
         self._committer.trouble, self.has_committed = "", True
         self._portion.succeeded(_size(batches), seconds, self._commit.max_bytes)
-        self._coverage.note(publication, self._wall_ns())
-        facts.committed(publication, self._ledger, seconds, batches)
-        self._ledger = publication.ledger
-        self._on_commit(publication)
+        before, self._ledger = self._ledger, publication.ledger
+        try:
+            self._coverage.note(publication, self._wall_ns())
+            facts.committed(publication, before, seconds, batches)
+            self._on_commit(publication)
+        except Exception as error:
+            log_failure("commit_not_counted", error, shard=self.index)
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What is done by our clock, and how it went last."""
+
+    fault: str = ""
+    not_before: float = 0.0
+    """No try before this time, by the loop's clock."""
+    backoff: Backoff = field(default_factory=lambda: Backoff(_PAUSE_SECONDS, _MOST_PAUSE_SECONDS))
 
 
 def _size(batches: Iterable[LogBatch]) -> int:

@@ -15,6 +15,7 @@ import structlog
 
 from streamer.telemetry import facts
 from streamer.telemetry.background import in_background
+from streamer.telemetry.failure import without_message
 
 REPEAT_SECONDS: Final = 10.0
 MOST_ALIKE: Final = 10
@@ -114,7 +115,7 @@ def configure(level: str = "info", style: Literal["auto", "json", "console"] = "
             structlog.processors.add_log_level,
             _repeats,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            without_message,
             _in_reading_order,
             renderer,
         ],

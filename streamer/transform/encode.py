@@ -264,6 +264,18 @@ class TargetEncoder:
         identity = self._event_id("falco_report", alert_id)
         return self._health(Health.FALCO_REPORT, value, identity, topic, line_ns, now_ns)
 
+    def internal_error(
+        self, part: str, found: Mapping[str, Any], name: str, topic: str, time_ns: int, now_ns: int
+    ) -> Record:
+        """The health record that takes the place of one that could not be made; `name` tells it from others.
+
+        Its CreateTime is the present: nothing of it may depend on what the core has failed at.
+        """
+        value = {"part": part, **self._origin, **found}
+        identity = self._event_id("internal_error", part, name)
+        record = self._health(Health.INTERNAL_ERROR, value, identity, topic, time_ns, now_ns)
+        return record._replace(timestamp_ms=now_ns // 1_000_000)
+
     @property
     def _origin(self) -> dict[str, Any]:
         """Whose log it is, in the values of our own records."""

@@ -11,9 +11,16 @@ from streamer.transform.changes import drain, key_change, ledger_change
 from streamer.transform.context import Context
 from streamer.transform.outcome import BatchRun
 from streamer.transform.parse import parse
-from streamer.transform.plan import Plan, Refusal, Refused
+from streamer.transform.plan import (
+    ForgetFailedError,
+    Plan,
+    Refusal,
+    Refused,
+    WindowFailedError,
+    forget_key,
+)
 from streamer.transform.stamp import NEVER
-from streamer.transform.state import ShardState
+from streamer.transform.state import ShardState, TargetState
 from streamer.transform.window import Window
 from streamer.transform.writer import Writer
 
@@ -118,10 +125,10 @@ class Processor:
     ) -> Publication | None:
         """Under another plan, what was counted may have other names, or is not counted at all: report that now.
 
-        Windows whose key is the same under `plan` stay as they are. Of the others, those that have counted nothing
-        have nothing to report: no alert is of their group any more, and they end by themselves. It is reported where
-        `plan` leads: where records went so far may be closed. None if there is nothing to report; where it is more than
-        `most_bytes`, by what it is made of, the rest is for the next call.
+        Windows whose key is the same under `plan` stay as they are, unless the core fails at one. Of the others, those
+        that have counted nothing have nothing to report: no alert is of their group any more, and they end by
+        themselves. It is reported where `plan` leads: where records went so far may be closed. None if there is nothing
+        to report; where it is more than `most_bytes`, by what it is made of, the rest is for the next call.
         """
         size = 0
         other = Context(plan, self.state)
@@ -132,15 +139,24 @@ class Processor:
                 assert repeats is not None
                 if most_bytes is not None and size >= most_bytes:
                     break
-                sample = parse(repeats.sample, now_ns, self._context.stamps)
-                assert isinstance(sample, Alert)  # it was one when it was counted
-                before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
-                same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
-                if not (same and after.deduplicated):
+                if writer.has_failed_at(tracked, window) or not self._is_same(tracked, window, now_ns, other):
                     size += repeats.evidence_bytes
                     writer.summarise(tracked, window, reason="reload", final=True)
                     tracked.windows.drop(window.group)
         return self._seal(writer) if self._has_changed(writer) else None
+
+    def _is_same(self, tracked: TargetState, window: Window, now_ns: int, other: Context) -> bool:
+        """Whether a window's alerts are counted in it under another plan as well."""
+        repeats = window.repeats
+        assert repeats is not None
+        try:
+            sample = parse(repeats.sample, now_ns, self._context.stamps)
+            assert isinstance(sample, Alert)  # it was one when it was counted
+            before, after = (one.treatments_of(tracked).of(sample) for one in (self._context, other))
+            same = before.selection.fingerprint(sample) == after.selection.fingerprint(sample)
+        except Exception as error:
+            raise WindowFailedError(tracked.name, window.group) from error
+        return same and after.deduplicated
 
     def replan(self, plan: Plan) -> None:
         """Go on under another plan; what it calls by other names must have been reported."""
@@ -148,19 +164,29 @@ class Processor:
         self._context.forget_kinds()
 
     def forget(self, targets: Sequence[Target], now_ns: int, refused: Refused | None = None) -> Publication:
-        """Drop what is known of targets that are gone; what was counted of them is reported first."""
+        """Drop what is known of targets that are gone; what was counted of them is reported first.
+
+        One at which the core has failed before is kept.
+        """
         writer = Writer(self._context, now_ns, refused)
         for target in targets:
-            if (tracked := self.state.tracked.get(target.id)) is None:
+            tracked = self.state.tracked.get(target.id)
+            if tracked is None or (refused and forget_key(target.id) in refused):
                 continue
-            for window in list(tracked.windows.counting.values()):
-                writer.summarise(tracked, window, reason="gone", final=True)
-            for bucket in (*tracked.limits.values(), *([tracked.shares.storm] if tracked.shares else [])):
-                if bucket.held:
-                    writer.settle(tracked, bucket)
-            writer.tell_held(tracked)
-            self._context.forget(target)
+            try:
+                self._forget(writer, tracked)
+            except Exception as error:
+                raise ForgetFailedError(target.id) from error
         return self._seal(writer)
+
+    def _forget(self, writer: Writer, tracked: TargetState) -> None:
+        for window in list(tracked.windows.counting.values()):
+            writer.summarise(tracked, window, reason="gone", final=True)
+        for bucket in (*tracked.limits.values(), *([tracked.shares.storm] if tracked.shares else [])):
+            if bucket.held:
+                writer.settle(tracked, bucket)
+        writer.tell_held(tracked)
+        self._context.forget(tracked.target)
 
     def _has_changed(self, writer: Writer) -> bool:
         return bool(writer.publication.records or self.state.journal.entries)

@@ -64,6 +64,31 @@ def summary_values(part: Part, most_pieces: int, *, as_small_as_possible: bool =
     return found
 
 
+def unsummarised(repeats: Repeats, head_id: str, *, with_text: bool) -> dict[str, Any]:
+    """What a window has counted, for the health record in place of a summary that cannot be made.
+
+    Without text it has counts and ids alone.
+    """
+    variants = list(repeats.variants.values())
+    return {
+        "count": repeats.count,
+        "from": to_rfc3339(min(variant.first_ns for variant in variants)),
+        "to": to_rfc3339(max(variant.last_ns for variant in variants)),
+        "group": repeats.group_id.hex(),
+        "head_id": head_id,
+        "sample": repeats.sample.decode(errors="replace") if with_text else "",
+        "variants": [
+            {
+                "id": variant.id.hex(),
+                "count": variant.count,
+                "new": variant.is_new,
+                "fields": variant.fields if with_text else {},
+            }
+            for variant in variants
+        ],
+    }
+
+
 def _value(
     part: Part, variants: Sequence[Variant], fields: Sequence[dict[str, Any]], piece: tuple[int, int]
 ) -> dict[str, Any]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from streamer.model import Alert, CoverageReport, Publication, Reason, Record
+from streamer.model import Alert, CoverageReport, Health, Publication, Reason, Record, RecordKind, Target
 from streamer.transform.context import Context
-from streamer.transform.limit import StormBucket
+from streamer.transform.limit import Bucket, StormBucket
 from streamer.transform.parse import parse
-from streamer.transform.plan import Refused
+from streamer.transform.plan import (
+    EVERY_WINDOW,
+    MOST_FAILURES,
+    RecordFailedError,
+    Refused,
+    WindowFailedError,
+    record_key,
+    window_key,
+)
+from streamer.transform.repeats import Repeats
 from streamer.transform.state import TargetState
-from streamer.transform.summary import Part, summary_values
+from streamer.transform.summary import Part, summary_values, unsummarised
 from streamer.transform.volatile import Kind
 from streamer.transform.window import Window
 
@@ -42,9 +52,26 @@ class Writer:
         self.publication.records.append(record)
 
     def summarise(self, tracked: TargetState, window: Window, *, reason: str, final: bool = False) -> None:
-        """Report what a window has counted since it was last reported, if anything."""
+        """Report what a window has counted since it was last reported, if anything.
+
+        Raises `WindowFailedError`; where the core has failed at this window before, a health record takes the place of
+        its summary.
+        """
         if (repeats := window.repeats) is None:
             return
+        try:
+            if failures := self._failures_at(tracked, window):
+                self._report_unsummarised(tracked, window, repeats, failures)
+            else:
+                self._summaries(tracked, window, repeats, reason, final)
+            tracked.windows.report(window, shows=not final)
+        except Exception as error:
+            raise WindowFailedError(tracked.name, window.group) from error
+        self._ledger.summarised += repeats.count
+
+    def _summaries(
+        self, tracked: TargetState, window: Window, repeats: Repeats, reason: str, final: bool
+    ) -> None:
         sample = parse(repeats.sample, window.head_ns, self._context.stamps)
         assert isinstance(sample, Alert)  # it was one when it was counted
         encoder = self._context.encoder(tracked.target)
@@ -62,9 +89,61 @@ class Writer:
             self.own(
                 encoder.summary(value, sample, identity, topic, part.last_ns, repeats.line_ns, self.now_ns)
             )
-        tracked.windows.report(window, shows=not final)
         self._ledger.summaries += len(values)
-        self._ledger.summarised += repeats.count
+
+    def _failures_at(self, tracked: TargetState, window: Window) -> int:
+        """How often the core has failed at a window, or is taken to have."""
+        if not self.refused:
+            return 0
+        keys = (window_key(tracked.name, window.group), window_key(tracked.name), EVERY_WINDOW)
+        return max(self._failures(key) for key in keys)
+
+    def has_failed_at(self, tracked: TargetState, window: Window) -> bool:
+        """Whether the core has failed at a window."""
+        return self._failures_at(tracked, window) > 0
+
+    def _failures(self, key: str) -> int:
+        failure = self.refused.get(key)
+        return 0 if failure is None else failure.times
+
+    def _report_unsummarised(
+        self, tracked: TargetState, window: Window, repeats: Repeats, failures: int
+    ) -> None:
+        encoder, topic = self._context.encoder(tracked.target), self._context.plan.health_topic
+        name = f"{repeats.group_id.hex()}/{window.head.hex()}/{window.part}"
+        for with_text in (failures < MOST_FAILURES, False):
+            found = unsummarised(repeats, encoder.head_id(window.head), with_text=with_text)
+            record = encoder.internal_error(
+                RecordKind.SUMMARY, found, name, topic, repeats.line_ns, self.now_ns
+            )
+            if not self._is_too_large(record.value, record.id):
+                break
+        self.own(record)
+        self._ledger.health_records += 1
+
+    def _abandon(self, tracked: TargetState) -> None:
+        """Report what all windows of a target have counted, and forget them: what follows passes, as at a start."""
+        for window in list(tracked.windows.counting.values()):
+            self.summarise(tracked, window, reason="fault", final=True)
+        tracked.windows.clear()
+
+    def _health(
+        self, health: Health, target: Target, name: str, count: int, make: Callable[[], Record]
+    ) -> None:
+        """Add a health record; where the core has failed at it before, one that says so and has its count."""
+        try:
+            if self.refused and self._failures(record_key(health, target.id, name)):
+                encoder, topic = self._context.encoder(target), self._context.plan.health_topic
+                sequence = self._context.state.sequence
+                record = encoder.internal_error(
+                    health, {"count": count}, f"{name}/{sequence}", topic, self.now_ns, self.now_ns
+                )
+            else:
+                record = make()
+            self.own(record)
+        except Exception as error:
+            raise RecordFailedError(health, target.id, name) from error
+        self._ledger.health_records += 1
 
     def _is_too_large(self, value: bytes, identity: str) -> bool:
         """Whether a summary is longer than we let them be, or Kafka has refused it for its size."""
@@ -75,6 +154,9 @@ class Writer:
 
     def end_windows(self, tracked: TargetState, elapsed_ns: int) -> None:
         """By the target's clock, let the windows end whose time is over, and report the evidence that is due."""
+        if self.refused and self._failures(window_key(tracked.name)):
+            self._abandon(tracked)
+            return
         while (ended := tracked.windows.next_ended(elapsed_ns)) is not None:
             self.summarise(tracked, ended, reason="window_end", final=True)
             tracked.windows.end(ended)
@@ -85,10 +167,16 @@ class Writer:
         """Forget windows where there are too many; what they have counted is reported."""
         while (found := self._context.deduplicator.to_evict()) is not None:
             tracked, groups = found
-            for group in groups:
-                if (window := tracked.windows.counting.get(group)) is not None:
-                    self.summarise(tracked, window, reason="evicted", final=True)
-                tracked.windows.drop(group)
+            try:
+                if self.refused and self._failures(window_key(tracked.name)):
+                    self._abandon(tracked)
+                    continue
+                for group in groups:
+                    if (window := tracked.windows.counting.get(group)) is not None:
+                        self.summarise(tracked, window, reason="evicted", final=True)
+                    tracked.windows.drop(group)
+            except Exception as error:  # may be another target's than the line that is at hand
+                raise WindowFailedError(tracked.name) from error
             self.publication.evictions += len(groups)
 
     def save_memory(self) -> None:
@@ -111,29 +199,53 @@ class Writer:
         if target is None:
             return
         encoder, topic = self._context.encoder(target.target), self._context.plan.health_topic
-        self.own(encoder.storm(bucket, target.position.lines, topic, self.now_ns, ended=ended))
-        self._ledger.health_records += 1
+        lines, name = target.position.lines, f"{bucket.limit}/{bucket.name}"
+        self._health(
+            Health.STORM,
+            target.target,
+            name,
+            bucket.held,
+            lambda: encoder.storm(bucket, lines, topic, self.now_ns, ended=ended),
+        )
 
     def volatile_fields(self, tracked: TargetState, kind: Kind, line_ns: int) -> None:
         """Say which fields of a source that nobody has configured differ in nearly every alert."""
         encoder, topic = self._context.encoder(tracked.target), self._context.plan.health_topic
-        self.own(encoder.volatile_fields(kind, topic, line_ns, self.now_ns))
+        self._health(
+            Health.VOLATILE_FIELDS,
+            tracked.target,
+            f"{kind.source}/{kind.rule}",
+            len(kind.volatile),
+            lambda: encoder.volatile_fields(kind, topic, line_ns, self.now_ns),
+        )
         self.publication.volatile_fields.append((tracked.target, kind.source, kind.rule, kind.volatile))
-        self._ledger.health_records += 1
 
     def cover(self, report: CoverageReport, lines: int) -> None:
         """Say how well a target is covered."""
         encoder, topic = self._context.encoder(report.target), self._context.plan.health_topic
-        self.own(encoder.coverage(report, lines, self._context.state.sequence, topic, self.now_ns))
-        self._ledger.health_records += 1
+        sequence = self._context.state.sequence
+        self._health(
+            Health.COVERAGE,
+            report.target,
+            report.coverage,
+            lines,
+            lambda: encoder.coverage(report, lines, sequence, topic, self.now_ns),
+        )
 
     def tell_held(self, tracked: TargetState) -> None:
         """Say how many dead letters a limit has kept back."""
-        encoder = self._context.encoder(tracked.target)
         for reason, bucket in tracked.dead_letters.items():
             if bucket.held:
-                topic = self._context.plan.health_topic
-                lines = tracked.position.lines
-                self.own(encoder.dead_letters_held(reason, bucket, lines, topic, self.now_ns))
-                self._ledger.health_records += 1
+                self._held(tracked, reason, bucket)
                 tracked.dead_letter_bucket(reason, 0).held = 0
+
+    def _held(self, tracked: TargetState, reason: Reason, bucket: Bucket) -> None:
+        encoder, topic = self._context.encoder(tracked.target), self._context.plan.health_topic
+        lines = tracked.position.lines
+        self._health(
+            Health.DEAD_LETTERS_LIMITED,
+            tracked.target,
+            reason,
+            bucket.held,
+            lambda: encoder.dead_letters_held(reason, bucket, lines, topic, self.now_ns),
+        )

@@ -14,34 +14,14 @@ from structlog.testing import capture_logs
 from streamer.model import Reason
 from streamer.transform import outcome
 from streamer.transform.encode import TargetEncoder
-from streamer.transform.fingerprint import FingerprintPlan
 from streamer.transform.limit import Rate
-from streamer.transform.plan import LineFailedError, WindowFailedError
-from streamer.transform.treatment import DedupePlan
-from streamer.transform.writer import Writer
+from tests.flow.planting import plant, said
 from tests.flow.publishers import MemoryKafka
-from tests.flow.test_shard import GENEROUS, LETTERS, PodLog, alerts, check_commits, owning, pod_log
+from tests.flow.test_shard import GENEROUS, LETTERS, PodLog, alerts, check_commits, owning, pod_log, until
 from tests.unit.flow.virtual_time import in_virtual_time
 from tests.unit.transform.samples import FALCO, OTHER, START_NS, alert
 
 BAD = (7, 40)
-HOUR_NS = 3600 * 1_000_000_000
-
-
-class PlantedError(Exception):
-    """Its text would be an alert's."""
-
-
-def plant(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, is_bad: Callable[..., bool]) -> None:
-    """Let a function raise where its arguments are bad."""
-    sound = getattr(owner, name)
-
-    def planted(*arguments: Any, **named: Any) -> Any:
-        if is_bad(*arguments):
-            raise PlantedError("rm -rf /secret")
-        return sound(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, planted)
 
 
 def is_bad_body(body: bytes) -> bool:
@@ -96,11 +76,10 @@ async def test_a_fault_at_a_line_costs_that_line_and_no_other(
     for topic, records in expected.items():
         assert found[topic] == [one for one in records if not is_bad_body(one[1])]
     assert check_commits(kafka).invalid == 3
-    errors = [one for one in logs if one["event"] == "line_failed"]
+    errors = said(logs, "line_failed")
     assert len(errors) == 3
-    assert {one["error"] for one in errors} == {"PlantedError"}
+    assert {one["error"] for one in errors} == {"tests.flow.planting.PlantedError"}
     assert all("planted" in one["frames"][-1] for one in errors)
-    assert "secret" not in str([one for one in logs if one["log_level"] != "debug"])
 
 
 @in_virtual_time
@@ -141,19 +120,6 @@ async def test_the_dead_letter_shrinks_where_kafka_refuses_it(monkeypatch: pytes
 
 
 @in_virtual_time
-async def test_a_fault_at_an_evicted_window_is_not_put_down_to_the_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    plant(monkeypatch, Writer, "evict", lambda *_: True)
-    dedupe = DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time", "n")))
-    kafka = MemoryKafka()
-    with pytest.raises(WindowFailedError):
-        async with owning(kafka, pod_log(FALCO, *alerts(5)), plan=replace(GENEROUS, dedupe=dedupe)) as owner:
-            await owner.drain()
-    assert not kafka.records
-
-
-@in_virtual_time
 async def test_where_the_dead_letter_fails_as_well_its_line_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -166,26 +132,15 @@ async def test_where_the_dead_letter_fails_as_well_its_line_is_left_out(
 
 
 @in_virtual_time
-async def test_a_fault_that_nothing_avoids_ends_the_shard_and_commits_nothing(
+async def test_where_very_many_lines_fail_what_is_known_of_them_is_committed_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plant_in_parse(monkeypatch)
-    plant(monkeypatch, TargetEncoder, "dead_letter", lambda *_: True)
+    plant(monkeypatch, outcome, "parse", lambda *_: True)
     kafka = MemoryKafka()
-    with pytest.raises(LineFailedError):
-        await published(kafka, pod_log(FALCO, *alerts(20)))
-    assert not kafka.records
-
-
-@in_virtual_time
-async def test_a_fault_at_a_windows_end_is_not_put_down_to_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else each line that follows would become a dead letter."""
-    plant(monkeypatch, Writer, "end_windows", lambda *_: True)
-    dedupe = DedupePlan(fingerprint=FingerprintPlan(volatile=("evt.time", "n")))
-    log = pod_log(FALCO, *alerts(5), *[alert(START_NS + n * HOUR_NS) for n in range(3)])
-    late = PodLog(FALCO, [(START_NS + n * HOUR_NS, body) for n, (_, body) in enumerate(log.lines)])
-    kafka = MemoryKafka()
-    with pytest.raises(WindowFailedError):
-        async with owning(kafka, late, plan=replace(GENEROUS, dedupe=dedupe), batch_lines=25) as owner:
-            await owner.drain()
-    assert not kafka.records
+    text = "x" * 1000
+    log = pod_log(FALCO, *[alert(START_NS + n, text=text, n=n) for n in range(400)])
+    async with owning(kafka, log, batch_lines=10) as owner:
+        await until(lambda: bool(owner.commits), seconds=100)
+        assert owner.commits[0][1].lines < 200
+        assert await owner.drain()
+    assert check_commits(kafka).dead_lettered == 400

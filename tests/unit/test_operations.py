@@ -69,6 +69,10 @@ def logged() -> set[tuple[str, str]]:
                     assert isinstance(event, ast.Constant), f"{path}:{node.lineno}: an event needs a name"
                     assert not rest, f"{path}:{node.lineno}: facts are named"
                     found.add((str(event.value), LEVELS.get(level, level)))
+                case ast.Call(func=ast.Name(id="log_failure"), args=[ast.Constant(value=str(name)), _]):
+                    found.add((name, "error"))
+                case ast.Call(func=ast.Name(id="log_failure")):
+                    raise AssertionError(f"{path}:{node.lineno}: an event needs a name")
     return found
 
 
