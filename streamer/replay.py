@@ -10,13 +10,19 @@ from typing import Final
 from streamer.flow.publishing import PublishFailed, RecordsRefused, Refusals
 from streamer.model import Ledger, LogBatch, Publication
 from streamer.sink import ReplaySink
+from streamer.telemetry.failure import log_part
 from streamer.transform.load import load
+from streamer.transform.plan import MOST_FAILURES, failed_part
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import ShardState
 
 _COMMIT_LINES: Final = 10_000
 _MOST_REFUSALS: Final = 5
 """An alert, its dead letter, and that cut short: more is not this record's fault."""
+
+
+_MOST_FAILURES: Final = 8
+"""Of one publication: each costs making it once more."""
 
 
 class Replay:
@@ -56,21 +62,52 @@ class Replay:
         )
 
     async def _publish(self, batches: list[LogBatch]) -> None:
-        await self._settle(lambda refused: self._processor.process(batches, time.time_ns(), refused))
+        """Publish what these become. Where the core fails at many parts of it, a half of it at a time."""
+        most = _MOST_FAILURES if len(batches) > 1 else None
+        if not await self._settle(
+            lambda refused: self._processor.process(batches, time.time_ns(), refused), most_failures=most
+        ):
+            half = len(batches) // 2
+            await self._publish(batches[:half])
+            await self._publish(batches[half:])
 
-    async def _settle(self, make: Callable[[Refusals], Publication | None]) -> None:
-        """As a shard does: what Kafka refuses for itself becomes a dead letter at the next try."""
-        refused = Refusals()
-        while (publication := make(refused)) is not None:
+    async def _settle(
+        self, make: Callable[[Refusals], Publication | None], *, most_failures: int | None = None
+    ) -> bool:
+        """As a shard does: what Kafka refuses, or the core fails at, is left out or becomes a dead letter.
+
+        False where the core has failed at more than `most_failures` parts; nothing is published then.
+        """
+        refused, failures = Refusals(), 0
+        while True:
+            try:
+                publication = make(refused)
+            except Exception as error:
+                if (part := failed_part(error)) is None:
+                    raise
+                log_part(part)
+                self._roll_back()
+                if refused.add_failure(part) > MOST_FAILURES:
+                    raise
+                failures += 1
+                if most_failures is not None and failures > most_failures:
+                    return False
+                continue
+            if publication is None:
+                return True
             try:
                 await self._sink.publish(publication)
             except RecordsRefused as error:
                 if refused.add(error) > _MOST_REFUSALS:
                     raise PublishFailed(str(error)) from error
-                self._processor = Processor(self._plan, load(self._plan.cluster, self._state.items()))
+                self._roll_back()
                 continue
             self._keep(publication)
-            return
+            return True
+
+    def _roll_back(self) -> None:
+        """Go back to what was published: the state is ahead of that, or half changed."""
+        self._processor = Processor(self._plan, load(self._plan.cluster, self._state.items()))
 
     def _keep(self, publication: Publication) -> None:
         self.filtered += publication.filtered

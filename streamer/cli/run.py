@@ -43,6 +43,7 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
     from streamer.reload import Reload
     from streamer.sink import TopicsUnfit
     from streamer.source.api import ApiConfigError
+    from streamer.telemetry.failure import log_failure
     from streamer.telemetry.http import ListenError
 
     reload = Reload(settings, config_path(config), overrides)
@@ -66,4 +67,7 @@ def run(config: Path | None, overrides: tuple[str, ...]) -> None:
         drained = run_loop(work())
     except (TopicsUnfit, ApiConfigError, ListenError) as error:
         fail(f"error: {error}", exits.CONFIG)
+    except Exception as error:
+        log_failure("worker_failed", error)
+        sys.exit(exits.FAILED)
     sys.exit(0 if drained else exits.FAILED)

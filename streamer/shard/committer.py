@@ -34,9 +34,9 @@ from streamer.flow.backoff import Backoff
 from streamer.flow.publishing import BatchRefused, Fenced, Publisher, PublishError, RecordsRefused, Refusals
 from streamer.model import Publication
 from streamer.telemetry import facts
-from streamer.telemetry.failure import log_failure
+from streamer.telemetry.failure import log_part
 from streamer.transform.load import load
-from streamer.transform.plan import MOST_FAILURES, CoreFailedError, LineFailedError, failed_part
+from streamer.transform.plan import MOST_FAILURES, CoreFailedError, failed_part
 from streamer.transform.process import Plan, Processor
 from streamer.transform.state import ShardState
 
@@ -211,11 +211,7 @@ class Committer:
 
     async def _leave_out(self, part: CoreFailedError, attempt: _Attempt) -> None:
         """Have the publication made without a part. Raises the error where the core has failed too often at it."""
-        cause, target, what = part.__cause__ or part, part.target, part.what
-        if isinstance(part, LineFailedError):
-            log_failure("line_failed", cause, shard=self._index, target=target, part=what)
-        else:
-            log_failure("part_failed", cause, shard=self._index, target=target, part=what)
+        log_part(part, shard=self._index)
         if attempt.refused.add_failure(part) > MOST_FAILURES:
             raise part
         attempt.failures += 1

@@ -10,13 +10,13 @@ from typing import Final
 import structlog
 
 from streamer.flow.backoff import Backoff
-from streamer.flow.failure import one_line
 from streamer.flow.waker import Waker
 from streamer.model import LogBatch, Position, PositionStatus, Target
 from streamer.source.departure import Departure
 from streamer.source.follower import Follower
 from streamer.source.means import Means, Owner
 from streamer.source.pods import PodView
+from streamer.telemetry.failure import class_of
 from streamer.telemetry.status import StreamState, TargetStatus
 
 _DRAIN_SECONDS: Final = 60.0
@@ -146,7 +146,7 @@ class TargetActor:
                 try:
                     self.state = await self._live()
                 except Exception as error:
-                    self._cause = f"an internal error: {one_line(error)}"
+                    self._cause = f"an internal error: {class_of(error)}"
                     log.exception("target_failed", target=self.target.id)
                 else:
                     return

@@ -15,6 +15,7 @@ from streamer.source.api import ApiError, KubernetesApi
 from streamer.source.podreader import PodReader
 from streamer.source.pods import NOT_AN_OBJECT, FoundPod
 from streamer.telemetry import facts
+from streamer.telemetry.failure import class_of
 
 _PAGE: Final = "500"
 _SHORT_SECONDS: Final = 1.0
@@ -115,7 +116,7 @@ class Scope:
                 pause = await self._fail(error)
             except Exception as error:
                 log.exception("discovery_failed", namespace=self.namespace or "*", selector=self.selector)
-                self._lose(f"a fault of our own: {error!r}")
+                self._lose(f"a fault of our own: {class_of(error)}")
                 self._version = ""
                 pause = self._backoff.next_seconds()
             if self.lost_at is None and clock() - started >= _SHORT_SECONDS:

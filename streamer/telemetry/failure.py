@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import structlog
 
+from streamer.transform.plan import CoreFailedError, LineFailedError
+
 _MOST_FRAMES: Final = 30
 _MOST_CAUSES: Final = 8
 
@@ -25,6 +27,15 @@ def log_failure(event: str, error: BaseException, **facts: object) -> None:
     log.debug("failure_cause", of=event, cause=" <- ".join(map(repr, _chain(error))))
 
 
+def log_part(part: CoreFailedError, **facts: object) -> None:
+    """Write that the core has failed at a part of a publication, which is made without it."""
+    cause = part.__cause__ or part
+    if isinstance(part, LineFailedError):
+        log_failure("line_failed", cause, target=part.target, part=part.what, **facts)
+    else:
+        log_failure("part_failed", cause, target=part.target, part=part.what, **facts)
+
+
 def described(error: BaseException) -> dict[str, Any]:
     """The class of an exception, the places in the code that it has passed, and the same of what had caused it."""
     chain = _chain(error)
@@ -32,6 +43,12 @@ def described(error: BaseException) -> dict[str, Any]:
     if len(chain) > 1:
         found["causes"] = [[class_of(cause), *_frames(cause.__traceback__)] for cause in chain[1:]]
     return found
+
+
+def as_text(error: BaseException) -> str:
+    """The same, for people."""
+    parts = ["\n  ".join([class_of(cause), *_frames(cause.__traceback__)]) for cause in _chain(error)]
+    return "\ncaused by ".join(parts)
 
 
 def class_of(error: BaseException) -> str:
