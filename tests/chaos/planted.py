@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from streamer.cli import main
 from streamer.model import Publication
@@ -21,6 +22,9 @@ from streamer.sink.delivery import Delivery
 from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import Batch
 from streamer.sink.producer import ShardProducer
+from streamer.transform import outcome, writer
+from streamer.transform.parse import parse
+from streamer.transform.summary import Part, summary_values
 
 _AFTER = 10
 """Commits or batches that go well before."""
@@ -98,6 +102,39 @@ def freeze_before_commit() -> None:
     GuardedProducer.commit = planted  # type: ignore[method-assign]
 
 
+def fail_at_some_lines() -> None:
+    """The core fails at some alerts, by their bytes: the same ones each time that they are read."""
+
+    def planted(body: bytes, *others: Any) -> Any:
+        if is_bad_line(body):
+            raise ValueError(body.decode())
+        return parse(body, *others)
+
+    outcome.parse = planted  # type: ignore[assignment]
+
+
+def is_bad_line(body: bytes) -> bool:
+    """Whether `fail_at_some_lines` fails at it: one of 50."""
+    return crc32(body) % 50 == 0
+
+
+def fail_at_some_summaries() -> None:
+    """The core fails at summaries of some rules."""
+    values = summary_values
+
+    def planted(part: Part, *others: Any, **named: Any) -> list[bytes]:
+        if is_bad_rule(part.sample.rule):
+            raise ValueError(part.sample.body.decode())
+        return values(part, *others, **named)
+
+    writer.summary_values = planted  # type: ignore[attr-defined]
+
+
+def is_bad_rule(rule: str) -> bool:
+    """Whether `fail_at_some_summaries` fails at it: one of 2."""
+    return crc32(rule.encode()) % 2 == 0
+
+
 FAULTS = {
     each.__name__: each
     for each in (
@@ -106,6 +143,8 @@ FAULTS = {
         skip_one_state_write,
         commit_despite_a_failure,
         freeze_before_commit,
+        fail_at_some_lines,
+        fail_at_some_summaries,
     )
 }
 
