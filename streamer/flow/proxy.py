@@ -43,6 +43,9 @@ class Way:
             parts = urlsplit(address if "://" in address else f"http://{address}")
             sound = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1)
             # A `#`, `?` or `/` in a password that is not encoded would make a host of what stands before it.
+            (parts.hostname or "").encode(
+                "idna"
+            )  # what DNS cannot hold is a UnicodeError, and that a ValueError
             sound = sound and not (parts.query or parts.fragment) and parts.path in {"", "/"}
         except ValueError:
             sound = None

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -30,6 +31,7 @@ from streamer.source.unreachable import trouble as unreachable
 __all__ = ["ApiConfigError", "ApiError", "KubernetesApi", "LogAnswer", "LogQuery", "connect"]
 
 _HEADERS_SECONDS: Final = 30.0
+_CONNECT_SECONDS: Final = 10.0
 _LOG_READ_BYTES: Final = 16 * 1024
 """aiohttp pauses a connection above twice this: with one TLS record more, that is what a stream may hold in memory."""
 
@@ -197,8 +199,15 @@ class KubernetesApi:
             permit, response = await self._budget.send(lane, node, send, _HEADERS_SECONDS)
         except NoSlotError as error:
             raise ApiError(0, str(error)) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            via = f" through the proxy {self._way.shown}" if self._way.shown else ""
+            message = f"no connection to {self._host}{via} within {_CONNECT_SECONDS:.0f} s"
+            raise ApiError(0, message) from error
         except TimeoutError as error:
-            raise ApiError(0, f"no answer from {self._host} within {_HEADERS_SECONDS:.0f} s") from error
+            within = (
+                f" within {_HEADERS_SECONDS:.0f} s" if error.errno is None else ": the connection timed out"
+            )
+            raise ApiError(0, f"no answer from {self._host}{within}") from error
         except (aiohttp.ClientError, OSError) as error:
             cause, fix = unreachable(error, self._way)
             raise ApiError(0, f"cannot reach the API server: {cause}", fix=fix) from error
@@ -232,15 +241,27 @@ async def connect(
         tls = ApiTls(credentials.configuration)
     except (OSError, ValueError) as error:
         raise ApiConfigError(credentials.explain(error)) from error
+    _check_host(credentials.configuration.host)
     way = _way(credentials.configuration)
     connector = way.connector(limit=0, socket_factory=_keepalive_socket)
     # No limit on the whole: a log stream lives for hours. The wait for headers is bounded in `_ask`.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
     try:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             yield KubernetesApi(credentials, tls, way, session, budget or Budget())
     finally:
         await credentials.close()
+
+
+def _check_host(url: str) -> None:
+    """Refuse a name that no DNS can have: looking it up fails with an error that names no setting."""
+    host = urlsplit(url).hostname or ""
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ApiConfigError(
+            f"no way to the Kubernetes API: `{host}` is not a host's name: between its dots stand 1 to 63 characters"
+        ) from error
 
 
 def _way(configuration: Any) -> Way:

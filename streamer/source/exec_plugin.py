@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 _ABANDONED_SECONDS: Final = 1.0
+_LAST_WORDS_SECONDS: Final = 0.2
+"""For what it wrote before its end, where something else keeps its stderr open."""
 _SAID_BYTES: Final = 4096
 """Of what it writes to stderr, the last bytes that are kept for an error."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
@@ -95,43 +97,82 @@ class ExecPlugin:
         if self.cluster is not None:
             spec["cluster"] = self.cluster
         info = {"apiVersion": self.api_version, "kind": "ExecCredential", "spec": spec}
-        process = await asyncio.create_subprocess_exec(
-            self.command,
-            *self.args,
-            env={**os.environ, **self.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)},
-            stdin=None if interactive else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            async with asyncio.timeout(seconds):
-                printed, said = await asyncio.gather(
-                    process.stdout.read(), _heard(process.stderr, show=interactive)
-                )
-                await process.wait()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_ABANDONED_SECONDS):
-                        await process.wait()
+        async with _Stderr(show=interactive) as stderr:
+            process = await asyncio.create_subprocess_exec(
+                self.command,
+                *self.args,
+                env={**os.environ, **self.environment, "KUBERNETES_EXEC_INFO": json.dumps(info)},
+                stdin=None if interactive else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr.handed_over(),
+            )
+            assert process.stdout is not None
+            try:
+                async with asyncio.timeout(seconds):
+                    printed = await process.stdout.read()
+                    await process.wait()
+                said = await stderr.last()
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(_ABANDONED_SECONDS):
+                            await process.wait()
         if process.returncode:
             *_, last = said.decode(errors="replace").strip().splitlines() or [""]
             raise ValueError(f"process returned {process.returncode}" + (f": {last}" if last else ""))
         return _read(printed, self.api_version)
 
 
-async def _heard(stderr: asyncio.StreamReader, *, show: bool) -> bytes:
-    """The end of what it writes. `show` it, too: a question, or the address of a login page."""
-    kept = b""
-    while chunk := await stderr.read(_SAID_BYTES):
-        if show:
-            sys.stderr.write(chunk.decode(errors="replace"))
-            sys.stderr.flush()
-        kept = (kept + chunk)[-_SAID_BYTES:]
-    return kept
+class _Stderr:
+    """What a plug-in writes to stderr, in a pipe of our own.
+
+    A child that it leaves behind may keep the pipe open for ever: only its stdout and its end are waited for, as
+    kubectl does.
+    """
+
+    def __init__(self, *, show: bool) -> None:
+        """With `show`, it is shown: a question, or the address of a login page."""
+        self._show = show
+        self._kept = b""
+
+    async def __aenter__(self) -> Self:
+        read, self._write = os.pipe()
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0)
+        )
+        self._hearing = asyncio.create_task(self._hear(reader))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._close_ours()
+        self._hearing.cancel()
+        await asyncio.wait([self._hearing])
+        self._transport.close()
+
+    def handed_over(self) -> int:
+        """The end that the process writes to."""
+        return self._write
+
+    async def last(self) -> bytes:
+        """The end of what it has written, once it has ended."""
+        self._close_ours()
+        await asyncio.wait([self._hearing], timeout=_LAST_WORDS_SECONDS)
+        return self._kept
+
+    def _close_ours(self) -> None:
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+
+    async def _hear(self, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(_SAID_BYTES):
+            if self._show:
+                sys.stderr.write(chunk.decode(errors="replace"))
+                sys.stderr.flush()
+            self._kept = (self._kept + chunk)[-_SAID_BYTES:]
 
 
 def _read(printed: bytes, api_version: str) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _CRI: Final = re.compile(
     rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) (stdout|stderr) ([FP])(?::[^ ]*)?(?: |$)"
 )
 _TIME: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_STREAMS: Final = ("stdout", "stderr")
+"""A line with another is a container's own, which may write what it likes: each would cost a buffer."""
 _UTC: Final = (b"Z", b"+00:00", b"-00:00")
 _DOCKER_MOST_BYTES: Final = 6 * 16 * 1024 + 1024
 """Docker cuts at 16 KiB; each byte has six in JSON at the most, and the other members have room as well."""
@@ -120,7 +122,7 @@ def _docker_record(line: bytes) -> tuple[str, bytes, bytes] | None:
     except orjson.JSONDecodeError:
         return None
     text, stream, time = found.get("log"), found.get("stream"), found.get("time")
-    if type(text) is not str or type(stream) is not str or type(time) is not str or not time.isascii():
+    if type(text) is not str or stream not in _STREAMS or type(time) is not str or not time.isascii():
         return None
     match = _TIME.fullmatch(time.encode())
     return None if match is None else (stream, _api_stamp(match), text.encode())

@@ -125,7 +125,19 @@ def test_servers_are_a_list_or_text_with_commas(
     assert load(path, flags, environ).kafka.bootstrap_servers == servers
 
 
-@pytest.mark.parametrize("text", ["[::1]", "[::1]:", "[::1]:a", "[::1]9092", "[::1]:9092x", "[a, b]:9092"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[::1]",
+        "[::1]:",
+        "[::1]:a",
+        "[::1]9092",
+        "[::1]:9092x",
+        "[a, b]:9092",
+        f"{'a' * 64}:1",
+        f"b.{'a' * 64}.c:1",
+    ],
+)
 def test_what_is_no_address_is_an_error_as_before(text: str) -> None:
     with pytest.raises(ConfigError):
         load(None, ["cluster=x", f"kafka.bootstrap_servers={text}"], {})

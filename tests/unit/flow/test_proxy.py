@@ -89,6 +89,7 @@ def test_plain_http_has_a_variable_of_its_own() -> None:
     "address",
     [
         *("ftp://u:secret@p", "http://", "http://u:secret@", "p:port", "socks4://p", ":1"),
+        *(f"http://u:secret@{'a' * 64}.c:1", "http://u:secret@a..b:1"),
         *("http://u:12#secret@p:1", "http://u:12?secret@p:1", "http://u:12/secret@p:1"),
     ],
 )

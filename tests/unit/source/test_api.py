@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,12 +11,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from streamer.source.api import ApiError, KubernetesApi, LogQuery, connect
+from streamer.source.api import ApiConfigError, ApiError, KubernetesApi, LogQuery, connect
 from streamer.source.budget import Budget, Lane
 from streamer.source.credentials import Credentials, CredentialsError
 
@@ -227,6 +229,38 @@ async def test_a_server_that_is_away_holds_no_slot(tmp_path: Path) -> None:
         with pytest.raises(ApiError, match="connection refused"):
             await api.pod("n", "p")
     assert nothing_left(budget)
+
+
+@pytest.mark.parametrize("host", ["a" * 64, f"b.{'a' * 64}.example", "a..b"])
+async def test_a_name_that_no_host_can_have_is_an_error_of_the_configuration(
+    host: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ApiConfigError, match=f"`{host}` is not a host's name"):
+        async with connect(kubeconfig(tmp_path / "kubeconfig", f"https://{host}:6443"), None):
+            raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (aiohttp.ConnectionTimeoutError("x"), r"^no connection to http://127\.0\.0\.1:1 within 10 s$"),
+        (TimeoutError(), r"^no answer from http://127\.0\.0\.1:1 within 30 s$"),
+        (
+            TimeoutError(errno.ETIMEDOUT, "x"),
+            r"^no answer from http://127\.0\.0\.1:1: the connection timed out$",
+        ),
+    ],
+)
+async def test_a_timeout_is_told_by_what_has_timed_out(
+    error: Exception, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def times_out(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(aiohttp.ClientSession, "_request", times_out)
+    async with connect(kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1"), None) as api:
+        with pytest.raises(ApiError, match=told):
+            await api.pod("n", "p")
 
 
 # Exec plug-ins

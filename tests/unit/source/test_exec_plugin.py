@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from streamer.source.credentials import Credentials
+from streamer.source.credentials import ApiConfigError, Credentials
 from streamer.source.exec_plugin import ExecPlugin, PluginError
 from tests.testbed.certs import Authority
 
@@ -171,3 +172,27 @@ def test_at_a_terminal_a_plugin_may_ask_unless_its_mode_forbids_it(
     assert ended.stdout == "{'token': 't'}\n"
     assert ("open https://example.test/device" in ended.stderr) == interactive
     assert json.loads(given(plugin, "info"))["spec"]["interactive"] is interactive
+
+
+async def test_a_child_that_keeps_stderr_open_does_not_keep_a_plugin_from_its_end(tmp_path: Path) -> None:
+    """One that starts a helper for its cache, as kubectl accepts it."""
+    plugin = write_plugin(tmp_path / "plugin", "sleep 60 >/dev/null </dev/null & echo $! > child")
+    plugin.write_text(plugin.read_text().replace("> child", f"> {tmp_path}/child"))
+    try:
+        async with asyncio.timeout(20):
+            assert await header(kubeconfig(tmp_path / "config", command=str(plugin))) == "Bearer t"
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), 9)
+
+
+async def test_what_a_plugin_says_last_is_heard_though_a_child_keeps_stderr_open(tmp_path: Path) -> None:
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        f"#!/bin/sh\nsleep 60 >/dev/null </dev/null & echo $! > {tmp_path}/child\necho no key >&2; exit 3\n"
+    )
+    plugin.chmod(0o755)
+    try:
+        with pytest.raises(ApiConfigError, match="process returned 3: no key"):
+            await header(kubeconfig(tmp_path / "config", command=str(plugin)))
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), 9)

@@ -244,3 +244,12 @@ def test_the_link_to_a_log_says_whose_it_is(tmp_path: Path) -> None:
     link.symlink_to(pods / "0.log")
     (batch,) = batches(link)
     assert batch.target.pod_name == "falco/falco-x7k2p"
+
+
+def test_what_a_container_prints_as_if_docker_had_costs_no_buffer_for_each_name() -> None:
+    """An attacker chooses the text of a line: a part without an end would be kept for each name of a stream."""
+    lines = [b'{"log":"x","stream":"s%d","time":"2026-11-20T10:00:00Z"}' % n for n in range(1000)]
+    saved = SavedLines(MOST)
+    found = [line for run in saved.feed(b"\n".join(lines) + b"\n") for line in run.lines]
+    assert found == lines
+    assert not saved._streams
