@@ -83,7 +83,7 @@ class Worker:
         self._limits: dict[str, TopicLimits] | None = None
         """What each topic takes; None until they have been prepared."""
         self._findings = Findings()
-        self.overview = Overview(settings.cluster)
+        self.overview = Overview(settings.cluster, settings.http.view_url)
         self.overview.reload = reload
         self.overview.filters.take(settings.every_filter)
 

@@ -23,8 +23,9 @@ _AFTER_TOPICS: Final = "not asked before the topics are verified"
 class Overview:
     """Knows the parts of a worker as they come into being."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, view_url: str | None = None) -> None:
         self._cluster = cluster
+        self._view_url = view_url
         self._began_at = asyncio.get_running_loop().time()
         self._began_ns = time.time_ns()
         self.credentials_read = False
@@ -146,6 +147,11 @@ class Overview:
             targets=[] if self.fleet is None else self.fleet.status(now_ns),
             blind_seconds=blind_seconds,
             refused_pods=0 if self.discovery is None else self.discovery.refused,
-            facts={"version": __version__, "up_seconds": round(up_seconds, 3), "started_ns": self._began_ns},
+            facts={
+                "version": __version__,
+                "up_seconds": round(up_seconds, 3),
+                "started_ns": self._began_ns,
+                **({} if self._view_url is None else {"view_url": self._view_url}),
+            },
         )
         return status if status.ready else replace(status, blind_seconds=up_seconds)

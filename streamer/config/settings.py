@@ -28,6 +28,11 @@ ClusterName = Annotated[
 ]
 
 
+Url = Annotated[
+    str, Matching(r"https?://[^\s\"<>]{1,1000}", "an address that begins with http:// or https://")
+]
+
+
 class Records(Section):
     """The shape of the Kafka records."""
 
@@ -90,6 +95,11 @@ class Http(Section):
 
     host: Text | None = Field(default=None, description="The address to listen at. Null: all interfaces.")
     port: Whole = Field(default=8080, ge=0, le=65_535, description="The port to listen at. 0: any free one.")
+    view_url: Url | None = Field(
+        default=None,
+        examples=["https://alerts.example.com/"],
+        description="Where `falco-streamer view` is served: the status page links to it.",
+    )
 
 
 class Log(Section):

@@ -54,11 +54,17 @@ def page(status: Status) -> str:
         f'<p class="big {mood}">{escape(words)}</p>{_conditions(status)}{_ledger(status)}'
         f"{_filters(status.filters)}{_volatile(status.volatile_fields)}"
         f"{_shards(status.shards)}{_targets(status.targets)}"
-        f"<footer>Version {escape(str(status.facts.get('version', '')))}, up "
+        f"<footer>{_viewer(status)}Version {escape(str(status.facts.get('version', '')))}, up "
         f"{_duration(float(status.facts.get('up_seconds', 0)))}. "
         '<a href="status">/status</a> <a href="ledger">/ledger</a> <a href="metrics">/metrics</a> '
         '<a href="readyz?verbose">/readyz?verbose</a></footer></body></html>\n'
     )
+
+
+def _viewer(status: Status) -> str:
+    """A link to the viewer, which shows the alerts; this page has the worker's state only."""
+    url = status.facts.get("view_url")
+    return f'<a href="{escape(str(url))}">The alerts</a>. ' if url else ""
 
 
 def _mood(status: Status) -> tuple[str, str]:

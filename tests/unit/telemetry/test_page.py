@@ -202,3 +202,9 @@ class TestVolatileFields:
         assert not {"\u202e", "\x1b", "\u2028"} & set(text)
         (row,) = [row for row in Seen(text).rows if row[0] == evil]
         assert row[1] == rf"{evil}, a\u202egnp.exe, b\x1b[2J\n, c\u2028"
+
+
+def test_it_links_to_the_viewer_where_one_is_set() -> None:
+    assert "The alerts" not in page(WELL)
+    found = page(replace(WELL, facts={"view_url": 'https://alerts.example.com/?a=1&b="'}))
+    assert '<a href="https://alerts.example.com/?a=1&amp;b=&quot;">The alerts</a>' in found
