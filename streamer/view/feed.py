@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from streamer.flow.failure import one_line
 from streamer.sink import Connection, KafkaUnavailable, Message, TopicReader
 from streamer.sink.admin import admin
 from streamer.view.store import Store
@@ -148,8 +149,13 @@ class Feed:
     def _take(self, messages: list[Message], *, live: bool) -> None:
         if not messages:
             return
-        self._store.note(messages, self._clock_ms(), live=live)
+        now_ms = self._clock_ms()
         for message in messages:
+            try:
+                self._store.note([message], now_ms, live=live)
+            except Exception as error:  # one record must not keep the others from being seen
+                place = f"{message.topic}/{message.partition}/{message.offset}"
+                log.error("record_not_shown", record=place, cause=one_line(error))
             self._places[message.topic, message.partition] = message.offset + 1
         self._on_change()
 

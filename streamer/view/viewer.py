@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -69,16 +69,13 @@ async def viewing(
     feed = Feed(connection, topics, store, start=start, on_change=changed, isolation=isolation)
     hub = Hub(store, lambda: feed.status)
     server = ViewServer(hub, listen.access, host=listen.host, port=listen.port, tls=listen.tls)
-    async with server.serving() as url:
-        tasks = [
-            asyncio.create_task(feed.run(), name="view feed"),
-            asyncio.create_task(hub.run(), name="view hub"),
+    async with server.serving() as url, asyncio.TaskGroup() as tasks:
+        working = [
+            tasks.create_task(feed.run(), name="view feed"),
+            tasks.create_task(hub.run(), name="view hub"),
         ]
         try:
             yield url
         finally:
-            for task in tasks:
+            for task in working:
                 task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
