@@ -159,6 +159,35 @@ async def test_a_click_filters_everything_and_the_url_says_so(chromium: Browser)
         assert page.complaints == []
 
 
+async def test_a_value_can_be_left_out_and_a_condition_be_typed(chromium: Browser) -> None:
+    records = (
+        alert("a1", time_ms=at(4)),
+        alert("a2", "Write", time_ms=at(3), proc__name="nc"),
+        alert("a3", "Write", time_ms=at(2)),
+    )
+    async with opened(chromium, *records) as shown:
+        page = shown.page
+        await shown.until_rows("Write", "Write", "Shell")
+        leave_out = "new MouseEvent('click', {shiftKey: true, bubbles: true})"
+        await page.run(f"document.querySelector('#tops button[data-value=Shell]').dispatchEvent({leave_out})")
+        await shown.until_rows("Write", "Write")
+        assert await page.run("location.search") == "?not.rule=Shell"
+        for condition, shows in (
+            ('foo = "x"', "document.getElementById('banner').innerText.includes('there is no `foo`')"),
+            ('proc.name = "nc"', "document.getElementById('banner').hidden"),
+        ):
+            await page.run("document.getElementById('q').focus()")
+            await page.run(f"document.execCommand('insertText', false, {condition!r})")
+            await page.press("Enter")
+            await page.until(shows)
+            if "foo" in condition:
+                await page.run("document.querySelector('#active [aria-label^=\"Remove where\"]').click()")
+                await shown.until_rows("Write", "Write")
+        await shown.until_rows("Write")
+        assert "where=proc.name" in await page.run("location.search")
+        assert [each for each in page.complaints if "400" not in each] == []
+
+
 async def test_it_pauses_and_goes_on_without_a_hole(chromium: Browser) -> None:
     async with opened(chromium, alert("a1", time_ms=at(5))) as shown:
         await shown.until_rows("Shell")

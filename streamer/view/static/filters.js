@@ -5,6 +5,8 @@ import * as url from "./url.js";
 const RANGES = { "15m": "15 min", "6h": "6 h", "24h": "24 h" };
 const MENUS = { cluster: "Cluster", source: "Source", tag: "Tag" };
 const SEARCH_MS = 250;
+// A condition as in `filters`, such as proc.name =~ "(ba|z)?sh": it is set by Enter.
+const MATCHER = /^("[^"]*"|\S+)\s*([=!]~|!=|=|[<>]=?)\s*("|\w+$)/;
 
 export function start() {
   const search = $("q");
@@ -12,7 +14,14 @@ export function start() {
   search.value = url.one("q");
   search.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => url.set("q", search.value.trim(), { replace: true }), SEARCH_MS);
+    if (!MATCHER.test(search.value.trim())) timer = setTimeout(() => url.set("q", search.value.trim(), { replace: true }), SEARCH_MS);
+  });
+  search.addEventListener("keydown", (event) => {
+    const text = search.value.trim();
+    if (event.key !== "Enter" || !MATCHER.test(text)) return;
+    search.value = "";
+    url.set("q", "", { replace: true, quiet: true });
+    if (!url.values("where").includes(text)) url.toggle("where", text);
   });
   for (const [name, title] of Object.entries(MENUS)) {
     const menu = el("select", { "aria-label": title, id: `menu-${name}`, onchange: () => { if (menu.value) url.toggle(name, menu.value); } });

@@ -29,7 +29,7 @@ function line(name, row, most, chosen) {
   const total = row.published + row.suppressed;
   const bar = el("span", { class: "bar", "aria-hidden": "true" });
   bar.style.width = `${Math.max(1, (100 * total) / most)}%`;
-  const button = el("button", { type: "button", "aria-pressed": chosen, title: `${plain(row.value)}\n${count(row.published)} published, ${count(row.suppressed)} suppressed`, onclick: () => url.toggle(name, row.value) },
+  const button = el("button", { type: "button", "aria-pressed": chosen, title: `${plain(row.value)}\n${count(row.published)} published, ${count(row.suppressed)} suppressed`, onclick: (event) => url.toggle(event.shiftKey ? `not.${name}` : name, row.value) },
     bar, value(row.value, { cls: "name" }), sparkline(row.spark),
     el("span", { class: "n" }, compact(total), el("span", { class: "hidden-text" }, ` alerts, ${count(row.published)} published`)));
   button.dataset.value = row.value;
