@@ -52,7 +52,7 @@ function make() {
   const sync = uPlot.sync("timeline");
   const axis = (more) => ({ stroke: () => style("--ink-2"), grid: { stroke: () => style("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif", ...more });
   const base = (height, names, colour, labels) => ({
-    width: 600, height, legend: { show: false }, padding: [8, 10, labels ? 0 : 6, 0],
+    width: 600, height, legend: { show: false }, padding: [8, 18, labels ? 0 : 6, 0],
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
     scales: { x: { range: (plot) => plot.timeRange ?? [0, 1] }, y: { range: (_, __, most) => [0, Math.max(4, most * 1.08)] } },
     cursor: { sync: { key: sync.key, setSeries: false }, drag: { x: true, y: false, setScale: false }, points: { show: false }, y: false },
