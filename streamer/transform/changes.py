@@ -87,19 +87,18 @@ def drain(state: ShardState, now_ns: int) -> list[Change]:
     written are read again, as the same records.
     """
     first, found, counts, positions = list[Change](), list[Change](), list[Change](), list[Change]()
-    changed, deleted = state.journal.take()
-    for place, what in changed.items():
+    gone = list[Change]()
+    for place, what in state.journal.take().items():
         kind, path = place[0], _path(place)
         if what is None:
-            of_kind = first if kind == "repeats" else positions if kind == "position" else found
+            # A window that counts again may have other variants: until these are counted, the old counts need theirs.
+            of_kind = {"repeats": first, "variant": gone, "position": positions}.get(kind, found)
             of_kind.append(Change(path, None))
         elif isinstance(what, Window):
             windows = state.tracked[place[1]].windows
             if kind == "window":
                 found.append(Change(path, _PACKED + windows.settle(what)))
             elif (repeats := what.repeats) is not None:
-                if place in deleted:  # its variants were those of another window, or of another part
-                    first.append(Change(path, None))
                 if what.is_counted:
                     windows.due_at_latest(what, repeats, what.counted_ns, now_ns)
                     what.is_counted = False
@@ -112,7 +111,7 @@ def drain(state: ShardState, now_ns: int) -> list[Change]:
         else:
             found.append(_change(path, _value(kind, what)))
     state.tidy()
-    return first + found + counts + positions
+    return first + found + counts + gone + positions
 
 
 def _path(place: Place) -> str:

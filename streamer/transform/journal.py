@@ -37,11 +37,8 @@ class Journal:
         else:
             self.entries.pop(place, None)
 
-    def take(self) -> tuple[dict[Place, object | None], set[Place]]:
-        """All that has changed, and the places whose stored value was deleted; from now on it counts as stored.
-
-        A place that was deleted may hold something new.
-        """
-        taken = self.entries, self._deleted
-        self.entries, self._deleted = {}, set()
+    def take(self) -> dict[Place, object | None]:
+        """All that has changed; from now on it counts as stored."""
+        taken, self.entries = self.entries, {}
+        self._deleted.clear()
         return taken

@@ -21,7 +21,7 @@ def test_stores_what_is_in_memory_and_deletes_only_what_is_stored(
     fresh = set[Place]()
 
     def seal() -> None:
-        for place, what in journal.take()[0].items():
+        for place, what in journal.take().items():
             if what is None:
                 del stored[place]
             else:
