@@ -110,7 +110,7 @@ def fail_at_some_lines() -> None:
             raise ValueError(body.decode())
         return parse(body, *others)
 
-    outcome.parse = planted  # type: ignore[attr-defined, assignment]
+    outcome.parse = planted  # type: ignore[assignment, attr-defined]
 
 
 def is_bad_line(body: bytes) -> bool:
