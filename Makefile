@@ -7,6 +7,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ARGS ?=
 FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integration/test_ledger_recount.py
+# Once more on the compiled core: what takes the whole way, and decides by the stored state.
+COMPILED := $(patsubst %,tests/integration/test_%.py,main_job ledger_recount deduplication)
 BIN := .venv/bin
 # What people read. Tests, and the parts that are not in this language yet, are left out.
 PROSE := '*.md' config k8s examples bench tools streamer ':!streamer/source' ':!streamer/shard' ':!streamer/view' ':!tools/words.txt'
@@ -73,6 +75,7 @@ test: test-quick parts  ## The quick tests, the compiled core, the commands as p
 	@$(BIN)/python -m tests.testbed.compiled
 	@$(BIN)/python -m pytest -q -n auto tests/e2e
 	@ADVERSARIAL_SEEDS=1000 $(BIN)/python -m pytest -q -n auto tests/adversarial
+	@$(BIN)/python -m tests.testbed.compiled -n 0 -m real $(COMPILED)
 	@$(BIN)/python -m pytest -q -m real $(ARGS)
 
 .PHONY: test-compiled
