@@ -98,15 +98,6 @@ async def recount(kafka: Kafka, prefix: str) -> tuple[Counter[str], Counter[str]
     return published, suppressed
 
 
-async def counts(page: Page) -> tuple[int, int]:
-    """Published and suppressed, as the page shows them."""
-    shown = (
-        "[...document.querySelectorAll('#legend h3 .n')].map(each => +each.textContent.replaceAll(',', ''))"
-    )
-    published, suppressed = await page.run(shown)
-    return published, suppressed
-
-
 async def until_counts(page: Page, kafka: Kafka, prefix: str, cluster: str, alerts: int) -> None:
     """Wait until the page has what was written, and hold it against a recount."""
     await page.run(
