@@ -72,14 +72,9 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
                 on_record=screen.record,
                 on_ledger=screen.ledger,
                 on_event=screen.event,
-                on_page=lambda url: click.echo(f"The alerts are at {url}", err=True),
+                on_page=_introduce,
             )
 
-    click.echo(
-        "A simulated cluster, the worker and a mock Kafka broker in one process. The mock broker has no transactions: "
-        "this demo delivers at least once. Ctrl-C ends it.",
-        err=True,
-    )
     try:
         outcome = run_loop(play())
     except MockBrokerMissing as error:
@@ -88,6 +83,15 @@ def demo(seconds: float | None, rate: float, seed: int, ledger: Path | None, ver
     click.echo(ledger_line(outcome.ledger), err=True)
     write_ledger(ledger, outcome.ledger)
     sys.exit(0 if outcome.sound else exits.FAILED)
+
+
+def _introduce(url: str) -> None:
+    click.echo(f"The alerts are at {url}", err=True)
+    click.echo(
+        "A simulated cluster, the worker and a mock Kafka broker in one process. The mock broker has no transactions: "
+        "this demo delivers at least once. Ctrl-C ends it.",
+        err=True,
+    )
 
 
 class _Screen:

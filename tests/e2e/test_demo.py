@@ -23,6 +23,7 @@ def test_it_runs_by_itself_and_accounts_for_every_line(tmp_path: Path) -> None:
     found = orjson.loads(ledger.read_bytes())
     assert found["balanced"] is True
     assert found["published"] == len(ALERT.findall(out)) > 0
+    assert re.fullmatch(r"The alerts are at http://127\.0\.0\.1:\d+/", said.splitlines()[0])
     assert "at least once" in said
     assert "\x1b" not in out + said
     assert said.splitlines()[-1].endswith("balanced")
