@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 import orjson
@@ -13,10 +14,11 @@ import orjson
 from streamer.cli import exits
 from streamer.cli.loop import run as run_loop
 from streamer.cli.options import discard_stdout, fail, load_settings, settings_options, write_ledger
+from streamer.cli.selection import as_json
 
 if TYPE_CHECKING:
     from streamer.config import Settings
-    from streamer.model import Ledger, Target
+    from streamer.model import Ledger, Record, Target
     from streamer.source.files import FileReader
     from streamer.source.gaps import Hole
 
@@ -28,6 +30,7 @@ Examples:
   kubectl logs -n falco -l app.kubernetes.io/name=falco -c falco --tail=-1 --timestamps | falco-streamer replay -
   falco-streamer replay --to null --ledger ledger.json alerts-2026-11-*.json.gz
   falco-streamer replay -c streamer.yaml --to kafka --gap gaps.jsonl /var/log/pods/falco_*/falco/*.log*
+  falco-streamer replay -o json falco.log | jq -r '.topic + " " + .headers.rule'
   falco-streamer replay --to kafka --set kafka.bootstrap_servers=localhost:9092 falco.log
 """,
 )
@@ -37,7 +40,15 @@ Examples:
     type=click.Choice(["kafka", "stdout", "null"]),
     default="stdout",
     show_default=True,
-    help="Where the records go. stdout prints their values, one a line.",
+    help="Where the records go.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["raw", "json"]),
+    default="raw",
+    show_default=True,
+    help="With --to stdout: the values as they are, or the records with topic, key and headers, as `tap` prints them.",
 )
 @click.option(
     "--ledger", type=click.Path(path_type=Path), help="Write the final ledger to this file, as JSON."
@@ -58,6 +69,7 @@ def replay(
     config: Path | None,
     overrides: tuple[str, ...],
     to: str,
+    output: str,
     ledger: Path | None,
     target: str | None,
     node: str,
@@ -76,6 +88,8 @@ def replay(
     from streamer.source.files import FileError, FileReader
     from streamer.telemetry.log import configure
 
+    if output != "raw" and to != "stdout":
+        raise click.BadParameter(f"{output} is for --to stdout", param_hint="'-o' / '--output'")
     settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",) if to == "kafka" else ())
     configure(settings.log.level, settings.log.format)
     reader = FileReader(
@@ -85,7 +99,7 @@ def replay(
         holes=() if gap is None else _holes(gap, settings.cluster),
     )
     try:
-        found, filtered = run_loop(_replay(settings, to, reader, reader.examine(files)))
+        found, filtered = run_loop(_replay(settings, to, output, reader, reader.examine(files)))
     except TopicsUnfit as error:
         fail(f"error: {error}", exits.CONFIG)
     except SinkError as error:
@@ -126,7 +140,7 @@ def _holes(path: Path, cluster: str) -> list[Hole]:
 
 
 async def _replay(
-    settings: Settings, to: str, reader: FileReader, files: list[str]
+    settings: Settings, to: str, output: str, reader: FileReader, files: list[str]
 ) -> tuple[Ledger, Counter[str]]:
     """Replay the files: the ledger, and what each filter has dropped."""
     from streamer.cli.progress import Progress
@@ -135,7 +149,7 @@ async def _replay(
     from streamer.sink import replay_sink
 
     progress = Progress(sys.stderr, files)
-    async with replay_sink(to, settings) as sink:
+    async with replay_sink(to, settings, _LINES[output]) as sink:
         replaying = Replay(plan_of(settings, cores=1), sink)
         for name, following in zip(files, [*files[1:], ""], strict=True):
             before = replaying.ledger
@@ -147,6 +161,16 @@ async def _replay(
         await replaying.end()
     progress.end()
     return replaying.ledger, replaying.filtered
+
+
+def _as_json(record: Record) -> bytes:
+    return as_json(record.topic, None, None, record.timestamp_ms, record.key, record.value, record.headers)
+
+
+_LINES: Final[Mapping[str, Callable[[Record], bytes]]] = {
+    "raw": lambda record: record.value,
+    "json": _as_json,
+}
 
 
 def _without_alerts(name: str, lines: int, *, of_gaps: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -11,41 +11,59 @@ from typing import Final
 
 import orjson
 
-from streamer.model import Alert, Priority
+from streamer.cli.workload import NAMESPACES
+from streamer.model import Alert, Health, Priority
 from streamer.transform.matcher import Matcher, texts
 from streamer.transform.parse import parse
 from streamer.transform.stamp import StampReader
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_NAMESPACES: Final = ("k8s.ns.name", "ka.target.namespace")
 _ALERTS: Final = frozenset({"alert", "summary"})
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All conditions must hold; those on alerts leave records of other kinds out, which have nothing of the like."""
+    """All conditions must hold.
+
+    Records that are not alerts' have no priority and no fields: a condition on these leaves them out.
+    """
 
     kinds: Collection[str]
+    coverage: bool = True
+    """Whether health records of the kind `coverage` are shown, which come for each target again and again."""
+    clusters: Sequence[str] = ()
+    """Globs over the record's cluster, of which any may match; so for the others."""
+    nodes: Sequence[str] = ()
     priority: Priority | None = None
     """The least severe that is shown."""
     rules: Sequence[str] = ()
-    """Globs, of which any may match."""
     namespaces: Sequence[str] = ()
     """Globs over the namespace of the workload that the alert is about."""
     matchers: Sequence[Matcher] = ()
+    """All of them must match."""
+    excluded: Sequence[Matcher] = ()
+    """None of them may match; they say nothing about records that are not alerts'."""
     _stamps: StampReader = field(default_factory=StampReader, compare=False, repr=False)
 
-    def takes(self, kind: str, value: bytes) -> bool:
+    def takes(self, headers: Mapping[str, bytes], value: bytes) -> bool:
         """Whether a record is shown."""
-        if kind not in self.kinds:
+        kind, health = _header(headers, "kind"), _header(headers, "health")
+        if kind not in self.kinds or (health == Health.COVERAGE and not self.coverage):
             return False
-        if not (self.priority is not None or self.rules or self.namespaces or self.matchers):
-            return True
+        for globs, name in ((self.clusters, "cluster"), (self.nodes, "node")):
+            if globs and not any(fnmatchcase(_header(headers, name), glob) for glob in globs):
+                return False
         if kind not in _ALERTS:
-            return False
+            return not self._asks_for_alerts
+        if not (self._asks_for_alerts or self.excluded):
+            return True
         alert = parse(value, 0, self._stamps)
         return isinstance(alert, Alert) and self._takes(alert)
+
+    @property
+    def _asks_for_alerts(self) -> bool:
+        return bool(self.priority is not None or self.rules or self.namespaces or self.matchers)
 
     def _takes(self, alert: Alert) -> bool:
         if self.priority is not None and alert.priority > self.priority:
@@ -53,10 +71,16 @@ class Selection:
         if self.rules and not any(fnmatchcase(alert.rule, rule) for rule in self.rules):
             return False
         if self.namespaces:
-            about = [text for name in _NAMESPACES for text in texts(alert.fields.get(name)) if text]
+            about = [text for name in NAMESPACES for text in texts(alert.fields.get(name)) if text]
             if not any(fnmatchcase(name, wanted) for name in about for wanted in self.namespaces):
                 return False
-        return all(matcher.compile()(alert) for matcher in self.matchers)
+        return all(matcher.compile()(alert) for matcher in self.matchers) and not any(
+            matcher.compile()(alert) for matcher in self.excluded
+        )
+
+
+def _header(headers: Mapping[str, bytes], name: str) -> str:
+    return headers.get(name, b"").decode(errors="replace")
 
 
 def since_ms(text: str, now_ms: int) -> int:
@@ -69,9 +93,9 @@ def since_ms(text: str, now_ms: int) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def as_json(topic: str, partition: int, offset: int, timestamp_ms: int, key: bytes | None, value: bytes,
+def as_json(topic: str, partition: int | None, offset: int | None, timestamp_ms: int, key: bytes | None, value: bytes,
             headers: Sequence[tuple[str, bytes]]) -> bytes:  # fmt: skip
-    """A record with everything that Kafka has of it, as one JSON object."""
+    """A record with everything that Kafka has of it, as one JSON object; null for what only Kafka can know."""
     try:
         content: object = orjson.Fragment(value) if isinstance(orjson.loads(value), dict) else None
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Records for people: one line each, coloured by priority. Alert text is an attacker's: nothing of it is obeyed."""
+"""Records for people: one line each, coloured by priority. Control characters in an alert's text are escaped."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 import orjson
 
+from streamer.cli.workload import Workload, workload_of
 from streamer.model import Ledger, Priority
 
 _COLOURS: Final[Mapping[Priority, dict[str, Any]]] = {
@@ -24,7 +25,7 @@ _COLOURS: Final[Mapping[Priority, dict[str, Any]]] = {
     Priority.DEBUG: {"fg": "bright_black"},
 }
 _WHAT: Final = ("reason", "coverage", "state", "rule")
-"""Where a record that is not an alert's says what happened."""
+"""The keys that say what happened, in a record that is not an alert's."""
 _OTHERS: Final = {"dead-letter": "magenta", "health": "blue"}
 
 
@@ -43,6 +44,58 @@ def escape_json(text: str) -> str:
     return "".join(char if escape(char) == char else json.dumps(char)[1:-1] for char in text)
 
 
+class Shown(NamedTuple):
+    """A record as it is shown."""
+
+    record: Mapping[str, Any]
+    """Its value; empty where that is no JSON object."""
+    label: str
+    style: Mapping[str, Any]
+    rule: str
+    """What happened: the rule, or the reason or state of a record that is not an alert's."""
+    workload: Workload
+    """What the record is about: of records that are not alerts', the Falco pod."""
+    text: str
+
+    def text_of(self, name: str) -> str:
+        """A key of the value, if it is a text or number."""
+        return _text(self.record.get(name))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All but time and label; a record that is not an alert's has no container and no process."""
+        absent = self.workload.container == self.workload.process == ""
+        return (self.rule, *(self.workload[:1] if absent else self.workload), self.text)
+
+
+def show(key: bytes | None, value: bytes, headers: Mapping[str, bytes]) -> Shown:
+    """What is shown of a record."""
+    kind = headers.get("kind", b"").decode(errors="replace")
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        found = {}
+    if kind in {"alert", "summary"}:
+        priority = Priority.parse(headers.get("priority", b"").decode(errors="replace"))
+        label, text = (priority.label.upper() if priority is not None else "?"), _message(found)
+        style = _COLOURS[priority] if priority is not None else {}
+        rule = headers.get("rule", b"").decode(errors="replace")
+        if kind == "summary":
+            style, text = {**style, "dim": True}, text.removeprefix(f"{rule} ")
+        return Shown(found, label, style, rule, workload_of(found), text)
+    label = (_text(found.get("health")) or kind).upper()
+    text = _text(found.get("detail") or found.get("line") or found.get("name"))
+    if found.get("health") == "gap":
+        text = f"{_hole(found)}: {text}"
+    if "count" in found:
+        text = f"{_text(found['count'])} counted {text}"
+    rule = next((_text(found[name]) for name in _WHAT if name in found), "")
+    pod = Workload((key or b"").decode(errors="replace"), "", "")
+    return Shown(found, escape(label), {"fg": _OTHERS.get(kind, "white")}, rule, pod, text)
+
+
 def line(
     key: bytes | None,
     value: bytes,
@@ -56,39 +109,14 @@ def line(
 
     With the time of day in UTC, and with its date if it is `dated`.
     """
-    kind = headers.get("kind", b"").decode(errors="replace")
+    shown = show(key, value, headers)
     moment = datetime.fromtimestamp(timestamp_ms // 1000, UTC)
     at = f"{moment:{'%Y-%m-%d %H:%M:%S' if dated else '%H:%M:%S'}}.{timestamp_ms % 1000:03d}"
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict):
-        found = {}
-    pod = (key or b"").decode(errors="replace")
-    if kind in {"alert", "summary"}:
-        priority = Priority.parse(headers.get("priority", b"").decode(errors="replace"))
-        label, text = (priority.label.upper() if priority is not None else "?"), _message(found)
-        style = _COLOURS[priority] if priority is not None else {}
-        rule = headers.get("rule", b"").decode(errors="replace")
-        if kind == "summary":
-            style, text = {**style, "dim": True}, text.removeprefix(f"{rule} ")
-    else:
-        label, style = (
-            escape((_text(found.get("health")) or kind).upper()),
-            {"fg": _OTHERS.get(kind, "white")},
-        )
-        rule = next((_text(found[key]) for key in _WHAT if key in found), "")
-        text = _text(found.get("detail") or found.get("line") or found.get("name"))
-        if found.get("health") == "gap":
-            text = f"{_hole(found)}: {text}"
-        if "count" in found:
-            text = f"{_text(found['count'])} counted {text}"
-    start = f"{at}  {label:<13}  "
-    rest = escape(f"{rule}  {pod}  {text}")
+    start = f"{at}  {shown.label:<13}  "
+    rest = escape("  ".join(shown.columns))
     if len(start) + len(rest) > width:
         rest = rest[: max(0, width - len(start) - 1)] + "…"
-    return click.style(f"{at}  ", dim=True) + click.style(f"{label:<13}", **style) + "  " + rest
+    return click.style(f"{at}  ", dim=True) + click.style(f"{shown.label:<13}", **shown.style) + "  " + rest
 
 
 def ledger_line(ledger: Ledger, width: int = 200) -> str:
@@ -106,13 +134,13 @@ def ledger_line(ledger: Ledger, width: int = 200) -> str:
         "dead-lettered": ledger.dead_lettered,
     }
     always = {"published", "dead-lettered"}
-    shown = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count or name in always)
+    counts = ", ".join(f"{count:,} {name}" for name, count in outcomes.items() if count or name in always)
     parts = (
         (
             f"{ledger.lines:,} lines = {ledger.alerts:,} alerts + {ledger.log_lines:,} log lines + "
-            f"{ledger.invalid:,} invalid; {shown}: "
+            f"{ledger.invalid:,} invalid; {counts}: "
         ),
-        f"{ledger.lines:,} lines; {shown}: ",
+        f"{ledger.lines:,} lines; {counts}: ",
         "",
     )
     room = width - len(click.unstyle(balance))

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -15,21 +12,18 @@ import click
 
 from streamer.cli import exits
 from streamer.cli.options import discard_stdout, fail, load_settings, settings_options
-from streamer.cli.selection import Selection, as_json, since_ms
-from streamer.cli.show import escape, escape_json, line
+from streamer.cli.selection import Selection, since_ms
+from streamer.cli.tap_output import Printer
+from streamer.cli.tap_records import Range, records, report_outages
+from streamer.cli.template import NAMES, Template, TemplateError
 from streamer.model import Priority
 from streamer.transform.matcher import Matcher
 from streamer.transform.matcher_syntax import MatcherError
 
 if TYPE_CHECKING:
-    from streamer.config import Settings
     from streamer.sink import Message
 
 _PRIORITIES: Final = [priority.label for priority in Priority]
-_ANY_WIDTH: Final = 100_000
-_LOOK_SECONDS: Final = 10.0
-"""How often it is looked whether Kafka is there, while records are waited for."""
-_DAY_MS: Final = 86_400_000
 _A_TIME: Final = "2026-11-20T10:00:00Z"
 
 
@@ -40,14 +34,22 @@ Examples:
   falco-streamer tap --config streamer.yaml --since 15m
   falco-streamer tap --config streamer.yaml --priority warning --rule 'Terminal*' --namespace 'shop-*'
   falco-streamer tap --config streamer.yaml --where 'proc.name =~ "(ba|z)?sh"' --where 'user.name != "root"'
+  falco-streamer tap --config streamer.yaml --tail 20 --cluster prod-eu-1 --exclude 'rule = "Contact K8S API Server"'
+  falco-streamer tap --config streamer.yaml --template '{time} {workload} {proc.cmdline}'
   falco-streamer tap --config streamer.yaml --since 1d --no-follow -o json | jq -r .value.rule | sort | uniq -c
 """,
 )
 @settings_options
 @click.option("--since", metavar="WHEN", help="15m, 2h, 1d ago, or an RFC 3339 time. Default: from now on.")
 @click.option(
-    "--follow/--no-follow", default=True, help="Go on until Ctrl-C, or stop at what is the end now."
+    "--tail",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Begin with the last N records that are to be shown. With --since, of those since then.",
 )
+@click.option("--follow/--no-follow", default=True, help="Continue until Ctrl-C, or stop at the present end.")
+@click.option("--cluster", "clusters", metavar="GLOB", multiple=True, help="Only records of these clusters.")
+@click.option("--node", "nodes", metavar="GLOB", multiple=True, help="Only records from these nodes.")
 @click.option(
     "-p",
     "--priority",
@@ -61,7 +63,7 @@ Examples:
     "namespaces",
     metavar="GLOB",
     multiple=True,
-    help="Only alerts about these namespaces.",
+    help="Only alerts of workloads in these namespaces.",
 )
 @click.option(
     "-w",
@@ -72,8 +74,20 @@ Examples:
     help="Only alerts that match, as in `filters`: rule, priority, source, hostname, tags or any output field; "
     "=, !=, =~, !~, for priority also >=, <=, >, <; the value in double quotes. All must.",
 )
-@click.option("--summaries/--no-summaries", default=True, help="The counts of repeated alerts.")
-@click.option("--health/--no-health", default=True, help="Coverage, gaps, storms and Falco's own reports.")
+@click.option(
+    "-x",
+    "--exclude",
+    "excluded",
+    metavar="MATCHER",
+    multiple=True,
+    help="No alerts that match, in the same form as --where. May be repeated: any may match.",
+)
+@click.option("--summaries/--no-summaries", default=True, help="Summaries of repeated alerts.")
+@click.option(
+    "--health/--no-health",
+    default=None,
+    help="All health records, or none. By default all except coverage: gaps, storms, Falco's own reports.",
+)
 @click.option("--dead-letters/--no-dead-letters", default=False, help="Lines that are not valid alerts.")
 @click.option(
     "-o",
@@ -81,7 +95,12 @@ Examples:
     type=click.Choice(["table", "wide", "json", "raw"]),
     default="table",
     show_default=True,
-    help="A line for people, cut at the terminal's width; the same, whole; all that Kafka has; the values as they are.",
+    help="One line, cut at the terminal's width; the whole line; everything that Kafka has; the values as they are.",
+)
+@click.option(
+    "--template",
+    metavar="TEXT",
+    help=f"A line of your own in place of --output. In braces: {', '.join(NAMES)}, or any output field.",
 )
 @click.option(
     "--color",
@@ -94,65 +113,71 @@ def tap(
     config: Path | None,
     overrides: tuple[str, ...],
     since: str | None,
+    tail: int | None,
     follow: bool,
+    clusters: tuple[str, ...],
+    nodes: tuple[str, ...],
     priority: str | None,
     rules: tuple[str, ...],
     namespaces: tuple[str, ...],
     matchers: tuple[str, ...],
+    excluded: tuple[str, ...],
     summaries: bool,
-    health: bool,
+    health: bool | None,
     dead_letters: bool,
     output: str,
+    template: str | None,
     color: str,
 ) -> None:
     """Print what arrives in the topics: committed records only, coloured by priority, times in UTC.
 
-    What attackers write into alerts cannot act on the terminal: control characters are shown, not obeyed. In a pipe,
-    `-o raw` and `-o json` are exact. With a condition on alerts (priority, rule, namespace, where), health records and
-    dead letters are not shown. Exit codes: 0 (also Ctrl-C), 2 usage, 69 Kafka cannot be reached, 78 configuration.
+    An alert's line is its time, priority, rule, workload (namespace/pod, or the host), container, process and message.
+    Control characters in alerts are escaped on a terminal. In a pipe, `-o raw` and `-o json` are exact. With a
+    condition on alerts (priority, rule, namespace, where), health records and dead letters are not shown. Exit codes:
+    0 (also Ctrl-C), 2 usage, 69 Kafka cannot be reached, 78 configuration.
     """
     import uvloop
 
-    from streamer.config.advice import unknown_field
     from streamer.sink import KafkaUnavailable
     from streamer.telemetry.log import configure
 
-    kinds = {"alert"} | ({"summary"} if summaries else set()) | ({"health"} if health else set())
+    kinds = {"alert"} | ({"summary"} if summaries else set()) | (set() if health is False else {"health"})
     kinds |= {"dead-letter"} if dead_letters else set()
-    try:
-        start: Literal["end"] | int = "end" if since is None else since_ms(since, time.time_ns() // 1_000_000)
-    except ValueError as error:
-        told = f"{since!r}: expected how long ago, such as 30s, 15m, 2h, 1d, or a time with its zone, such as {_A_TIME}"
-        raise click.BadParameter(told, param_hint="'--since'") from error
     selection = Selection(
         kinds,
-        None if priority is None else Priority.parse(priority),
-        rules,
-        namespaces,
-        tuple(map(_matcher, matchers)),
+        coverage=health is True,
+        clusters=clusters,
+        nodes=nodes,
+        priority=None if priority is None else Priority.parse(priority),
+        rules=rules,
+        namespaces=namespaces,
+        matchers=[_matcher(text, "'-w' / '--where'") for text in matchers],
+        excluded=[_matcher(text, "'-x' / '--exclude'") for text in excluded],
     )
-    for matcher in selection.matchers:
-        if (why := unknown_field(matcher)) is not None:
-            click.echo(f"warning: {why}", err=True)
+    wanted = Range(_start(since), tail, follow)
+    printer = Printer(output, color, None if template is None else _template(template))
     settings = load_settings(config, overrides, require=("kafka.bootstrap_servers",))
     configure("error", settings.log.format)
-    printer = _Printer(output, color)
 
     async def show() -> None:
-        looking = asyncio.create_task(_say_if_kafka_is_away(settings)) if follow else None
+        reporting = asyncio.create_task(report_outages(settings)) if follow else None
         try:
             await show_messages()
         finally:
-            if looking is not None:
-                looking.cancel()
+            if reporting is not None:
+                reporting.cancel()
 
     async def show_messages() -> None:
         shown = read = 0
-        async for message in _messages(settings, kinds, start, follow=follow):
+
+        def takes(message: Message) -> bool:
+            nonlocal read
             read += 1
-            if selection.takes(_kind(message), message.value or b""):
-                shown += 1
-                printer.print(message)
+            return selection.takes(dict(message.headers), message.value or b"")
+
+        async for message in records(settings, kinds, wanted, takes):
+            shown += 1
+            printer.print(message)
         if not shown:
             click.echo(f"nothing to show: {read:,} records were read, and none matches", err=True)
 
@@ -167,112 +192,34 @@ def tap(
     sys.exit(0)
 
 
-def _matcher(text: str) -> Matcher:
+def _start(since: str | None) -> Literal["end"] | int:
+    try:
+        return "end" if since is None else since_ms(since, time.time_ns() // 1_000_000)
+    except ValueError as error:
+        expected = (
+            f"expected how long ago, such as 30s, 15m, 2h, 1d, or a time with its zone, such as {_A_TIME}"
+        )
+        raise click.BadParameter(f"{since!r}: {expected}", param_hint="'--since'") from error
+
+
+def _template(text: str) -> Template:
+    try:
+        return Template(text)
+    except TemplateError as error:
+        raise click.BadParameter(str(error), param_hint="'--template'") from error
+
+
+def _matcher(text: str, option: str) -> Matcher:
     """Read a condition; where it is wrong, a usage error shows the place."""
+    from streamer.config.advice import unknown_field
     from streamer.config.errors import Place, Source, excerpt
 
     try:
-        return Matcher.parse(text)
+        matcher = Matcher.parse(text)
     except MatcherError as error:
-        place = Place(Source("--where", (text,)), 0, error.start, error.end - error.start)
+        place = Place(Source(option.split("'")[-2], (text,)), 0, error.start, error.end - error.start)
         shown = "\n".join(excerpt(place, error.reason))
-        raise click.BadParameter(f"\n{shown}", param_hint="'-w' / '--where'") from error
-
-
-async def _say_if_kafka_is_away(settings: Settings) -> None:
-    """A reader waits for brokers without a word; who looks at it must not take that for silence of Falco's."""
-    from streamer.sink import Connection, KafkaUnavailable, preflight
-
-    connection, away = Connection(settings.kafka), False
-    while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        try:
-            await preflight(connection)
-        except KafkaUnavailable as error:
-            if not away:
-                click.echo(f"{error}; waiting for it", err=True)
-            away = True
-        else:
-            if away:
-                click.echo("Kafka answers again", err=True)
-            away = False
-
-
-async def _messages(
-    settings: Settings, kinds: set[str], start: Literal["end"] | int, *, follow: bool
-) -> AsyncIterator[Message]:
-    """The records of the topics where such kinds are, in the order of their times as far as they come together."""
-    from streamer.sink import Connection, KafkaUnavailable, TopicReader
-    from streamer.sink.topics import topics_there
-
-    connection = Connection(settings.kafka)
-    there = await topics_there(connection, settings)
-    wanted = [spec.name for spec in settings.topic_specs if spec.kind in _classes(kinds)]
-    missing = [name for name in wanted if name not in there]
-    if len(missing) == len(wanted):
-        raise KafkaUnavailable(
-            f"there is no topic {wanted[0]}, nor any other of {len(wanted)}",
-            "check topics.prefix and the topics' ACLs; `falco-streamer topics create` makes them",
-        )
-    if missing:
-        click.echo(f"not there, or not for us to see: {', '.join(missing)}", err=True)
-    if follow and sys.stderr.isatty():
-        begin = "from now on" if start == "end" else "since then"
-        click.echo(f"committed records of {len(wanted) - len(missing)} topics {begin}; Ctrl-C ends", err=True)
-    async with TopicReader(connection, [name for name in wanted if name in there], start=start) as reader:
-        if follow:
-            async for messages in reader.batches():
-                for message in sorted(messages, key=lambda one: one.timestamp_ms):
-                    yield message
-        else:
-            found = [message async for message in reader.until_end()]
-            for message in sorted(found, key=lambda one: one.timestamp_ms):
-                yield message
-
-
-def _classes(kinds: set[str]) -> set[str]:
-    classes = {"alerts", "overflow"}
-    if "summary" in kinds:
-        classes.add("summaries")
-    if "health" in kinds:
-        classes.add("health")
-    if "dead-letter" in kinds:
-        classes.add("dead_letter")
-    return classes
-
-
-def _kind(message: Message) -> str:
-    return (message.header("kind") or b"").decode(errors="replace")
-
-
-class _Printer:
-    """Prints records; on a terminal, nothing of an alert's text is obeyed."""
-
-    def __init__(self, output: str, color: str) -> None:
-        self._output = output
-        self._terminal = sys.stdout.isatty()
-        automatic = self._terminal and not os.environ.get("NO_COLOR")
-        self._color = {"always": True, "never": False}.get(color, automatic)
-        self._width = shutil.get_terminal_size().columns if self._terminal else _ANY_WIDTH
-
-    def print(self, message: Message) -> None:
-        """One record, one line."""
-        value = message.value or b""
-        if self._output in {"table", "wide"}:
-            width = self._width if self._output == "table" else _ANY_WIDTH
-            today = message.timestamp_ms // _DAY_MS == time.time() * 1000 // _DAY_MS
-            headers = dict(message.headers)
-            text = line(message.key, value, headers, message.timestamp_ms, width, dated=not today)
-            click.echo(text, color=self._color)
-            return
-        if self._output == "json":
-            value = as_json(
-                message.topic, message.partition, message.offset, message.timestamp_ms, message.key, value,
-                message.headers,
-            )  # fmt: skip
-        if self._terminal:
-            shown = value.decode(errors="backslashreplace")
-            click.echo(escape_json(shown) if self._output == "json" else escape(shown))
-        else:
-            sys.stdout.buffer.write(value + b"\n")
-            sys.stdout.buffer.flush()
+        raise click.BadParameter(f"\n{shown}", param_hint=option) from error
+    if (why := unknown_field(matcher)) is not None:
+        click.echo(f"warning: {why}", err=True)
+    return matcher

@@ -119,6 +119,7 @@ class TopicReader:
         """What is there, up to the end as it is at the call.
 
         A transaction whose end is not written yet is waited for, but nothing is for longer than `patience_seconds`.
+        What is read next is what follows, without a record left out.
         """
         loop, ends = asyncio.get_running_loop(), await self.ends()
         deadline, before = loop.time() + patience_seconds, -1
@@ -128,6 +129,9 @@ class TopicReader:
                     yield message
             places = await self.places()
             if all(places[each] >= end for each, end in ends.items()) or loop.time() > deadline:
+                for (topic, partition), end in ends.items():
+                    if places[topic, partition] > end:
+                        self._consumer.seek(TopicPartition(topic, partition), end)
                 return
             if sum(places.values()) > before:
                 before, deadline = sum(places.values()), loop.time() + patience_seconds
@@ -146,6 +150,17 @@ class TopicReader:
             }
         except kafka_errors.KafkaError as error:
             raise await diagnose(self._connection, error) from error
+
+    async def rewind(self, offsets: int) -> set[tuple[str, int]]:
+        """Go to so many offsets before the end of each partition; those (topic, number) that have earlier offsets.
+
+        An offset may hold no record: transactions end with a marker.
+        """
+        begins = await self._consumer.beginning_offsets(self._partitions)
+        ends = await self._consumer.end_offsets(self._partitions)
+        for partition, end in ends.items():
+            self._consumer.seek(partition, max(begins[partition], end - offsets))
+        return {(tp.topic, tp.partition) for tp, end in ends.items() if end - offsets > begins[tp]}
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """One record after the other, for ever."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import BinaryIO, Protocol
 
@@ -16,7 +16,7 @@ import aiokafka.errors as kafka_errors
 
 from streamer.config import Settings
 from streamer.flow.publishing import PublishFailed
-from streamer.model import Publication
+from streamer.model import Publication, Record
 from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
 from streamer.sink.diagnosis import diagnose
@@ -24,6 +24,10 @@ from streamer.sink.guarded import GuardedProducer
 from streamer.sink.packing import Packer, TopicLimits
 from streamer.sink.producer import OPERATION_SECONDS
 from streamer.sink.topics import prepare_topics
+
+
+def _value(record: Record) -> bytes:
+    return record.value
 
 
 class ReplaySink(Protocol):
@@ -35,10 +39,15 @@ class ReplaySink(Protocol):
 
 
 @asynccontextmanager
-async def replay_sink(to: str, settings: Settings) -> AsyncIterator[ReplaySink]:
-    """The sink of `replay --to`: kafka, stdout or null. Raises KafkaUnavailable, TopicsUnfit."""
+async def replay_sink(
+    to: str, settings: Settings, encode: Callable[[Record], bytes] = _value
+) -> AsyncIterator[ReplaySink]:
+    """The sink of `replay --to`: kafka, stdout or null; `encode` makes a line of stdout.
+
+    Raises KafkaUnavailable, TopicsUnfit.
+    """
     if to != "kafka":
-        yield StdoutSink(sys.stdout.buffer) if to == "stdout" else NullSink()
+        yield StdoutSink(sys.stdout.buffer, encode) if to == "stdout" else NullSink()
         return
     connection = Connection(settings.kafka)
     limits = await prepare_topics(connection, settings, state=False)
@@ -62,15 +71,16 @@ class NullSink:
 
 
 class StdoutSink:
-    """Prints the records' values, one a line."""
+    """Prints the records, one a line."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO, encode: Callable[[Record], bytes] = _value) -> None:
         self._out = out
+        self._encode = encode
 
     async def publish(self, publication: Publication) -> None:
         """Print; a value has no newline of its own."""
         if publication.records:
-            self._out.write(b"".join(record.value + b"\n" for record in publication.records))
+            self._out.write(b"".join(self._encode(record) + b"\n" for record in publication.records))
             self._out.flush()
 
 

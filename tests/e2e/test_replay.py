@@ -54,6 +54,24 @@ def test_standard_input_is_a_file_like_any_other(content: bytes) -> None:
     assert done.returncode == 0
 
 
+def test_json_has_topic_key_headers_and_the_value() -> None:
+    done = run("replay", *WHOLE, "-o", "json", "-", stdin=PRINTED)
+    assert done.returncode == 0, done.stderr
+    shown = [orjson.loads(line) for line in done.stdout.splitlines()]
+    assert [one["value"] for one in shown] == [orjson.loads(alert) for alert in ALERTS]
+    for one in shown:
+        assert one["topic"] == f"falco.alerts.{one['headers']['priority']}"
+        assert one["headers"]["rule"] == one["value"]["rule"]
+        assert (one["partition"], one["offset"]) == (None, None)
+        assert one["headers"]["ce_id"]
+
+
+def test_json_is_for_standard_output() -> None:
+    done = run("replay", "--to", "null", "-o", "json", "-", stdin=PRINTED)
+    assert done.returncode == 2
+    assert b"json is for --to stdout" in done.stderr
+
+
 def test_the_drops_of_each_filter_are_shown_before_the_ledger(tmp_path: Path) -> None:
     settings = tmp_path / "streamer.yaml"
     settings.write_text(

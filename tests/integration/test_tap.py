@@ -141,6 +141,38 @@ async def test_records_are_chosen_by_kind_and_by_what_is_in_them(tapped: Tapped)
     assert "\x1b[" in (await tapped.tap("--color", "always")).stdout
 
 
+async def test_the_last_records_come_first_and_then_what_arrives(tapped: Tapped) -> None:
+    for n in range(100):
+        rule = "Rare" if n % 40 == 0 else "Frequent"
+        await tapped.write(
+            tapped.record("alerts.warning", alert(f"{rule} {n}", "Warning"), age_seconds=200 - n)
+        )
+    await tapped.write(tapped.record("alerts.error", alert("Old", "Error"), age_seconds=900))
+    last = ["tap", "--config", str(tapped.config), "--no-follow", "-o", "json", "--tail"]
+
+    async def tail(*arguments: str) -> list[str]:
+        done = await asyncio.to_thread(CliRunner().invoke, main, [*last, *arguments])
+        assert done.exit_code == 0, done.stderr
+        return rules([orjson.loads(line) for line in done.stdout.splitlines()])
+
+    assert await tail("2") == ["Frequent 98", "Frequent 99"]
+    assert await tail("2", "-r", "Rare*") == ["Rare 40", "Rare 80"]
+    assert await tail("5", "-r", "Rare*") == ["Rare 0", "Rare 40", "Rare 80"]
+    assert await tail("5", "-r", "Rare*", "--since", "130s") == ["Rare 80"]
+    assert await tail("1", "-x", 'rule =~ "Frequent.*"') == ["Rare 80"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streamer", "tap", "-c", str(tapped.config), "--tail", "1", "--template", "{rule}",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        assert await process.stdout.readline() == b"Frequent 99\n"
+        await tapped.write(tapped.record("alerts.warning", alert("Next", "Warning")))
+        assert await process.stdout.readline() == b"Next\n"
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
 async def test_raw_values_are_byte_for_byte(tapped: Tapped) -> None:
     values = [GENERATOR.alert(time.time_ns(), "node-1") for _ in range(30)]
     await tapped.write(
@@ -201,7 +233,9 @@ async def test_it_goes_on_until_it_is_interrupted(tapped: Tapped) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.timeout(30):
-        assert (await process.stderr.readline()).startswith(b"not there, or not for us to see: ")
+        assert (await process.stderr.readline()).startswith(
+            b"topics that do not exist, or that the ACLs hide: "
+        )
         for rule in ("One", "Two"):
             await tapped.write(tapped.record("alerts.warning", alert(rule, "Warning")))
             assert orjson.loads(await process.stdout.readline())["rule"] == rule
@@ -221,7 +255,9 @@ async def test_a_kafka_that_goes_away_is_told_of_and_waited_for(private_kafka: K
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.timeout(90):
-        assert (await process.stderr.readline()).startswith(b"not there, or not for us to see: ")
+        assert (await process.stderr.readline()).startswith(
+            b"topics that do not exist, or that the ACLs hide: "
+        )
         await tapped.write(tapped.record("alerts.warning", alert("One", "Warning")))
         assert orjson.loads(await process.stdout.readline())["rule"] == "One"
         await asyncio.to_thread(private_kafka.kill)
@@ -253,6 +289,9 @@ async def test_a_kafka_that_is_away_and_topics_that_are_not_there_are_one_line(t
         ["--where", "proc.name"],
         ["--where", "rule =~ ("],
         ["--where", "priority = hihg"],
+        ["--exclude", "proc.name"],
+        ["--template", "{rule"],
+        ["--tail", "0"],
         ["--priority", "high"],
         ["--output", "xml"],
     ],

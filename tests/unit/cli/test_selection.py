@@ -31,14 +31,14 @@ ALERT = orjson.dumps(
 
 def takes(*where: str, **conditions: object) -> bool:
     given = Selection(KINDS, matchers=tuple(map(Matcher.parse, where)), **conditions)  # type: ignore[arg-type]
-    return given.takes("alert", ALERT)
+    return given.takes({"kind": b"alert", "cluster": b"prod-eu-1", "node": b"node-3"}, ALERT)
 
 
 def test_without_conditions_all_kinds_that_are_wanted_are_shown() -> None:
     assert takes()
-    assert Selection(KINDS).takes("health", b"{}")
-    assert not Selection(KINDS).takes("dead-letter", b"{}")
-    assert not Selection(KINDS).takes("", ALERT)
+    assert Selection(KINDS).takes({"kind": b"health"}, b"{}")
+    assert not Selection(KINDS).takes({"kind": b"dead-letter"}, b"{}")
+    assert not Selection(KINDS).takes({"kind": b""}, ALERT)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,30 @@ def test_all_conditions_must_hold() -> None:
 
 
 def test_conditions_on_alerts_leave_other_kinds_out() -> None:
-    assert not Selection(KINDS, rules=("*",)).takes("health", b'{"rule":"x","priority":"Debug"}')
-    assert not Selection(KINDS, rules=("*",)).takes("alert", b"{broken")
+    assert not Selection(KINDS, rules=("*",)).takes({"kind": b"health"}, b'{"rule":"x","priority":"Debug"}')
+    assert not Selection(KINDS, rules=("*",)).takes({"kind": b"alert"}, b"{broken")
+
+
+def test_globs_match_the_cluster_and_the_node_of_any_record() -> None:
+    assert takes(clusters=("prod-*",), nodes=("node-1", "node-3"))
+    assert not takes(clusters=("dev-*",))
+    assert not takes(nodes=("node-1",))
+    gap = {"kind": b"health", "health": b"gap", "cluster": b"prod-eu-1"}
+    assert Selection(KINDS, clusters=("prod-eu-?",)).takes(gap, b"{}")
+    assert not Selection(KINDS, nodes=("*3",)).takes(gap, b"{}")
+
+
+def test_what_is_excluded_is_left_out_and_other_kinds_stay() -> None:
+    excluded = tuple(map(Matcher.parse, ('proc.name = "zsh"', 'proc.name = "bash"')))
+    assert not takes(excluded=excluded)
+    assert takes(excluded=excluded[:1])
+    assert Selection(KINDS, excluded=excluded).takes({"kind": b"health"}, b"{}")
+
+
+def test_coverage_can_be_left_out_alone() -> None:
+    selection = Selection(KINDS, coverage=False)
+    assert not selection.takes({"kind": b"health", "health": b"coverage"}, b"{}")
+    assert selection.takes({"kind": b"health", "health": b"gap"}, b"{}")
 
 
 def test_since_is_a_while_ago_or_a_time() -> None:
@@ -127,4 +149,4 @@ def test_values_nested_deeper_than_python_prints_are_in_no_namespace() -> None:
     selection = Selection(KINDS, namespaces=("shop-*",))
     for levels in (900, 1015):
         nested = b"[" * levels + b'"shop-eu"' + b"]" * levels
-        assert not selection.takes("alert", ALERT.replace(b'"shop-eu"', nested))
+        assert not selection.takes({"kind": b"alert"}, ALERT.replace(b'"shop-eu"', nested))

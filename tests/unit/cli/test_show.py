@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.cli.show import escape, ledger_line, line
+from streamer.cli.workload import workload_of
 from streamer.model import Ledger
 from tests.unit.strategies import JSON_VALUES
 
@@ -32,9 +33,18 @@ HEADERS = {
     "priority": b"warning",
     "rule": b"Terminal shell in container",
 }
-KEY = b"shop/web-1"
+KEY = b"falco/falco-a"
 VALUE = orjson.dumps(
-    {"priority": "Warning", "output": "10:00:00.1: Warning A shell was spawned | command=sh"}
+    {
+        "priority": "Warning",
+        "output": "10:00:00.1: Warning A shell was spawned | command=sh",
+        "output_fields": {
+            "k8s.ns.name": "shop",
+            "k8s.pod.name": "web-1",
+            "container.name": "web",
+            "proc.name": "sh",
+        },
+    }
 )
 
 
@@ -75,13 +85,15 @@ def test_any_record_is_one_harmless_line_no_wider_than_asked(
     assert len(shown) <= max(width, len("10:00:00.123  ") + max(15, len(escape(label.upper())) + 2) + 1)
 
 
-def test_an_alert_is_its_time_priority_rule_pod_and_message() -> None:
+def test_an_alert_is_its_time_priority_rule_workload_container_process_and_message() -> None:
     shown = click.unstyle(line(KEY, VALUE, HEADERS, 1_795_168_800_123, 200))
     assert re.split(r"  +", shown) == [
         "10:00:00.123",
         "WARNING",
         "Terminal shell in container",
         "shop/web-1",
+        "web",
+        "sh",
         "A shell was spawned | command=sh",
     ]
 
@@ -131,7 +143,7 @@ def test_a_summary_is_shown_as_what_it_counts() -> None:
         }
     )
     shown = click.unstyle(line(KEY, value, HEADERS | {"kind": b"summary"}, 0, 200))
-    assert shown.endswith("Terminal shell in container  shop/web-1  repeated 9 times in 5 min")
+    assert shown.endswith("Terminal shell in container  -  -  -  repeated 9 times in 5 min")
 
 
 def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
@@ -145,7 +157,7 @@ def test_a_gap_says_what_is_missing_and_how_certain_that_is() -> None:
     }
     shown = click.unstyle(line(KEY, orjson.dumps(gap), HEADERS | {"kind": b"health"}, 0, 200))
     assert shown.endswith(
-        "rotation_unseen  shop/web-1  lines may be lost after 10:00Z before 10:05Z: rotated away"
+        "rotation_unseen  falco/falco-a  lines may be lost after 10:00Z before 10:05Z: rotated away"
     )
     certain = click.unstyle(
         line(KEY, orjson.dumps({**gap, "certain": True}), HEADERS | {"kind": b"health"}, 0, 200)
@@ -165,3 +177,27 @@ def test_coverage_is_no_alert_of_priority_notice() -> None:
 def test_values_nested_deeper_than_python_prints_are_left_out(kind: bytes, name: str, levels: int) -> None:
     value = b'{"health":"gap","%b":%b%b}' % (name.encode(), b"[" * levels, b"]" * levels)
     assert "[[" not in line(KEY, value, {**HEADERS, "kind": kind}, 0, 200)
+
+
+@pytest.mark.parametrize(
+    ("value", "workload"),
+    [
+        ({"hostname": "node-3", "output_fields": {"container.id": "host"}}, ("node-3", "host", "-")),
+        ({"source": "syscall", "hostname": "node-3"}, ("node-3", "-", "-")),
+        (
+            {"output_fields": {"k8s.ns.name": "<NA>", "container.id": "3f2a"}, "source": "syscall"},
+            ("-", "3f2a", "-"),
+        ),
+        (
+            {
+                "source": "k8s_audit",
+                "output_fields": {"ka.target.namespace": "shop", "ka.target.name": "web"},
+            },
+            ("shop/web", "-", "-"),
+        ),
+        ({"source": "aws_cloudtrail", "hostname": "a"}, ("aws_cloudtrail", "-", "-")),
+        ({"output_fields": [1], "source": 3}, ("-", "-", "-")),
+    ],
+)
+def test_the_workload_of_an_alert(value: dict[str, object], workload: tuple[str, ...]) -> None:
+    assert workload_of(value) == workload
