@@ -63,6 +63,7 @@ format: setup  ## Format and sort imports.
 .PHONY: lint
 lint: setup  ## Style, words, types and the direction of imports.
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@git ls-files -z -- $(PROSE) | xargs -0 $(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 

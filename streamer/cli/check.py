@@ -64,7 +64,7 @@ def _warnings(settings: Settings) -> Iterator[str]:
         except SecretError as error:
             yield str(error)
     for finding in advice(settings, datetime.now(UTC)):
-        yield f"{finding.told}; {finding.fix}"
+        yield f"{finding.what}; {finding.fix}"
 
 
 def _unreadable(section: Section, above: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`falco-streamer doctor`: what is wrong with this installation, and how to mend it."""
+"""`falco-streamer doctor`: what is wrong with this installation, and how to fix it."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def exit_code(findings: Iterable[Finding]) -> int:
 def text(finding: Finding) -> str:
     """A finding for people: a mark, what was found, and below it the fix. Names in it may be an attacker's."""
     word, style = _MARKS[finding.verdict]
-    told = f"{click.style(f'{word:<5}', **style)}  {escape(finding.told)}"
+    line = f"{click.style(f'{word:<5}', **style)}  {escape(finding.what)}"
     if not finding.fix:
-        return told
+        return line
     fix = "\n".join(f"         {escape(line)}" for line in finding.fix.splitlines())
-    return f"{told}\n       → {fix.lstrip()}"
+    return f"{line}\n       → {fix.lstrip()}"
 
 
 async def _examine(settings: Settings, *, print_now: bool) -> list[Finding]:
@@ -143,7 +143,7 @@ def _as_dict(finding: Finding) -> dict[str, str]:
     return {
         "check": finding.check,
         "verdict": finding.verdict,
-        "found": finding.told,
+        "found": finding.what,
         **({"fix": finding.fix} if finding.fix else {}),
     }
 

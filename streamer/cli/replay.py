@@ -106,7 +106,7 @@ def replay(
         fail(f"error: {error}", exits.UNAVAILABLE)
     except FileError as error:
         fail(f"error: {error}", exits.FAILED)
-    except BrokenPipeError:  # `| head`: whoever reads us has seen enough
+    except BrokenPipeError:  # `| head`: the reader has seen enough
         discard_stdout()
         sys.exit(exits.FAILED)
     for name, rule in zip(names_of(settings.every_filter), settings.every_filter, strict=True):

@@ -48,7 +48,7 @@ class Shown(NamedTuple):
     """A record as it is shown."""
 
     record: Mapping[str, Any]
-    """Its value; empty where that is no JSON object."""
+    """Its value; empty where that is not a JSON object."""
     label: str
     style: Mapping[str, Any]
     rule: str

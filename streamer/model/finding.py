@@ -24,5 +24,5 @@ class Finding:
 
     check: str
     verdict: Verdict
-    told: str
+    what: str
     fix: str = ""

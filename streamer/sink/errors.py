@@ -32,5 +32,5 @@ class TopicsUnfit(SinkError):  # noqa: N818 - as above
     """
 
     def __init__(self, findings: list[Finding]) -> None:
-        self.problems = [f"{one.told}; {one.fix}" if one.fix else one.told for one in findings]
+        self.problems = [f"{one.what}; {one.fix}" if one.fix else one.what for one in findings]
         super().__init__("\n".join(self.problems))

@@ -54,7 +54,7 @@ async def prepare_topics(
         configs = await _configs(asked, specs)
         _, replicas = await asked.replicas(specs)
     if problems := [*_replica_problems(replicas, configs or {})]:
-        raise KafkaUnavailable("; ".join(problem.told for problem in problems), problems[0].fix)
+        raise KafkaUnavailable("; ".join(problem.what for problem in problems), problems[0].fix)
     problems = [*_partition_problems(partitions, specs, settings)]
     if configs is not None:
         problems += _policy_problems(configs, specs, settings)

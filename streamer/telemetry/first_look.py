@@ -17,7 +17,7 @@ from streamer.telemetry.background import in_background
 from streamer.telemetry.status import CheckState, Status, StreamState
 
 FIRST_SECONDS: Final = 8.0
-"""After the start, and below the 10 s in which whoever has started it expects a word."""
+"""After the start; an operator expects a message within 10 s."""
 SECONDS: Final = 300.0
 _NAMED: Final = 3
 _DOCTOR: Final = "`falco-streamer doctor` finds the cause"

@@ -103,7 +103,7 @@ async def test_an_api_server_that_is_not_there(
     nowhere = with_user(api_server, tmp_path / "kubeconfig", "https://127.0.0.1:1", {"token": "x"})
     [finding] = await found(kubernetes(nowhere, cluster))
     assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
-    assert finding.told == (
+    assert finding.what == (
         "the API server https://127.0.0.1:1: cannot reach the API server: connection refused"
     )
     assert finding.fix == (
@@ -114,7 +114,7 @@ async def test_an_api_server_that_is_not_there(
 async def test_a_kubeconfig_that_is_not_there(cluster: FalcoCluster, tmp_path: Path) -> None:
     [finding] = await found(kubernetes(tmp_path / "missing", cluster))
     assert (finding.check, finding.verdict) == ("api", Verdict.UNAVAILABLE)
-    assert finding.told.endswith("missing; set kubernetes.kubeconfig to yours")
+    assert finding.what.endswith("missing; set kubernetes.kubeconfig to yours")
 
 
 async def test_a_token_that_has_expired(
@@ -146,7 +146,7 @@ async def test_each_missing_verb(
             pass
     [finding] = findings
     assert finding.check == f"rbac.{resource}.{verb}"
-    assert finding.told == f"we may not {verb} {resource} in the namespace {cluster.namespace}"
+    assert finding.what == f"we may not {verb} {resource} in the namespace {cluster.namespace}"
     command = finding.fix.partition("account: ")[2].partition(",")[0]
     name = f"falco-streamer-{verb}-{resource.replace('/', '-')}"
     assert shlex.split(command) == [
@@ -185,7 +185,7 @@ async def test_no_pod_at_all_and_no_right_to_look_elsewhere(
         while (findings := wrong(await found(settings))) and findings[0].check != "pods":
             pass
     [finding] = findings
-    assert finding.told == (
+    assert finding.what == (
         f"no pod matches app.kubernetes.io/name=falco or app=falco in the namespace {cluster.namespace}"
     )
     assert finding.fix == "set kubernetes.selectors and kubernetes.namespaces to where Falco runs"
@@ -238,7 +238,7 @@ async def test_alerts_that_are_late_one_by_one(api_server: KubeApiServer, cluste
         pod.log().line(alert(now - (20 - n) * SECOND_NS), at=now - (12 - n) * SECOND_NS)
     [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
     assert (finding.check, finding.verdict) == ("falco.late", Verdict.WARNING)
-    assert "up to 8 s after they happened" in finding.told
+    assert "up to 8 s after they happened" in finding.what
 
 
 async def test_a_falco_that_has_said_nothing_yet(api_server: KubeApiServer, cluster: FalcoCluster) -> None:
@@ -246,7 +246,7 @@ async def test_a_falco_that_has_said_nothing_yet(api_server: KubeApiServer, clus
     pod.log().line("Fri Nov 20 10:00:00 2026: Loading rules from:")
     [finding] = wrong(await found(kubernetes(api_server.kubeconfig, cluster)))
     assert (finding.check, finding.verdict) == ("falco.json", Verdict.WARNING)
-    assert finding.told.startswith("no alert yet in the last lines of")
+    assert finding.what.startswith("no alert yet in the last lines of")
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(90, "90 s ahead of"), (-90, "90 s behind")])
@@ -341,7 +341,7 @@ async def test_a_kafka_that_is_not_there(installed: Settings) -> None:
 async def test_a_password_that_is_wrong(installed: Settings, secure_kafka: SecureKafka) -> None:
     [finding] = await found_in_kafka(changed(installed, sasl={"password": "wrong!"}))
     assert (finding.check, finding.verdict) == ("kafka", Verdict.UNAVAILABLE)
-    assert finding.told.startswith(f"cannot reach {secure_kafka.at('SASL')}: authentication failed: ")
+    assert finding.what.startswith(f"cannot reach {secure_kafka.at('SASL')}: authentication failed: ")
     assert finding.fix == "check the user and password in kafka.security.sasl"
 
 
@@ -351,7 +351,7 @@ async def test_each_missing_permission(installed: Settings, secure_kafka: Secure
         [finding] = wrong(await found_in_kafka(installed))
         secure_kafka.allow([given_acl])
         assert (finding.check, finding.verdict) == ("kafka.acl", Verdict.FAULT)
-        assert finding.told == f"not allowed: {needed}"
+        assert finding.what == f"not allowed: {needed}"
         words = shlex.split(finding.fix)
         assert words[:4] == ["kafka-acls.sh", "--bootstrap-server", secure_kafka.at("SASL"), "--add"]
         assert words[words.index("--allow-principal") + 1] == f"User:{USER}"
@@ -389,7 +389,7 @@ async def test_the_printed_commands_mend_all_that_is_missing(
     needed = worker_permissions(installed)
     secure_kafka.forbid(bindings(installed))
     refused = [one for one in await found_in_kafka(installed) if one.check == "kafka.acl"]
-    assert [(one.verdict, one.told) for one in refused] == [
+    assert [(one.verdict, one.what) for one in refused] == [
         (Verdict.FAULT, f"not allowed: {each}") for each in needed
     ]
     # One of each kind as `doctor` prints it; then all, in the fewer lines that `topics acls` prints.
@@ -432,7 +432,7 @@ async def test_one_transactional_id_is_not_all_that_there_can_be(
     secure_kafka.forbid([acl("transactional_id", ids.name, "WRITE", prefixed=True)])
     secure_kafka.allow([acl("transactional_id", f"{ids.name}0", "WRITE")])
     [finding] = wrong(await found_in_kafka(installed))
-    assert finding.told == f"not allowed: WRITE on the transactional ids that begin with {ids.name}"
+    assert finding.what == f"not allowed: WRITE on the transactional ids that begin with {ids.name}"
     await run_as_administrator([finding.fix], secure_kafka)
     assert wrong(await found_in_kafka(installed)) == []
 
@@ -443,7 +443,7 @@ async def test_a_missing_topic(installed: Settings, secure_kafka: SecureKafka) -
     [finding] = wrong(await found_in_kafka(settings))
     name = f"{settings.cluster}.notes"
     assert (finding.check, finding.verdict) == ("kafka.topics.missing", Verdict.FAULT)
-    assert finding.told == f"missing topics: {name}"
+    assert finding.what == f"missing topics: {name}"
     assert finding.fix.startswith("set topics.create: true, or create them:\n  kafka-topics.sh ")
     assert f"--create --topic {name} " in finding.fix
 

@@ -75,7 +75,7 @@ async def found(one: Settings) -> list[Finding]:
 async def test_doctor_names_the_setting_that_keeps_kafka_from_having_coordinators(unmakeable: Kafka) -> None:
     [finding] = await found(settings(unmakeable))
     assert (finding.check, finding.verdict) == ("kafka.coordinator", Verdict.FAULT)
-    assert finding.told == NO_COORDINATOR
+    assert finding.what == NO_COORDINATOR
     assert finding.fix == (
         "set transaction.state.log.replication.factor to 1 on the brokers, or start more of them"
     )
@@ -85,7 +85,7 @@ async def test_without_transactions_it_is_the_group_that_has_none(unmakeable: Ka
     one = settings(unmakeable)
     plain = one.model_copy(update={"kafka": one.kafka.model_copy(update={"delivery": "at_least_once"})})
     [finding] = await found(plain)
-    assert finding.told.startswith(
+    assert finding.what.startswith(
         "no group coordinator: Kafka has not created its topic __consumer_offsets; "
     )
     assert "offsets.topic.replication.factor" in finding.fix
@@ -116,7 +116,7 @@ async def test_a_transaction_log_that_cannot_be_written() -> None:
         )
         assert "--entity-name __transaction_state --add-config min.insync.replicas=1`" in refused.value.fix
         [finding] = await found(settings(kafka))
-        assert (finding.check, finding.told) == ("kafka.coordinator", refused.value.cause)
+        assert (finding.check, finding.what) == ("kafka.coordinator", refused.value.cause)
 
 
 async def test_a_topic_that_takes_no_record_for_want_of_replicas(kafka: Kafka) -> None:
@@ -132,14 +132,14 @@ async def test_a_topic_that_takes_no_record_for_want_of_replicas(kafka: Kafka) -
     with pytest.raises(KafkaUnavailable) as refused:
         await prepare_topics(Connection(one.kafka), one)
     assert refused.value.cause == told
-    assert [finding.told for finding in await found(one)] == [told]
+    assert [finding.what for finding in await found(one)] == [told]
 
 
 async def test_topics_are_created_without_the_settings_that_a_service_refuses(serverless: Kafka) -> None:
     one = settings(serverless)
     [warning] = await found(one)
     assert (warning.check, warning.verdict) == ("kafka.topics.settings", Verdict.WARNING)
-    assert warning.told.startswith(f"{one.topic_names.state}: Kafka refuses to set segment.bytes, ")
+    assert warning.what.startswith(f"{one.topic_names.state}: Kafka refuses to set segment.bytes, ")
     limits = await prepare_topics(Connection(one.kafka), one)
     assert set(limits) == {spec.name for spec in one.topic_specs}
     assert await found(one) == []
@@ -149,7 +149,7 @@ async def test_a_setting_of_ones_own_that_is_refused_is_a_fault_with_its_place(s
     one = settings(serverless, prefix="mine", config={"health": {"segment.bytes": "1048576"}})
     [finding] = await found(one)
     assert (finding.check, finding.verdict) == ("kafka.topics.missing", Verdict.FAULT)
-    assert finding.told == (
+    assert finding.what == (
         "Kafka refuses to create the topic mine.health: Topic configuration segment.bytes cannot be set"
     )
     assert finding.fix == (

@@ -138,7 +138,7 @@ class Trial:
             settings = setup.write()
             async with running(settings) as said:
                 found, in_time = await asyncio.gather(examined(settings), says(said, fault.run))
-            if not any(fault.cause in f"{one.told}; {one.fix}" for one in found):
+            if not any(fault.cause in f"{one.what}; {one.fix}" for one in found):
                 self.problems[f"{fault.name}, doctor"] = f"no {fault.cause!r} in {found}"
             if not in_time:
                 self.problems[f"{fault.name}, run"] = f"no {fault.run!r} in {said}"

@@ -366,5 +366,5 @@ async def test_doctor_begins_with_what_looks_wrong_in_the_configuration() -> Non
     settings = Settings.model_validate({"filters": [rule]})
     finding = await anext(findings_of(settings))
     assert (finding.check, finding.verdict) == ("filters", Verdict.WARNING)
-    assert finding.told.endswith("has a field `k8s.ns.nme`; did you mean `k8s.ns.name`?")
+    assert finding.what.endswith("has a field `k8s.ns.nme`; did you mean `k8s.ns.name`?")
     assert finding.fix

@@ -20,7 +20,7 @@ NOW = datetime(2026, 11, 20, tzinfo=UTC)
 def warnings(match: str, **more: Any) -> list[str]:
     rule = {"action": "drop", "match": match, "reason": "r"}
     settings = Settings.model_validate({"filters": [rule | more.pop("rule", {})], **more})
-    return [finding.told for finding in advice(settings, NOW)]
+    return [finding.what for finding in advice(settings, NOW)]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ async def of_version(minor: int, tmp_path: Path) -> dict[str, Finding]:
 async def test_kubelets_that_break_long_lines_are_a_warning(minor: int, tmp_path: Path) -> None:
     found = (await of_version(minor, tmp_path))["api.version"]
     assert found.verdict is Verdict.WARNING
-    assert found.told.startswith(f"Kubernetes 1.{minor} is older than 1.26: ")
+    assert found.what.startswith(f"Kubernetes 1.{minor} is older than 1.26: ")
 
 
 @pytest.mark.parametrize("minor", [26, 36])
@@ -50,11 +50,11 @@ async def test_nothing_is_said_of_those_that_do_not(minor: int, tmp_path: Path) 
 async def test_a_pod_of_another_owner_is_named_with_the_cause_and_the_fix(tmp_path: Path) -> None:
     found = await pods_found(("DaemonSet/falco",), tmp_path, other=True)
     assert found["pods.origin"].verdict is Verdict.WARNING
-    assert found["pods.origin"].told == (
+    assert found["pods.origin"].what == (
         "not followed, since controlled by DaemonSet/copycat, not by DaemonSet/falco: team/falco-b"
     )
     assert "kubernetes.owners" in found["pods.origin"].fix
-    assert found["pods"].told == "1 pod of Falco on 1 node"
+    assert found["pods"].what == "1 pod of Falco on 1 node"
 
 
 async def test_an_owner_that_no_pod_has_is_a_fault(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ class TestSources:
     ) -> None:
         (found,) = await sources_found(tmp_path, *map(event, range(40)))
         assert found.verdict is Verdict.WARNING
-        assert found.told == (
+        assert found.what == (
             "the source acme is not configured; in nearly every one of its 40 alerts these fields differ: acme.id"
         )
         assert "dedupe.volatile_fields" in found.fix
@@ -98,15 +98,15 @@ class TestSources:
     async def test_too_few_alerts_are_not_well_and_it_is_said_what_is_needed(self, tmp_path: Path) -> None:
         (found,) = await sources_found(tmp_path, *map(event, range(31)))
         assert found.verdict is Verdict.WARNING
-        assert "in the last 300 lines of falco/falco-a: 31 alerts of it" in found.told
-        assert "1 of 1 kinds of alert (rule and fields) with fewer than the 32 alerts" in found.told
-        assert found.told.endswith("; the largest of them has 31")
+        assert "in the last 300 lines of falco/falco-a: 31 alerts of it" in found.what
+        assert "1 of 1 kinds of alert (rule and fields) with fewer than the 32 alerts" in found.what
+        assert found.what.endswith("; the largest of them has 31")
         assert "examine again when the logs hold 32 alerts of a kind" in found.fix
 
     async def test_enough_alerts_without_such_a_field_are_well(self, tmp_path: Path) -> None:
         (found,) = await sources_found(tmp_path, *[event(n % 5) for n in range(40)])
         assert found.verdict is Verdict.FINE
-        assert found.told.endswith("40 alerts of it, and no field differs in nearly every one")
+        assert found.what.endswith("40 alerts of it, and no field differs in nearly every one")
 
     async def test_where_all_are_configured_the_alerts_that_were_seen_are_counted(
         self, tmp_path: Path
@@ -114,7 +114,7 @@ class TestSources:
         alerts = [*[event(n, "syscall") for n in range(3)], *[event(n, "github") for n in range(2)]]
         (found,) = await sources_found(tmp_path, *alerts)
         assert found.verdict is Verdict.FINE
-        assert found.told == (
+        assert found.what == (
             "in the last 300 lines of falco/falco-a: 5 alerts, all of configured sources (syscall 3, github 2)"
         )
 
@@ -125,8 +125,8 @@ class TestSources:
         alerts = [event(n, f"{n:03}" + "s" * 500, **{"f" * 500: str(n)}) for n in range(100)]
         found = await sources_found(tmp_path, *alerts)
         assert len(found) == 17
-        assert max(len(one.told) for one in found) < 500
-        assert found[-1].told == "84 more sources are not configured"
+        assert max(len(one.what) for one in found) < 500
+        assert found[-1].what == "84 more sources are not configured"
 
 
 async def examined(cluster: Cluster, tmp_path: Path, **settings: Any) -> dict[str, Finding]:
@@ -150,7 +150,7 @@ async def test_falco_as_a_native_sidecar_is_found(tmp_path: Path) -> None:
     )
     found = await examined(cluster, tmp_path)
     assert "container" not in found
-    assert found["pods"].told == "1 pod of Falco on 1 node"
+    assert found["pods"].what == "1 pod of Falco on 1 node"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ async def test_an_overloaded_server_is_asked_once_more(path: str, tmp_path: Path
             assert fault.struck == times
     assert {finding.verdict for finding in found[1]} == {Verdict.FINE}
     assert found[2][-1].verdict is Verdict.UNAVAILABLE
-    assert found[2][-1].told.endswith(OVERLOADED)
+    assert found[2][-1].what.endswith(OVERLOADED)
     assert "falco.json" not in {finding.check for finding in found[2]}
 
 
@@ -215,7 +215,7 @@ async def test_a_long_pause_is_told_and_not_waited_for(tmp_path: Path) -> None:
         server.faults.answer("/version", 429, retry_after_seconds=300)
         settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
         [finding] = [finding async for finding in examine_kubernetes(settings, PLAN)]
-    assert finding.told.endswith("is overloaded: it answers 429 and asks for a pause of 300 s")
+    assert finding.what.endswith("is overloaded: it answers 429 and asks for a pause of 300 s")
 
 
 @pytest.mark.parametrize(
@@ -244,6 +244,6 @@ async def test_a_page_for_people_is_told_with_its_address(
         server.faults.answer(path, status, times=1000, body=page, content_type="text/html")
         settings = Kubernetes(kubeconfig=server.kubeconfig(tmp_path / "kubeconfig"))
         found = {finding.check: finding async for finding in examine_kubernetes(settings, PLAN)}
-    assert told.replace("URL", server.url) in found[check].told
+    assert told.replace("URL", server.url) in found[check].what
     assert "is there a proxy in between that wants a login?" in found[check].fix
     assert "falco.json" not in found
