@@ -11,7 +11,7 @@ FAULTS := tests/chaos $(wildcard tests/integration/test_*fault*.py) tests/integr
 COMPILED := $(patsubst %,tests/integration/test_%.py,main_job ledger_recount deduplication)
 BIN := .venv/bin
 # What people read. Tests, and the parts that are not in this language yet, are left out.
-PROSE := '*.md' config k8s examples bench tools streamer ':!streamer/source' ':!streamer/shard' ':!streamer/view' ':!tools/words.txt'
+PROSE := '*.md' config k8s examples bench tools streamer ':!streamer/source' ':!streamer/view' ':!tools/words.txt'
 export FALCO_STREAMER_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/falco-streamer
 # uv installs into the Python at hand; it never fetches one.
 export UV_PYTHON_DOWNLOADS := never

@@ -1,4 +1,4 @@
-"""Which of a shard's targets bring alerts, and when that is to be told: at each change, and now and then."""
+"""Which of a shard's targets bring alerts, and when that is to be reported: at each change, and periodically."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ _SECOND_NS: Final = 1_000_000_000
 
 
 @dataclass(slots=True)
-class _Told:
+class _Reported:
     coverage: Coverage
     since_ns: int
-    told_ns: int
+    reported_ns: int
 
 
 class CoverageWatch:
-    """Decides what is to be told of a shard's targets. `every_seconds` is None where nothing is to be told.
+    """Decides what is to be reported of a shard's targets. `every_seconds` is None where nothing is.
 
-    What was told is known to this worker only: another one that takes the shard over tells everything anew.
+    What was reported is known to this worker only: another one that takes the shard over reports everything again.
     """
 
     def __init__(self, every_seconds: float | None) -> None:
         self.every(every_seconds)
-        self._told: dict[str, _Told] = {}
+        self._reported: dict[str, _Reported] = {}
         self._text_ns: dict[str, int] = {}
         self.counts: Mapping[Coverage, int] = {}
         """How many targets were in each state when it was last asked."""
 
     def every(self, seconds: float | None) -> None:
-        """Tell it so often from now on; None for not at all."""
+        """Report it this often from now on; None for not at all."""
         self._every_ns = None if seconds is None else round(seconds * _SECOND_NS)
 
     def due(self, statuses: Iterable[TargetStatus], now_ns: int) -> list[CoverageReport]:
-        """What is to be told now. If one has waited long enough, all are told: one transaction for many."""
+        """What is to be reported now. If one has waited long enough, all are: one transaction for many."""
         states = {
             status.target.id: (status.target, coverage)
             for status in statuses
             if (coverage := self._coverage(status, now_ns)) is not None
         }
         self.counts = Counter(coverage for _, coverage in states.values())
-        self._told = {identity: told for identity, told in self._told.items() if identity in states}
+        self._reported = {identity: last for identity, last in self._reported.items() if identity in states}
         self._text_ns = {identity: at for identity, at in self._text_ns.items() if identity in states}
         if self._every_ns is None:
             return []
-        everything = any(now_ns - told.told_ns >= self._every_ns for told in self._told.values())
+        everything = any(now_ns - last.reported_ns >= self._every_ns for last in self._reported.values())
         reports = []
         for identity, (target, coverage) in states.items():
-            told = self._told.get(identity)
-            if told is None or told.coverage is not coverage:
+            last = self._reported.get(identity)
+            if last is None or last.coverage is not coverage:
                 reports.append(CoverageReport(target, coverage, now_ns, changed=True))
             elif everything:
-                reports.append(CoverageReport(target, coverage, told.since_ns, changed=False))
+                reports.append(CoverageReport(target, coverage, last.since_ns, changed=False))
         return reports
 
-    def told(self, reports: Iterable[CoverageReport], now_ns: int) -> None:
+    def reported(self, reports: Iterable[CoverageReport], now_ns: int) -> None:
         """These are committed."""
         for report in reports:
-            self._told[report.target.id] = _Told(report.coverage, report.since_ns, now_ns)
+            self._reported[report.target.id] = _Reported(report.coverage, report.since_ns, now_ns)
 
     def forget(self) -> None:
-        """Another worker has had the shard: all is to be told anew."""
-        self._told.clear()
+        """Another worker has had the shard: all is to be reported again."""
+        self._reported.clear()
 
     def note(self, publication: Publication, now_ns: int) -> None:
         """Learn from what was committed which targets print text, and which do not any more."""

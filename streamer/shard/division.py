@@ -10,7 +10,7 @@ from streamer.transform.state import StateNotOursError, StateUnreadableError
 def misfit(cluster: str, shards: int, ledger: bytes | None) -> Finding | None:
     """What is wrong with a state, by one ledger of it; None where nothing is, or nothing is stored.
 
-    A shard that holds nothing yet could not tell that its pods have positions elsewhere, and would read them anew.
+    A shard that holds nothing yet would not know that its pods have positions elsewhere, and would read them again.
     """
     try:
         if ledger is not None:

@@ -91,7 +91,7 @@ class Ownership:
             self._take(assigned)
 
     def gain_no_more(self) -> None:
-        """From now on shards are only lost: whoever would serve those that are gained is about to end."""
+        """From now on shards are only lost: what would serve those that are gained is about to end."""
         self._ending = True
 
     async def drain(self, seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""Forgetting by hand: what was counted of a target and not told is told first, as for a pod that is gone."""
+"""Forgetting by hand: what was counted of a target and not reported is reported first, as for a pod that is gone."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def reset(publisher: Publisher, plan: Plan, targets: Collection[str] | Non
             gone = {key for key, value in publication.changes if value is None} & {key for key, _ in stored}
             return Forgotten(len(gone), len(publication.records))
     raise PublishFailed(
-        "Kafka refuses what was counted and is to be told: see max.message.bytes of the topics"
+        "Kafka refuses the summaries of what was counted: see max.message.bytes of the topics"
     )
 
 

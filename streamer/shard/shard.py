@@ -192,7 +192,7 @@ class Shard:
         self._coverage.every(coverage_seconds)
 
     def replan(self, plan: Plan) -> None:
-        """Go on under another plan after the transaction under way; what is read by then is not treated anew."""
+        """Go on under another plan after the transaction under way; what is read by then is not processed again."""
         self._next_plan = plan
 
     def drain(self) -> None:
@@ -332,10 +332,10 @@ class Shard:
         if reports:
             outcome = await self._settle(lambda refused: self._processor.cover(reports, now_ns, refused))
         if outcome is Outcome.COMMITTED:
-            self._coverage.told(reports, now_ns)
+            self._coverage.reported(reports, now_ns)
 
     async def _take(self) -> None:
-        """Commit what the lines in hand become. What fails until another plan comes is made anew under that one."""
+        """Commit what the lines in hand become. What fails until another plan comes is made again under that one."""
         while await self._settle(self._process, take_less=self._take_less) is Outcome.UNCHANGED:
             if await self._replan() is Outcome.REALIGNED:
                 break

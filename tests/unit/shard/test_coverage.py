@@ -30,7 +30,7 @@ class Watch:
     def look(self, *statuses: TargetStatus, after_seconds: float = 5) -> list[CoverageReport]:
         self.now_ns += round(after_seconds * SECOND_NS)
         reports = self.watch.due(statuses, self.now_ns)
-        self.watch.told(reports, self.now_ns)
+        self.watch.reported(reports, self.now_ns)
         return reports
 
     def states(self, *statuses: TargetStatus, after_seconds: float = 5) -> list[tuple[str, bool]]:
@@ -116,7 +116,7 @@ def test_what_is_gone_is_forgotten_and_nothing_is_told_where_nothing_is_wanted()
     assert watch.look(WELL, BLIND, BESIDE) == []
     assert watch.watch.counts[Coverage.FOLLOWING] == 1  # the metric has it all the same
     watch.look()
-    assert not watch.watch._told
+    assert not watch.watch._reported
     assert not watch.watch._text_ns
 
 
