@@ -284,38 +284,41 @@ PACKED: Final = frozenset({"window", "repeats", "limit"})
 """What stands in packed bytes; the rest is JSON."""
 
 
+# The messages do not quote the value: it may be an alert's, and they are logged.
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is not a count")
+        raise ValueError(f"{type(value).__name__} in place of a count")
     return value
 
 
 def _number(value: Any) -> float:
     if type(value) not in {int, float}:
-        raise ValueError(f"{value!r} is not a number")
+        raise ValueError(f"{type(value).__name__} in place of a number")
     return float(value)
 
 
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
-        raise ValueError(f"{value!r} is not a flag")
+        raise ValueError(f"{type(value).__name__} in place of a flag")
     return value
 
 
 def _object(value: Any) -> Value:
     if type(value) is not dict:
-        raise ValueError(f"{value!r} is not an object")
+        raise ValueError(f"{type(value).__name__} in place of an object")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise ValueError(f"{value!r} is not text")
+        raise ValueError(f"{type(value).__name__} in place of text")
     return value
 
 
 def _digest(value: Any) -> bytes:
     digest = bytes.fromhex(_text(value))
     if len(digest) != DIGEST_BYTES:
-        raise ValueError(f"{value!r} is not a digest")
+        raise ValueError(f"{type(value).__name__} in place of a digest")
     return digest
