@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.testbed import BuildError, PartMissing, StartError, operators, parts
 from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.connect_worker import connect
 from tests.testbed.kafka import Kafka
 from tests.testbed.kubelet import Kubelet
 from tests.testbed.search import elasticsearch
@@ -34,6 +35,7 @@ def main() -> int:
 
 _PARTS: Final[tuple[Callable[[], object], ...]] = (
     parts.kafka,  # first: it takes seconds, and who lacks Java need not wait ten minutes to hear of it
+    connect,
     elasticsearch,
     operators.strimzi,
     operators.prometheus_operator,
