@@ -110,9 +110,8 @@ class _Bench:
 
     async def _begin_with(self, alerts: list[bytes]) -> None:
         """Let the logs begin with these, once the last worker's streams are closed: they would be served to it."""
-        async with asyncio.timeout(_CLOSED_SECONDS):
-            while self._link.open_connections:  # noqa: ASYNC110 - a benchmark polls
-                await asyncio.sleep(0.05)
+        if not await asyncio.to_thread(until, lambda: not self._link.open_connections, _CLOSED_SECONDS):
+            raise TimeoutError("the last worker's streams are still open")
         self._herd.begin_with(alerts)
 
     def _worker(self, name: str, more: Mapping[str, Any]) -> Worker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from streamer.model import RING_LINES
@@ -53,15 +52,9 @@ class Ending:
         if tail.ring and not follows and not ends_before_last(ring, tail.ring):
             # It must follow what was taken: the status may be older than the log, which is a later instance's then.
             return EndOfLog.MORE
-        request = partial(self._log.end_after, ring, progress.last_ns, previous=previous)
-        end = await request()
-        if (tail.rest.lines and tail.rest != end.rest) or (not end.rest.lines and self._is_new(rest)):
-            # A clock that was set back hides the last line, or part of it, from an answer that begins at a time.
-            request = partial(self._log.end, LogQuery(previous=previous))
-            end = await request()
-        # Two answers must agree on such a line.
-        if end.rest.lines and end.rest != tail.rest and end != await request():
-            raise LogChangedError("the log's end was served in two ways")
+        end = await self._log.end_after(ring, progress.last_ns, previous=previous)
+        if end.rest != tail.rest or (not end.rest.lines and self._is_new(rest)):
+            end = await self._whole_end(tail.rest, end.rest, previous=previous)
         line = align.digests(end.rest.lines, end.rest.oversize)
         if line and ring.endswith(line):
             return EndOfLog.WHOLE
@@ -76,6 +69,20 @@ class Ending:
         if line:
             await progress.hand_over(end.rest, progress.instance)
         return EndOfLog.WHOLE
+
+    async def _whole_end(self, *shown: StampedLines, previous: bool) -> LogEnd:
+        """The whole log's end, where shorter answers, which `shown` behind their last newlines, do not settle it.
+
+        A full tail leaves out a record that was cut. A clock that was set back hides the last line, or its end, from
+        an answer that begins at a time: then what is left of a line that was taken stands there as a last line. Two
+        answers must agree on such a line.
+        """
+        query = LogQuery(previous=previous)
+        end = await self._log.end(query)
+        lines = [rest for rest in shown if rest.lines]
+        if (lines or end.rest.lines) and end.rest not in lines and end != await self._log.end(query):
+            raise LogChangedError("the log's end was served in two ways")
+        return end
 
     def _is_new(self, rest: StampedLines | None) -> bool:
         """Whether it is a last line without a newline that was not taken."""
