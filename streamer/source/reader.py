@@ -90,7 +90,14 @@ class Reader:
         lag = Lag(None if begin else progress.last_ns, rotation_seconds)
         pace = Pace(2 * self._patience.quiet_seconds)
         self._open = opened = OpenStream(
-            stream, instance, begin, lag, pace, self._renew_at(), believed=believed
+            stream,
+            instance,
+            begin,
+            lag,
+            pace,
+            self._renew_at(),
+            ran=self._status.view.running,
+            believed=believed,
         )
         self._silence.opened()
         progress.enter(StreamState.FOLLOWING)
