@@ -99,7 +99,14 @@ def replay(
         holes=() if gap is None else _holes(gap, settings.cluster),
     )
     try:
-        found, filtered = run_loop(_replay(settings, to, output, reader, reader.examine(files)))
+        in_order = reader.examine(files)
+        for name in reader.unknown if gap is None else ():
+            click.echo(
+                f"warning: {name}: a node's log whose path does not say whose it is. Its records have other ids than "
+                "the live worker's: give --target NAMESPACE/POD/UID/CONTAINER",
+                err=True,
+            )
+        found, filtered = run_loop(_replay(settings, to, output, reader, in_order))
     except TopicsUnfit as error:
         fail(f"error: {error}", exits.CONFIG)
     except SinkError as error:

@@ -15,7 +15,7 @@ Server = Annotated[
     str,
     Matching(
         rf"([A-Za-z0-9_-]{{1,63}}(\.[A-Za-z0-9_-]{{1,63}})*\.?|\[[0-9A-Fa-f:.]+\]){_PORT}",
-        "a broker's address such as `kafka:9092` or `[::1]:9092`",
+        "a broker's address such as `kafka:9092` or `[::1]:9092`, without `ssl://` or another protocol before it",
     ),
 ]
 ClientId = Annotated[str, Matching(r"[A-Za-z0-9._-]{1,200}", "1 to 200 of A-Z, a-z, 0-9, `.`, `_` and `-`")]

@@ -11,6 +11,7 @@ from streamer.config.secret import SecretError
 from streamer.config.security import Security
 from streamer.config.stamp import Stamp, stamp_of
 from streamer.flow.failure import one_line
+from streamer.flow.pem import conversion
 from streamer.sink.errors import KafkaUnavailable
 from streamer.sink.tokens import token_provider
 from streamer.telemetry import facts
@@ -77,7 +78,7 @@ def _make_context(security: Security) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         raise KafkaUnavailable(
             f"kafka.security.ca_file: {security.ca_file} cannot be used: {one_line(error)}",
-            "it must be a readable PEM file with certificates",
+            conversion(str(security.ca_file)) or "it must be a readable PEM file with certificates",
         ) from error
     if security.cert_file is None:
         return context
@@ -91,6 +92,8 @@ def _make_context(security: Security) -> ssl.SSLContext:
             cause, fix = "are not of one pair", "renew both together"
         elif isinstance(error, FileNotFoundError | PermissionError):
             cause, fix = f"cannot be read: {error.strerror}", "mount the secret there or name other files"
+        elif command := conversion(security.cert_file) or conversion(str(security.key_file)):
+            cause, fix = "cannot be used", command
         elif security.key_secret is None:
             cause, fix = (
                 f"cannot be used: {one_line(error)}",

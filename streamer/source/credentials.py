@@ -38,6 +38,11 @@ _NO_WAY: Final = "no way to the Kubernetes API: "
 
 log = structlog.get_logger()
 
+_DROPPED_PROVIDERS: Final = {
+    "gcp": "gke-gcloud-auth-plugin (`gcloud container clusters get-credentials`)",
+    "azure": "kubelogin (`kubelogin convert-kubeconfig`)",
+}
+
 
 class ApiConfigError(Exception):
     """There is no usable way to the API server in the configuration; the text names the fix."""
@@ -160,7 +165,17 @@ class _Loader(kube_config.KubeConfigLoader):
         merged = kube_config.KubeConfigMerger(paths).config
         made = cls(config_dict=merged, config_base_path=None, active_context=context)
         made.plugin_seconds = plugin_seconds
+        made.refuse_dropped_providers()
         return made
+
+    def refuse_dropped_providers(self) -> None:
+        """Raise ConfigException for a user whose provider kubectl 1.26 dropped; the library may ignore it."""
+        user: Any = self._user
+        provider = _plain(user.value.get("auth-provider") or {}) if user is not None else {}
+        if instead := _DROPPED_PROVIDERS.get(str(provider.get("name"))):
+            raise ConfigException(
+                f"its auth-provider {provider['name']} was dropped by kubectl 1.26; use the exec plug-in {instead}"
+            )
 
     async def load_from_exec_plugin(self) -> bool:
         """Take a plug-in's token or certificate; False where the user has others. Raises PluginError that names it."""
@@ -193,6 +208,8 @@ class _Loader(kube_config.KubeConfigLoader):
         cluster: Any = self._cluster
         user: Any = self._user
         self.host = str(cluster["server"]).rstrip("/")
+        if "://" not in self.host:
+            raise ConfigException(f"the cluster's server `{self.host}` has no https:// before it")
         if self.host.startswith("https"):
             self.ssl_ca_cert = _file(cluster, "certificate-authority")
             if "cert_file" not in self.__dict__ and user is not None:  # else it is the plug-in's

@@ -20,6 +20,7 @@ _SAID_BYTES: Final = 4096
 """Of what it writes to stderr, the last bytes that are kept for an error."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """Control sequences of a terminal: kubectl removes them from hints, too."""
+_DROPPED: Final = "client.authentication.k8s.io/v1alpha1"
 _MODES: Final = ("Never", "IfAvailable", "Always")
 
 
@@ -50,6 +51,11 @@ class ExecPlugin:
             raise PluginError(f"its exec section has no {'apiVersion' if command else 'command'}")
         if os.sep in command:  # a name alone is looked up in PATH
             command = os.path.normpath(folder / command)
+        if version == _DROPPED:
+            raise PluginError(
+                f"its exec plug-in {command} has apiVersion {version}, which kubectl 1.24 dropped; write the "
+                "kubeconfig again with a current client (EKS: `aws eks update-kubeconfig`)"
+            )
         mode = section.get("interactiveMode") or "IfAvailable"
         if mode not in _MODES:
             raise PluginError(

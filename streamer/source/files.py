@@ -16,7 +16,7 @@ from streamer.model import DigestRing, LogBatch, Target
 from streamer.source.gaps import Hole, holes_of
 from streamer.source.head import fault_of, read_head
 from streamer.source.nodepath import in_order, instance_of, target_of
-from streamer.source.saved import Run, SavedLines
+from streamer.source.saved import Run, SavedLines, is_of_a_node
 from streamer.source.wrapping import Wrapping
 from streamer.transform import align
 from streamer.transform.read import StampedLines
@@ -62,6 +62,8 @@ class FileReader:
         self._kept: dict[str, tuple[IO[bytes], ExitStack]] = {}
         self._rings: dict[Target, DigestRing] = {}
         self._saved: tuple[object, SavedLines] | None = None
+        self.unknown: list[str] = []
+        """Files of a node of which nothing says whose log they are: their records have ids of their own."""
 
     @property
     def of_gaps(self) -> bool:
@@ -81,6 +83,8 @@ class FileReader:
                 if not Path(name).is_file():  # a pipe brings everything once
                     rest = io.BufferedReader(_PutBack(head.content, cast("BinaryIO", file)), _CHUNK_BYTES)
                     self._kept[name] = rest, stack.pop_all()
+            if self._target is None and target_of(name, self._node) is None and is_of_a_node(head.content):
+                self.unknown.append(name)
             if (fault := fault_of(head, is_rotated=instance_of(name) is not None)) is not None:
                 label = "standard input" if name == "-" else name
                 raise FileError(f"{label}: {fault.what}{_way_out(name, fault, packed=_is_packed(name))}")

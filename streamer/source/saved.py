@@ -134,6 +134,12 @@ def _api_stamp(match: re.Match[bytes]) -> bytes:
     return b"%b.%b%b" % (second, fraction.ljust(9, b"0"), b"Z" if zone in _UTC else zone)
 
 
+def is_of_a_node(content: bytes) -> bool:
+    """Whether a file that begins so was written by a container runtime, on its node."""
+    line = content.removeprefix(BOM).partition(b"\n")[0]
+    return _CRI.match(line) is not None or (line.startswith(_DOCKER) and _docker_record(line) is not None)
+
+
 def _wrapping_bytes(line: bytes) -> int:
     """How many bytes of a line, of which this is the beginning, the container has not written."""
     if line.startswith(_DOCKER):

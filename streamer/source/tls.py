@@ -9,6 +9,7 @@ import structlog
 
 from streamer.config.stamp import Stamp, stamp_of
 from streamer.flow.failure import one_line
+from streamer.flow.pem import conversion
 from streamer.source.kubernetes_client import ApiClient
 
 log = structlog.get_logger()
@@ -41,6 +42,12 @@ class ApiTls:
         return self._context
 
     def _make(self) -> ssl.SSLContext:
+        if (authority := self._configuration.ssl_ca_cert) is not None:
+            try:
+                ssl.create_default_context(cafile=authority)
+            except ssl.SSLError as error:
+                fix = conversion(authority) or "it must be a PEM file with certificates"
+                raise ValueError(f"certificate-authority {authority} cannot be used; {fix}") from error
         made: ssl.SSLContext = ApiClient(self._configuration).rest_client.ssl_context
         return made
 

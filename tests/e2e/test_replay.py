@@ -198,6 +198,12 @@ def test_a_nodes_files_are_printed_as_falco_wrote_them(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout == PRINTED * 3
     assert (ledger_of(done.stderr)["log_lines"], ledger_of(done.stderr)["invalid"]) == (1, 0)
+    # Copied away from where they were, they do not say whose log they are.
+    warned = [line for line in done.stderr.splitlines() if b"give --target" in line]
+    assert [line.split(b": ")[1] for line in warned] == [bytes(path) for path in (cri, packed, json_file)]
+    done = run("replay", *WHOLE, "--target", "falco/falco-a/uid/falco", cri)
+    assert done.stdout == PRINTED
+    assert b"warning" not in done.stderr
 
 
 def test_what_is_refused_is_one_line_before_anything_is_printed(tmp_path: Path) -> None:

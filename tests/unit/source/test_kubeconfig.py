@@ -120,6 +120,40 @@ async def test_a_certificate_that_is_not_there(path: Path) -> None:
     assert await told(path) == f"{path}: File does not exists: /nowhere/ca.crt"
 
 
+async def test_an_authority_that_is_not_pem_is_named(path: Path, tmp_path: Path) -> None:
+    authority = tmp_path / "ca.crt"
+    authority.write_text("nothing")
+    cluster = {"server": "https://127.0.0.1:1", "certificate-authority": str(authority)}
+    write(path, clusters=[{"name": "c", "cluster": cluster}])
+    wanted = (
+        f"{path}: certificate-authority {authority} cannot be used; it must be a PEM file with certificates"
+    )
+    assert await told(path) == wanted
+
+
+async def test_a_server_without_a_scheme_is_refused(path: Path) -> None:
+    write(path, clusters=[{"name": "c", "cluster": {"server": "127.0.0.1:6443"}}])
+    assert await told(path) == f"{path}: the cluster's server `127.0.0.1:6443` has no https:// before it"
+
+
+@pytest.mark.parametrize(("name", "instead"), [("gcp", "gke-gcloud-auth-plugin"), ("azure", "kubelogin")])
+async def test_a_provider_that_kubectl_dropped_is_refused(path: Path, name: str, instead: str) -> None:
+    write(path, user={"auth-provider": {"name": name, "config": {}}})
+    assert (
+        f"its auth-provider {name} was dropped by kubectl 1.26; use the exec plug-in {instead}"
+        in await told(path)
+    )
+
+
+async def test_an_exec_plugin_of_a_dropped_version_is_refused(path: Path) -> None:
+    section = plugin("sh", "-c", "exit 1")
+    section["exec"]["apiVersion"] = "client.authentication.k8s.io/v1alpha1"
+    write(path, user=section)
+    assert "has apiVersion client.authentication.k8s.io/v1alpha1, which kubectl 1.24 dropped" in await told(
+        path
+    )
+
+
 def plugin(command: str, *arguments: str) -> dict[str, Any]:
     version = "client.authentication.k8s.io/v1"
     return {"exec": {"apiVersion": version, "command": command, "args": [*arguments]}}
