@@ -454,7 +454,7 @@ async def test_shards_that_are_not_the_state_topics_partitions(installed: Settin
         "kafka.topics.shards",
         Verdict.FAULT,
         f"the state topic {installed.topic_names.state} has 2 partitions, but kafka.shards is 5",
-        "set kafka.shards: 2; `falco-streamer state reshard` divides the pods anew",
+        "set kafka.shards: 2; `falco-streamer state reshard` divides the pods again",
     )
 
 
