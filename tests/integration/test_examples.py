@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from asyncio.subprocess import PIPE, Process
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from streamer.cli import main
 from streamer.simulator import AlertGenerator
 from streamer.transform.stamp import to_rfc3339
 from tests.testbed.apiserver import KubeApiServer
+from tests.testbed.certs import Authority
 from tests.testbed.cluster import FalcoCluster
 from tests.testbed.kafka import Kafka
 from tests.testbed.kubectl import kubectl_of
@@ -41,7 +43,7 @@ ALERTS = 25
 # What does not end by itself, and what it says once it works.
 GOES_ON = {
     "run": b"lines_committed",
-    "tap": b"falco-x7k2p",
+    "view": b"The alerts are at http",
     "demo": b"falco/falco-",
     "simulate": b"kubeconfig: ",
     "follow": b'"rule":',
@@ -90,6 +92,8 @@ class Desk:
     name: str
     environ: dict[str, str]
     replaced: dict[str, str]
+    rule: bytes
+    """That of most alerts in the pod's log."""
 
     def typed(self, example: str) -> str:
         for word, ours in self.replaced.items():
@@ -189,14 +193,23 @@ def desk(pod: Pod, kafka: Kafka, api_server: KubeApiServer, tmp_path: Path) -> D
         "replication_factor=3": "replication_factor=1",  # as many brokers as there are here
         "falco-streamer.prod.": f"falco-streamer.{name}.",
         "doctor --set": "doctor --set topics.create=true --set",  # as its worker has it
+        "prod-eu-1": name,
     }  # fmt: skip
-    return Desk(tmp_path, name, environ, replaced)
+    (tmp_path / "token").write_text("a token of some length")
+    pair = Authority(tmp_path / "authority").server("viewer")
+    (tmp_path / "tls.crt").write_bytes(pair.public.read_bytes())
+    (tmp_path / "tls.key").write_bytes(pair.key.read_bytes())
+    [(rule, _)] = Counter(orjson.loads(alert)["rule"] for alert in alerts).most_common(1)
+    return Desk(tmp_path, name, environ, replaced, rule.encode())
 
 
 async def prepare(desk: Desk, example: str) -> None:
     """Do what people have done before they come to this example."""
     command = " ".join(re.findall(r"falco-streamer (\w+(?: \w+)?)", example)[:1])
-    if command.startswith(("state", "tap", "topics list", "topics verify", "doctor")) or "exec" in example:
+    if (
+        command.startswith(("state", "tap", "view", "topics list", "topics verify", "doctor"))
+        or "exec" in example
+    ):
         async with desk.works("falco-streamer run --config streamer.yaml", GOES_ON["run"]):
             pass
     if "replay --to kafka" in example:
@@ -216,14 +229,14 @@ async def test_an_example_does_what_it_is_for(example: tuple[str, ...], desk: De
             return
     words = line.split()
     kind = words[1] if words[0] == "falco-streamer" else ""
-    if kind in {"run", "tap", "demo"} and not {"--no-follow", "--seconds"} & {*words}:
-        if kind == "tap" and ("--namespace" in words or "--where" in words):
-            # No alert of these is in the example's cluster.
+    if kind in {"run", "tap", "view", "demo"} and not {"--no-follow", "--seconds"} & {*words}:
+        if kind == "tap" and {"--namespace", "--where", "--template"} & {*words}:
+            # No alert of these is in the example's cluster, or arrives from now on.
             async with desk.types(line) as process:
                 await asyncio.wait([asyncio.create_task(process.wait())], timeout=3)
                 assert process.returncode is None
             return
-        async with desk.works(line, GOES_ON[kind]):
+        async with desk.works(line, desk.rule if kind == "tap" else GOES_ON[kind]):
             return
     out, err = await desk.runs(line)
     if line.endswith("| sh"):
