@@ -48,12 +48,12 @@ async def a_name_that_nobody_knows(setup: Setup) -> None:
     setup.server["server"] = "https://kubernetes.invalid:6443"
 
 
-@KUBERNETES.fault("no answer from https://127.0.0.1:", run="the API server has not answered yet")
+@KUBERNETES.fault("no connection to https://127.0.0.1:", run="the API server has not answered yet")
 async def connections_that_are_never_answered(setup: Setup) -> None:
     setup.server["server"] = f"https://127.0.0.1:{setup.stack.enter_context(silent())}"
 
 
-@KUBERNETES.fault("no answer from https://127.0.0.1:", run="the API server has not answered yet")
+@KUBERNETES.fault("no connection to https://127.0.0.1:", run="the API server has not answered yet")
 async def packets_that_are_dropped(setup: Setup) -> None:
     setup.server["server"] = f"https://127.0.0.1:{setup.stack.enter_context(BlackHole()).port}"
 
