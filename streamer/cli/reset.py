@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from streamer.cli import exits
-from streamer.cli.asking import ask, kafka_settings
+from streamer.cli.kafka_query import kafka_settings, query_kafka
 from streamer.cli.options import fail, settings_options
 from streamer.cli.show import escape
-from streamer.cli.standing import standing
-from streamer.cli.stored import read_stored, refuse_running
+from streamer.cli.state_summary import summarize_state
+from streamer.cli.stored_state import read_committed_state, require_no_workers
 from streamer.transform.export import Export
 from streamer.transform.state import StateUnreadableError
 
@@ -69,8 +69,8 @@ def reset(
     if container is not None and pod is None:
         raise click.UsageError("--container goes with --pod")
     settings = kafka_settings(config, overrides)
-    refuse_running(settings)
-    export, _ = ask(settings, read_stored)
+    require_no_workers(settings)
+    export, _ = query_kafka(settings, read_committed_state)
     if shard is not None:
         if shard not in export.shards:
             raise click.BadParameter(f"there are {len(export.shards)} shards: no {shard}")
@@ -82,7 +82,7 @@ def reset(
         click.echo(line, err=True)
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
-    for line in ask(settings, partial(_reset, chosen=chosen)):
+    for line in query_kafka(settings, partial(_reset, chosen=chosen)):
         click.echo(line)
 
 
@@ -100,11 +100,11 @@ def _of_pod(export: Export, pod: str, container: str | None) -> Chosen:
 def _consequences(export: Export, chosen: Chosen, start: str) -> Iterator[str]:
     """What will be forgotten, and what follows from it."""
     chosen_shards = {shard: export.shards[shard] for shard in chosen}
-    shown = standing(Export(export.cluster, export.topic, chosen_shards), (), time.time_ns(), ())
+    shown = summarize_state(Export(export.cluster, export.topic, chosen_shards), (), time.time_ns(), ())
     for shard in shown["shards"]:
         names = chosen[shard["shard"]]
-        if shard["trouble"] is not None:
-            yield f"Shard {shard['shard']} cannot be read: {escape(shard['trouble'])}."
+        if shard["error"] is not None:
+            yield f"Shard {shard['shard']} cannot be read: {escape(shard['error'])}."
             yield (
                 f"All of its {shard['records']:,} keys are dropped: its ledger begins at 0, and what was counted of "
                 "repeated alerts is never reported."
@@ -132,12 +132,12 @@ async def _reset(connection: Connection, settings: Settings, *, chosen: Chosen) 
     from streamer.plan import plan_of
     from streamer.shard.reset import reset as reset_shard
     from streamer.sink import KafkaUnavailable, ShardProducer, TopicsUnfit, prepare_topics
-    from streamer.sink.hold import workers_kept_out
+    from streamer.sink.group_lock import lock_workers_out
 
     done = []
     try:
         limits = await prepare_topics(connection, settings)
-        async with workers_kept_out(connection, settings.cluster):
+        async with lock_workers_out(connection, settings.cluster):
             for shard, targets in chosen.items():
                 publisher = ShardProducer(
                     connection,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from streamer.cli import exits
-from streamer.cli.asking import ask, kafka_settings
+from streamer.cli.kafka_query import kafka_settings, query_kafka
 from streamer.cli.options import fail, settings_options
 from streamer.cli.show import escape
-from streamer.cli.stored import read_stored, refuse_running
+from streamer.cli.stored_state import read_committed_state, require_no_workers
 from streamer.transform.export import Export
 from streamer.transform.load import load
 from streamer.transform.reshard import Shards
@@ -64,8 +64,8 @@ def reshard(
             "kafka.delivery is at_least_once",
             exits.CONFIG,
         )
-    refuse_running(before)
-    export, _ = ask(before, read_stored)
+    require_no_workers(before)
+    export, _ = query_kafka(before, read_committed_state)
     _refuse_unreadable(export)
     records = sum(map(len, export.shards.values()))
     click.echo(
@@ -75,7 +75,7 @@ def reshard(
     click.echo(f"Workers that are still set to {old} then refuse to work, and say why.", err=True)
     if not yes:
         click.confirm("Go on?", abort=True, err=True)
-    ask(before, partial(_reshard, after=after))
+    query_kafka(before, partial(_reshard, after=after))
     click.echo(f"moved; set kafka.shards: {count} and topics.state: {new}, then start the workers")
 
 

@@ -12,12 +12,12 @@ import orjson
 
 from streamer import __version__
 from streamer.cli import exits
-from streamer.cli.asking import ask, kafka_settings
+from streamer.cli.kafka_query import kafka_settings, query_kafka
 from streamer.cli.options import discard_stdout, fail, settings_options
 from streamer.cli.reset import reset
 from streamer.cli.reshard import reshard
-from streamer.cli.standing import standing, table, troubles
-from streamer.cli.stored import read_stored
+from streamer.cli.state_summary import summarize_state, summary_table, unreadable_shards
+from streamer.cli.stored_state import read_committed_state
 from streamer.transform.export import Export, ExportUnreadableError, export_lines, read_export
 from streamer.transform.stamp import to_rfc3339
 
@@ -88,18 +88,18 @@ def show(
     if file is not None:
         export = _from_file(file)
     else:
-        export, members = ask(kafka_settings(config, overrides), read_stored)
+        export, members = query_kafka(kafka_settings(config, overrides), read_committed_state)
     if unknown := set(shards) - export.shards.keys():
         raise click.BadParameter(f"there are {len(export.shards)} shards: no {min(unknown)}")
     if shards:
         export = Export(export.cluster, export.topic, {shard: export.shards[shard] for shard in shards})
-    shown = standing(export, members or (), time.time_ns(), pods)
+    shown = summarize_state(export, members or (), time.time_ns(), pods)
     if output == "json":
         workers = None if members is None else [member._asdict() for member in members]
         click.echo(orjson.dumps({"workers": workers, **shown}, option=orjson.OPT_INDENT_2))
     else:
-        click.echo("\n".join(table(shown, members)))
-    found = list(troubles(shown))
+        click.echo("\n".join(summary_table(shown, members)))
+    found = list(unreadable_shards(shown))
     for trouble in found:
         click.echo(trouble, err=True)
     sys.exit(exits.FAILED if found else 0)
@@ -121,7 +121,7 @@ def export_state(config: Path | None, overrides: tuple[str, ...]) -> None:
     A line is one stored key: `value` is decoded, `bytes` the exact value. It holds texts of alerts: treat it as you
     treat the alerts. `state show --file` reads it again.
     """
-    export, _ = ask(kafka_settings(config, overrides), read_stored)
+    export, _ = query_kafka(kafka_settings(config, overrides), read_committed_state)
     try:
         for line in export_lines(export, __version__, to_rfc3339(time.time_ns())):
             click.echo(line)

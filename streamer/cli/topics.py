@@ -10,8 +10,8 @@ import click
 import orjson
 
 from streamer.cli import exits
-from streamer.cli.asking import ask, kafka_settings
 from streamer.cli.doctor import exit_code, text
+from streamer.cli.kafka_query import kafka_settings, query_kafka
 from streamer.cli.options import fail, settings_options
 from streamer.model import Finding, Verdict
 
@@ -53,7 +53,7 @@ def list_topics(config: Path | None, overrides: tuple[str, ...], output: str) ->
     from streamer.sink.topics import topics_there
 
     settings = kafka_settings(config, overrides)
-    there = ask(settings, topics_there)
+    there = query_kafka(settings, topics_there)
     rows: list[dict[str, Any]] = []
     for spec in settings.topic_specs:
         found = there.get(spec.name)
@@ -101,10 +101,10 @@ def create(config: Path | None, overrides: tuple[str, ...], dry_run: bool) -> No
         for spec in settings.topic_specs:
             click.echo(create_command(spec, settings))
         return
-    there = ask(settings, topics_there)
+    there = query_kafka(settings, topics_there)
     making = settings.model_copy(update={"topics": settings.topics.model_copy(update={"create": True})})
     try:
-        ask(making, prepare_topics)
+        query_kafka(making, prepare_topics)
     except TopicsUnfit as error:
         fail("\n".join(f"error: {problem}" for problem in error.problems), exits.FAILED)
     made = [spec.name for spec in settings.topic_specs if spec.name not in there]
@@ -130,7 +130,7 @@ def verify(config: Path | None, overrides: tuple[str, ...]) -> None:
         return [finding async for finding in examine_topics(connection, settings)]
 
     settings = kafka_settings(config, overrides)
-    findings = ask(settings, examine)
+    findings = query_kafka(settings, examine)
     if not findings:
         findings = [
             Finding("kafka.topics", Verdict.FINE, f"all {len(settings.topic_specs)} topics are there and fit")

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Final
 
+from streamer.config.error_messages import suggestion
 from streamer.config.falco_fields import FIELDS, OPEN_PREFIXES, WITH_ARGUMENT
 from streamer.config.settings import Settings
-from streamer.config.wording import suggestion
 from streamer.model import Finding, Verdict
 from streamer.transform.matcher import Matcher
 

@@ -13,12 +13,12 @@ from pydantic_core import ErrorDetails
 
 from streamer.config import outline
 from streamer.config.document import Node, lines_of, parse
+from streamer.config.error_messages import expectation, finding, unknown
 from streamer.config.errors import ConfigError, Place, Problem, Source
 from streamer.config.faults import MISSING, USELESS, WRONG, Fault, FaultsError
 from streamer.config.interpolation import interpolate
 from streamer.config.overrides import PREFIX, from_environment, from_flags
 from streamer.config.settings import Settings
-from streamer.config.wording import expectation, finding, unknown
 
 REQUIRED: Final = ("cluster", "kafka.bootstrap_servers")
 """The keys that `run` cannot do without."""

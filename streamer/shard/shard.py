@@ -14,8 +14,8 @@ from typing import Final
 import structlog
 
 from streamer.flow.backoff import Backoff
+from streamer.flow.batch_size import AdaptiveBatchSize
 from streamer.flow.inbox import Inbox
-from streamer.flow.portion import Portion
 from streamer.flow.publishing import Publisher, Refusals
 from streamer.flow.uncommitted import Uncommitted
 from streamer.model import Ledger, LogBatch, Position, PositionStatus, Publication, Target
@@ -97,7 +97,7 @@ class Shard:
         self._wall_ns = wall_ns
         room = uncommitted or Uncommitted(4 * commit.max_bytes)
         self._inbox = Inbox(room.share(), commit.max_bytes, _MANY_LINES)
-        self._portion = Portion()
+        self._portion = AdaptiveBatchSize()
         self._committer = Committer(index, plan, publisher, lambda: self.on_fenced(self))
         self._ledger = Ledger()
         self._done_at: dict[str, float] = {}

@@ -16,8 +16,8 @@ from streamer.sink.connection import Connection
 from streamer.sink.delivery import Delivery
 from streamer.sink.diagnosis import why_not_opened
 from streamer.sink.errors import KafkaUnavailable, SinkError
+from streamer.sink.group_lock import lock_workers_out
 from streamer.sink.guarded import GuardedProducer
-from streamer.sink.hold import workers_kept_out
 from streamer.sink.packing import MAX_BATCH_BYTES, Batch, Packer, TopicLimits
 from streamer.sink.permissions import transactional_id
 from streamer.sink.state_topic import Stored, count_shards, read_state
@@ -46,7 +46,7 @@ async def move_state(
     worker that should come nevertheless ends it. Raises WorkersRunning, KafkaUnavailable, PublishFailed (then it is
     done or not), and what `move` raises.
     """
-    async with workers_kept_out(connection, cluster) as hold:
+    async with lock_workers_out(connection, cluster) as lock:
         shards = [await count_shards(connection, topic) for topic in (source, destination)]
         for shard in range(1, max(shards)):
             await (await _owner(connection, cluster, shard)).drop()
@@ -57,7 +57,7 @@ async def move_state(
             written = await asyncio.to_thread(move, stored, there)
             lanes = await asyncio.to_thread(_pack, connection, written, limits)
             await first.learn([source, destination])
-            await hold.still()
+            await lock.check()
             await _write(first, lanes)
         finally:
             await first.drop()

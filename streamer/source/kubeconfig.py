@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from streamer.config.wording import suggestion
+from streamer.config.error_messages import suggestion
 
 _DEFAULT: Final = "~/.kube/config"
 

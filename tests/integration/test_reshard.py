@@ -112,7 +112,7 @@ async def reshard_when_it_may(folder: Path, count: int) -> Result:
     """Refused until the group has missed the worker that was killed."""
     first = await state(folder, "reshard", "--to", str(count), "--yes")
     assert first.exit_code == 1
-    assert "1 in the group of workers" in first.stderr
+    assert "workers are running (1)" in first.stderr
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         done = await state(folder, "reshard", "--to", str(count), "--yes")

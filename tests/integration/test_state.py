@@ -20,7 +20,7 @@ from streamer.cli import main
 from streamer.config import load
 from streamer.flow.publishing import Fenced
 from streamer.sink import Connection, GroupMembership
-from streamer.sink.hold import WorkersRunning, workers_kept_out
+from streamer.sink.group_lock import WorkersRunning, lock_workers_out
 from streamer.sink.permissions import Permission, worker_permissions
 from streamer.transform.export import read_export
 from tests.chaos.bed import Worker
@@ -109,7 +109,7 @@ async def test_show_tells_who_owns_what_and_how_far_it_is(state: Stored) -> None
     assert "0-1" in text
     after = await state.run("show")
     assert after.exit_code == 0
-    assert "no worker is in the group" in after.stdout
+    assert "no workers in the group" in after.stdout
 
 
 async def test_export_has_every_live_key_as_it_is_and_no_other(state: Stored) -> None:
@@ -132,9 +132,9 @@ async def test_nothing_is_reset_while_a_worker_is_in_the_group(state: Stored) ->
     async with state.member():
         done = await state.run("reset", "--pod", f"falco/{FALCO.pod}", "--yes")
         assert done.exit_code == 1
-        assert "1 in the group of workers: falco-streamer-0 at 127.0.0.1" in done.stderr
+        assert "workers are running (1): falco-streamer-0 at 127.0.0.1" in done.stderr
         with pytest.raises(WorkersRunning, match="falco-streamer-0"):  # one that came after we had asked
-            async with workers_kept_out(state.connection, state.name):
+            async with lock_workers_out(state.connection, state.name):
                 pass
     assert read_export((await state.run("export")).stdout.splitlines()).shards == stored(SHARDS, state.name)
 
@@ -142,12 +142,12 @@ async def test_nothing_is_reset_while_a_worker_is_in_the_group(state: Stored) ->
 async def test_workers_are_kept_out_and_let_in_again(state: Stored) -> None:
     membership = GroupMembership(state.connection, cluster=state.name, state_topic=state.topic)
     with capture_logs() as said:
-        async with workers_kept_out(state.connection, state.name) as hold:
+        async with lock_workers_out(state.connection, state.name) as lock:
             running = asyncio.create_task(membership.run())
             async with asyncio.timeout(30):
                 while not any(each["event"] == "group_failed" for each in said):  # noqa: ASYNC110  # nothing tells
                     await asyncio.sleep(0.05)
-            await hold.still()
+            await lock.check()
             assert membership.assigned is None
     [told] = {each["cause"] for each in said if each["event"] == "group_failed"}
     assert told == f"consumers of another kind are in the group falco-streamer.{state.name}"
@@ -160,11 +160,11 @@ async def test_workers_are_kept_out_and_let_in_again(state: Stored) -> None:
 
 
 async def test_one_command_keeps_another_out(state: Stored) -> None:
-    async with workers_kept_out(state.connection, state.name) as hold:
-        with pytest.raises(WorkersRunning, match="1 in the group"):
-            async with workers_kept_out(state.connection, state.name):
+    async with lock_workers_out(state.connection, state.name) as lock:
+        with pytest.raises(WorkersRunning, match=r"workers are running \(1\)"):
+            async with lock_workers_out(state.connection, state.name):
                 pass
-        await hold.still()
+        await lock.check()
 
 
 async def test_a_pod_is_reset_after_its_consequences_were_confirmed(state: Stored) -> None:
@@ -266,7 +266,7 @@ async def test_a_reshard_is_refused_while_a_worker_is_in_the_group(state: Stored
     async with state.member():
         done = await state.run(*RESHARD)
     assert done.exit_code == 1
-    assert "1 in the group of workers: falco-streamer-0" in done.stderr
+    assert "workers are running (1): falco-streamer-0" in done.stderr
     assert read_export((await state.run("export")).stdout.splitlines()).shards == stored(SHARDS, state.name)
 
 
@@ -335,7 +335,7 @@ async def test_a_cluster_that_never_had_a_group_is_asked_all_the_same(
     await create_topic(private_kafka.bootstrap, fresh.topic, partitions=SHARDS, config=COMPACT)
     done = await fresh.run("show")
     assert done.exit_code == 0, done.stderr
-    assert "no worker is in the group" in done.stdout
+    assert "no workers in the group" in done.stdout
 
 
 async def test_partitions_that_were_added_by_hand_stop_a_worker_at_its_start(

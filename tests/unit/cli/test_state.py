@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamer.cli import main
-from streamer.cli.standing import standing, table
+from streamer.cli.state_summary import summarize_state, summary_table
 from streamer.sink.group import Member
 from streamer.transform.export import Export, export_lines
 from tests.unit.transform.samples import FALCO, OTHER, START_NS
@@ -52,7 +52,7 @@ def test_every_shard_and_target_is_shown(file: Path) -> None:
 
 def test_the_table_is_for_people(file: Path) -> None:
     members = [Member("falco-streamer-0", "10.0.0.7", (0, 1))]
-    lines = list(table(standing(EXPORT, members, NOW_NS, ()), members))
+    lines = list(summary_table(summarize_state(EXPORT, members, NOW_NS, ()), members))
     text = "\n".join(lines)
     assert "falco-streamer-0  10.0.0.7  0-1" in text
     [row] = [line.split() for line in lines if FALCO.pod in line]
@@ -77,7 +77,7 @@ def test_a_shard_that_cannot_be_read_is_named_and_the_others_are_shown(tmp_path:
     done = show(file)
     assert done.exit_code == 1
     assert FALCO.pod in done.stdout
-    assert f"shard {1 - FALCOS_SHARD} stands still: state keys of a kind" in done.stderr
+    assert f"shard {1 - FALCOS_SHARD} cannot be processed: state keys of a kind" in done.stderr
     assert "\x1b[2J" not in done.stderr + done.stdout
 
 

@@ -1,11 +1,11 @@
-"""The state as commands read it, and whether it may be changed."""
+"""Read the committed state for a command, and check that it may be changed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from streamer.cli import exits
-from streamer.cli.asking import ask
+from streamer.cli.kafka_query import query_kafka
 from streamer.cli.options import fail
 from streamer.transform.export import Export
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from streamer.sink.group import Member
 
 
-async def read_stored(connection: Connection, settings: Settings) -> tuple[Export, list[Member]]:
-    """What is stored, as it is committed now, and who is in the group of workers. Raises KafkaUnavailable."""
+async def read_committed_state(connection: Connection, settings: Settings) -> tuple[Export, list[Member]]:
+    """The state as it is committed now, and the members of the workers' group. Raises KafkaUnavailable."""
     from streamer.sink import KafkaUnavailable, StateBlocked
     from streamer.sink.group import group_members
     from streamer.sink.state_topic import read_state
@@ -30,13 +30,13 @@ async def read_stored(connection: Connection, settings: Settings) -> tuple[Expor
     return Export(settings.cluster, topic, stored), members
 
 
-def refuse_running(settings: Settings) -> None:
-    """End the process if there are workers: what follows would be done behind their backs."""
+def require_no_workers(settings: Settings) -> None:
+    """Exit with an error if workers are running: they would not notice a change of their state."""
     from streamer.sink.group import group_members
-    from streamer.sink.hold import WorkersRunning
+    from streamer.sink.group_lock import WorkersRunning
 
     async def members(connection: Connection, settings: Settings) -> list[Member]:
         return await group_members(connection, settings.cluster)
 
-    if found := ask(settings, members):
+    if found := query_kafka(settings, members):
         fail(f"error: {WorkersRunning(found)}", exits.FAILED)

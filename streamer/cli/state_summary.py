@@ -1,4 +1,4 @@
-"""The stored state for people and for scripts: each shard, and each target in it."""
+"""A summary of the stored state, as JSON and as tables: each shard, and each target in it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ _SECOND_NS: Final = 1_000_000_000
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
-def standing(export: Export, members: Iterable[Member], now_ns: int, pods: Sequence[str]) -> dict[str, Any]:
-    """The state as one JSON object; of the targets those whose `namespace/pod` matches one of the globs, if any."""
+def summarize_state(
+    export: Export, members: Iterable[Member], now_ns: int, pods: Sequence[str]
+) -> dict[str, Any]:
+    """The state as one JSON object. With `pods`, only targets whose `namespace/pod` matches one of these globs."""
     owners = {shard: member for member in members for shard in member.shards}
     shards = []
     for index, stored in sorted(export.shards.items()):
@@ -36,9 +38,9 @@ def standing(export: Export, members: Iterable[Member], now_ns: int, pods: Seque
         try:
             state = load(export.cluster, stored.items())
         except StateUnreadableError as error:
-            shards.append({**shard, "trouble": str(error), "targets": []})
+            shards.append({**shard, "error": str(error), "targets": []})
         else:
-            shards.append({**shard, "trouble": None, **_shard(state, now_ns, pods)})
+            shards.append({**shard, "error": None, **_shard(state, now_ns, pods)})
     return {"cluster": export.cluster, "topic": export.topic, "shards": shards}
 
 
@@ -81,13 +83,13 @@ def _target(tracked: TargetState, now_ns: int) -> dict[str, Any]:
     }
 
 
-def table(shown: Mapping[str, Any], members: Iterable[Member] | None) -> Iterator[str]:
-    """The same for people; `members` is None where nobody was asked. Names come from others: nothing of them acts."""
+def summary_table(shown: Mapping[str, Any], members: Iterable[Member] | None) -> Iterator[str]:
+    """The summary as tables. `members` is None if Kafka was not queried. Names are escaped: others choose them."""
     yield f"cluster {shown['cluster']}, state topic {shown['topic']}"
     yield ""
     if members is not None:
         workers = [(member.name, member.host, _ranges(member.shards)) for member in members]
-        yield from _rows(("WORKER", "HOST", "SHARDS"), workers, "no worker is in the group")
+        yield from _rows(("WORKER", "HOST", "SHARDS"), workers, "no workers in the group")
         yield ""
     shards = [
         (
@@ -114,14 +116,14 @@ def table(shown: Mapping[str, Any], members: Iterable[Member] | None) -> Iterato
         for target in shard["targets"]
     ]
     titles = ("SHARD", "POD", "CONTAINER", "STATUS", "LINES", "LAST LINE", "WINDOWS", "COUNTED")
-    yield from _rows(titles, targets, "no position is stored")
+    yield from _rows(titles, targets, "no positions stored")
 
 
-def troubles(shown: Mapping[str, Any]) -> Iterator[str]:
-    """What cannot be read."""
+def unreadable_shards(shown: Mapping[str, Any]) -> Iterator[str]:
+    """One message for each shard whose state cannot be read."""
     for shard in shown["shards"]:
-        if shard["trouble"] is not None:
-            yield f"shard {shard['shard']} stands still: {escape(shard['trouble'])}"
+        if shard["error"] is not None:
+            yield f"shard {shard['shard']} cannot be processed: {escape(shard['error'])}"
 
 
 def _rows(titles: tuple[str, ...], rows: Sequence[tuple[Any, ...]], nothing: str) -> Iterator[str]:

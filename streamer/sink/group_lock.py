@@ -1,7 +1,7 @@
-"""Keeping the workers away while their state is changed by hand.
+"""A lock on the workers' consumer group, held while a command changes their state.
 
-Members of a consumer group must have a way of dividing the partitions in common. Who comes with a way of its own is let
-into an empty group only, and as long as it is a member no worker is let in: Kafka itself sees to both.
+All members of a consumer group must support one assignment protocol. We join with a protocol name that no worker has.
+Kafka then admits us only if the group is empty, and rejects workers as long as we are a member.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ _MEMBER_ID_REQUIRED: Final = 79
 
 
 class WorkersRunning(SinkError):  # noqa: N818 - the name says what is
-    """Workers are in the group, whose state must not be changed under them."""
+    """Workers are in the group: their state must not be changed while they run."""
 
     def __init__(self, members: list[Member]) -> None:
         who = ", ".join(f"{member.name} at {member.host}" for member in members)
         super().__init__(
-            f"{len(members)} in the group of workers: {who or 'not known who'}; stop the workers first "
-            f"(one that was killed leaves after {SESSION_SECONDS:.0f} s)"
+            f"workers are running ({len(members)}): {who or 'names unknown'}; stop them first "
+            f"(a killed worker leaves the group after {SESSION_SECONDS:.0f} s)"
         )
 
 
-class Hold:
-    """Our membership in the group while no worker is in it."""
+class GroupLock:
+    """Our membership in the group, which keeps workers out."""
 
     def __init__(self, client: Any, group: str) -> None:
         self._client = client
@@ -47,24 +47,28 @@ class Hold:
         self._member_id = ""
         self._generation = -1
 
-    async def still(self) -> None:
-        """Return if no worker can have joined until now; raises KafkaUnavailable."""
+    async def check(self) -> None:
+        """Return if no worker can have joined until now. Raises KafkaUnavailable if the lock is lost."""
         answer = await self._send(HeartbeatRequest(self._group, self._generation, self._member_id))
         if answer.error_code:
             raise KafkaUnavailable(
-                f"we have lost the group {self._group}, which keeps the workers out: {_name(answer.error_code)}",
-                "nothing was changed; try again",
+                f"lost the lock on the group {self._group}: {_name(answer.error_code)}",
+                "nothing was changed; retry",
             )
 
     async def join(self) -> None:
-        """Become the group's only member; `InconsistentGroupProtocolError` if others are in it."""
+        """Become the group's only member. Raises InconsistentGroupProtocolError if it has other members."""
         session_ms = int(SESSION_SECONDS * 1000)
-        way = f"falco-streamer-state-{secrets.token_hex(8)}"  # another command is kept out as well
-        ways = [(way, ConsumerProtocolMemberMetadata(0, [], b"").encode())]
+        protocol = (
+            f"falco-streamer-state-{secrets.token_hex(8)}"  # random: other commands are locked out, too
+        )
+        protocols = [(protocol, ConsumerProtocolMemberMetadata(0, [], b"").encode())]
         error = _MEMBER_ID_REQUIRED
-        while error == _MEMBER_ID_REQUIRED:  # Kafka gives us an id first
+        while error == _MEMBER_ID_REQUIRED:  # Kafka first assigns an id
             answer = await self._send(
-                JoinGroupRequest(self._group, session_ms, session_ms, self._member_id, None, "consumer", ways)
+                JoinGroupRequest(
+                    self._group, session_ms, session_ms, self._member_id, None, "consumer", protocols
+                )
             )
             self._member_id, self._generation, error = (
                 answer.member_id, answer.generation_id, answer.error_code,
@@ -76,15 +80,15 @@ class Hold:
         )
         _raise_for(answer.error_code)
 
-    async def keep(self) -> None:
-        """Stay a member until cancelled; `still()` raises what went wrong."""
+    async def keep_alive(self) -> None:
+        """Send heartbeats until cancelled. Errors are left to `check()`."""
         while True:
             await asyncio.sleep(_HEARTBEAT_SECONDS)
             with suppress(kafka_errors.KafkaError, KafkaUnavailable):
-                await self.still()
+                await self.check()
 
     async def leave(self) -> None:
-        """Let the workers in again."""
+        """Release the lock."""
         with suppress(kafka_errors.KafkaError):
             await self._send(LeaveGroupRequest(self._group, self._member_id))
 
@@ -93,24 +97,24 @@ class Hold:
 
 
 @asynccontextmanager
-async def workers_kept_out(connection: Connection, cluster: str) -> AsyncIterator[Hold]:
-    """Hold the group of workers. Raises WorkersRunning if it is not empty, KafkaUnavailable."""
+async def lock_workers_out(connection: Connection, cluster: str) -> AsyncIterator[GroupLock]:
+    """GroupLock the group of workers. Raises WorkersRunning if it is not empty, KafkaUnavailable."""
     group = consumer_group(cluster)
     async with admin(connection, seconds=None) as asked:
-        hold = Hold(asked.client, group)
+        lock = GroupLock(asked.client, group)
         try:
-            await hold.join()
+            await lock.join()
         except kafka_errors.InconsistentGroupProtocolError:
             raise WorkersRunning(await group_members(connection, cluster)) from None
         except kafka_errors.GroupAuthorizationFailedError:
             raise refused(group) from None
-        keeping = asyncio.create_task(hold.keep())
+        keeping = asyncio.create_task(lock.keep_alive())
         try:
-            yield hold
+            yield lock
         finally:
             keeping.cancel()
             await asyncio.wait([keeping])
-            await hold.leave()
+            await lock.leave()
 
 
 def _raise_for(error: int) -> None:

@@ -1,4 +1,4 @@
-"""How commands that only ask Kafka something do it."""
+"""Query Kafka from a command, with the exit codes that all commands share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def kafka_settings(config: Path | None, overrides: tuple[str, ...]) -> Settings:
-    """The settings, with all that is required; on any error all of them are printed and the process ends with 78."""
+    """Load the settings. If any are invalid or missing, print all errors and exit with 78."""
     from streamer.telemetry.log import configure
 
     settings = load_settings(config, overrides)
@@ -26,14 +26,14 @@ def kafka_settings(config: Path | None, overrides: tuple[str, ...]) -> Settings:
     return settings
 
 
-def ask(settings: Settings, question: Callable[[Connection, Settings], Awaitable[T]]) -> T:
-    """Kafka's answer; where it cannot be reached, the process says why and ends with 69."""
+def query_kafka(settings: Settings, query: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+    """Run a query and return its result. If Kafka cannot be reached, print the cause and exit with 69."""
     from streamer.sink import Connection, KafkaUnavailable
 
-    async def asked() -> T:
-        return await question(Connection(settings.kafka), settings)
+    async def connect_and_query() -> T:
+        return await query(Connection(settings.kafka), settings)
 
     try:
-        return asyncio.run(asked())
+        return asyncio.run(connect_and_query())
     except KafkaUnavailable as error:
         fail(f"error: {error}", exits.UNAVAILABLE)

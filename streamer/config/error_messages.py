@@ -1,4 +1,4 @@
-"""pydantic's findings in plain words."""
+"""Error messages for what pydantic finds wrong in a configuration."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _BOUNDS: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def expectation(kind: str, context: Mapping[str, Any], message: str) -> str:
-    """What was expected, from an error's type and context; pydantic's own message where we have no better."""
+    """What was expected, from an error's type and context. Falls back to pydantic's own message."""
     if bound := _BOUNDS.get(kind):
         return bound(context)
     return _WORDS.get(kind, message)
 
 
 def finding(expected: str, kind: str, context: Mapping[str, Any], node: Node | None) -> str:
-    """The expectation and, if it may be shown, what was there instead."""
+    """The expectation and, unless it is a secret, the value that was found."""
     if node is None or not expected.startswith("expected") or ", got" in expected:
         return expected
     if node.secret and isinstance(node.value, str):
@@ -62,14 +62,14 @@ def finding(expected: str, kind: str, context: Mapping[str, Any], node: Node | N
 
 
 def suggestion(name: str, names: Iterable[str], before: str = "") -> str:
-    """`did you mean …?` if one of the names is near, else nothing."""
+    """`did you mean …?` if one of the names is similar, else an empty string."""
     by_folded = {each.casefold().replace("-", "_"): each for each in names}
     near = get_close_matches(name.casefold().replace("-", "_"), by_folded, n=1, cutoff=0.6)
     return f"{before}did you mean `{by_folded[near[0]]}`?" if near else ""
 
 
 def unknown(name: str, names: list[str]) -> str:
-    """The label for an unknown key: the nearest known one, else all of them."""
+    """The label for an unknown key: the most similar known key, else all known keys."""
     return suggestion(name, names) or (f"known keys: {', '.join(names)}" if names else "")
 
 
