@@ -27,6 +27,15 @@ class ProxyConfigError(ValueError):
     """What names a proxy is not the address of one; the text says where it stands, without a password."""
 
 
+def is_host_name(name: str) -> bool:
+    """Whether DNS can hold a name: between its dots stand 1 to 63 characters. An address is one, too."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How to get to a server: directly, or through a proxy."""
@@ -42,10 +51,8 @@ class Way:
         try:
             parts = urlsplit(address if "://" in address else f"http://{address}")
             sound = parts.scheme in _SCHEMES and parts.hostname and (parts.port or 1)
+            sound = sound and is_host_name(parts.hostname or "")
             # A `#`, `?` or `/` in a password that is not encoded would make a host of what stands before it.
-            (parts.hostname or "").encode(
-                "idna"
-            )  # what DNS cannot hold is a UnicodeError, and that a ValueError
             sound = sound and not (parts.query or parts.fragment) and parts.path in {"", "/"}
         except ValueError:
             sound = None

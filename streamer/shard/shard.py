@@ -97,7 +97,7 @@ class Shard:
         self._wall_ns = wall_ns
         room = uncommitted or Uncommitted(4 * commit.max_bytes)
         self._inbox = Inbox(room.share(), commit.max_bytes, _MANY_LINES)
-        self._portion = AdaptiveBatchSize()
+        self._batch_size = AdaptiveBatchSize()
         self._committer = Committer(index, plan, publisher, lambda: self.on_fenced(self))
         self._ledger = Ledger()
         self._done_at: dict[str, float] = {}
@@ -377,28 +377,28 @@ class Shard:
         return [done[identity] for identity, at in self._done_at.items() if now - at >= _FORGET_SECONDS]
 
     def _fill_hand(self) -> None:
-        most_bytes = self._portion.of(self._commit.max_bytes)
+        most_bytes = self._batch_size.of(self._commit.max_bytes)
         self._in_hand = self._inbox.take(self._commit.max_lines, most_bytes)
 
     def _take_less(self) -> None:
         """Go on with the first half of what is in hand: Kafka may be too slow for more."""
-        self._portion.failed(_size(self._in_hand))
+        self._batch_size.failed(_size(self._in_hand))
         self._inbox.put_back(self._in_hand)
         self._fill_hand()
 
     def _count_less(self) -> None:
         """The same, of what was counted."""
-        self._portion.failed(self._portion.of(self._commit.max_bytes))
+        self._batch_size.failed(self._batch_size.of(self._commit.max_bytes))
 
     def _process(self, refused: Refusals) -> Publication:
         return self._processor.process(self._in_hand, self._wall_ns(), refused)
 
     def _due(self, refused: Refusals) -> Publication | None:
-        most_bytes = self._portion.of(self._commit.max_bytes)
+        most_bytes = self._batch_size.of(self._commit.max_bytes)
         return self._processor.publish_due(self._wall_ns(), refused, most_bytes=most_bytes)
 
     def _redefine(self, plan: Plan, refused: Refusals) -> Publication | None:
-        most_bytes = self._portion.of(self._commit.max_bytes)
+        most_bytes = self._batch_size.of(self._commit.max_bytes)
         return self._processor.publish_redefined(plan, self._wall_ns(), refused, most_bytes=most_bytes)
 
     def _forget(self, targets: list[Target], refused: Refusals) -> Publication:
@@ -435,7 +435,7 @@ class Shard:
     def _committed(self, publication: Publication, seconds: float, batches: Sequence[LogBatch]) -> None:
         """It is committed: a fault in what only counts and reports that must not undo it."""
         self._committer.trouble, self.has_committed = "", True
-        self._portion.succeeded(_size(batches), seconds, self._commit.max_bytes)
+        self._batch_size.succeeded(_size(batches), seconds, self._commit.max_bytes)
         before, self._ledger = self._ledger, publication.ledger
         try:
             self._coverage.note(publication, self._wall_ns())

@@ -98,7 +98,7 @@ class GroupLock:
 
 @asynccontextmanager
 async def lock_workers_out(connection: Connection, cluster: str) -> AsyncIterator[GroupLock]:
-    """GroupLock the group of workers. Raises WorkersRunning if it is not empty, KafkaUnavailable."""
+    """Lock the group of workers. Raises WorkersRunning if it is not empty, KafkaUnavailable."""
     group = consumer_group(cluster)
     async with admin(connection, seconds=None) as asked:
         lock = GroupLock(asked.client, group)

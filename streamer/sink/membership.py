@@ -77,7 +77,7 @@ class GroupMembership(ConsumerRebalanceListener):  # type: ignore[misc]  # aioka
 
     @property
     def generation(self) -> int:
-        """How often the group has divided its shards, by its own count; -1 while we are not member."""
+        """How often the group has divided its shards, by its own count; -1 while we are not a member."""
         coordinator = getattr(self._consumer, "_coordinator", None)
         return -1 if coordinator is None else int(coordinator.generation)
 

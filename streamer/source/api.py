@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from streamer.flow.proxy import ProxyConfigError, Way
+from streamer.flow.proxy import ProxyConfigError, Way, is_host_name
 from streamer.source.answers import ApiError, LogAnswer, LogQuery, error_of, is_html, is_pod, page_error
 from streamer.source.budget import Budget, Lane, NoSlotError, Permit
 from streamer.source.credentials import ApiConfigError, Credentials, CredentialsError
@@ -256,12 +256,10 @@ async def connect(
 def _check_host(url: str) -> None:
     """Refuse a name that no DNS can have: looking it up fails with an error that names no setting."""
     host = urlsplit(url).hostname or ""
-    try:
-        host.encode("idna")
-    except UnicodeError as error:
+    if not is_host_name(host):
         raise ApiConfigError(
             f"no way to the Kubernetes API: `{host}` is not a host's name: between its dots stand 1 to 63 characters"
-        ) from error
+        )
 
 
 def _way(configuration: Any) -> Way:

@@ -33,7 +33,7 @@ class OpenStream:
     lag: Lag
     pace: Pace
     renew_at: float
-    ran: bool = True
+    ran: bool
     """Its container ran when it was opened, as far as was known: else all its lines were there already."""
     caught_up: bool = False
     """It has brought what was there when it was opened: what comes after a wait was written just then."""

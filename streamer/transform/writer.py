@@ -1,4 +1,4 @@
-"""One publication in the making, and the records in it that are not line's own: summaries and health records."""
+"""One publication in the making, and the records in it that are not a line's own: summaries and health records."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ is made of: each shows its value of every field in which any of them differs."""
 
 
 class Writer:
-    """Collects one publication; makes the records that are not line's own."""
+    """Collects one publication; makes the records that are not a line's own."""
 
     def __init__(self, context: Context, now_ns: int, refused: Refused | None) -> None:
         self.publication = Publication()

@@ -39,7 +39,7 @@ class Findings:
     written: int = 0
     published: int = 0
     broken: int = 0
-    """Lines that are not alert, because a line of stderr was written between their parts."""
+    """Lines that are not alerts, because a line of stderr was written between their parts."""
     dead_letters: int = 0
     missing: list[WrittenLine] = field(default_factory=list)
     """Alerts that were not published and lie in a gap."""

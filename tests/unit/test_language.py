@@ -15,7 +15,6 @@ PHRASES = {
     r"\bsay a gap\b": "report a gap",
     r"\byet will not do\b": "cannot be used",
     r"\bis it so\b": "status",
-    r"\btold apart\b": "distinguished",
 }
 
 
